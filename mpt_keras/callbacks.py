@@ -1,0 +1,240 @@
+"""Sparsity during training: layer-wise schedules, one global threshold.
+
+The callbacks change variables, never Python attributes, because a compiled
+step sees only variables; and they are functions of the epoch or of the
+optimizer's step counter, so that a resumed run continues where it stopped.
+"""
+
+import math
+import warnings
+
+import keras
+from keras import ops
+
+from mpt_keras import schedules, selection
+from mpt_keras.layers.masked import masked_layers
+
+# A step under TensorFlow runs its graph without returning to Python for
+# every operation; other backends dispatch asynchronously as they are.
+if keras.backend.backend() == "tensorflow":
+    from tensorflow import function as _compiled
+else:
+
+    def _compiled(function):
+        return function
+
+
+class _SparsityCallback(keras.callbacks.Callback):
+    """What both callbacks share: the masked kernels and the log entry."""
+
+    masked_kernels = ()
+
+    def set_model(self, model):
+        super().set_model(model)
+        layers = masked_layers(model)
+        if not layers:
+            raise ValueError(
+                f"{type(self).__name__} needs a model with masked layers "
+                "(MPTConv2D, MPTDense, ...). Received a model with none: "
+                f"'{model.name}'"
+            )
+        self._layers = layers
+
+    def _collect(self):
+        self.masked_kernels = [
+            masked for layer in self._layers for masked in layer.masked_kernels
+        ]
+
+    def _log_sparsity(self, logs):
+        if logs is not None:
+            logs["sparsity"] = overall_sparsity(self.model)
+
+
+def overall_sparsity(model) -> float:
+    """Returns the fraction of all masked weights that is pruned now.
+
+    Args:
+        model: A built Keras model with masked layers.
+    """
+    kernels = [m for layer in masked_layers(model) for m in layer.masked_kernels]
+    kept = sum(int(masked.kept()) for masked in kernels)
+    return 1.0 - kept / sum(masked.size for masked in kernels)
+
+
+class SparsitySchedule(_SparsityCallback):
+    """Sets the sparsity of every masked layer as a schedule says.
+
+    Each layer prunes `floor(schedule(time) * n)` of its own `n` weights. The
+    sparsity in force is written to `logs["sparsity"]` (fraction pruned) at
+    the end of every epoch.
+
+    Args:
+        schedule: Callable, time -> sparsity in [0, 1); one of
+            `mpt_keras.schedules` or your own.
+        per: `"epoch"` or `"step"`: what the schedule counts. Steps are
+            counted by the optimizer, so they continue in a resumed run; with
+            `steps_per_execution` they advance that many at a time.
+
+    Raises:
+        ValueError: If `per` is unknown, the model has no masked layer, or
+            the schedule gives a value outside [0, 1).
+
+    Example:
+
+    >>> ramp = mpt_keras.schedules.Polynomial(0.0, 0.9, end=20)
+    >>> callback = mpt_keras.callbacks.SparsitySchedule(ramp)
+    >>> model.fit(images, labels, epochs=40, callbacks=[callback])
+    """
+
+    def __init__(self, schedule, per="epoch"):
+        super().__init__()
+        if per not in ("epoch", "step"):
+            raise ValueError(
+                "Invalid value for argument `per`. Expected 'epoch' or "
+                f"'step'. Received: per={per!r}"
+            )
+        self.schedule = schedule
+        self.per = per
+        self._steps_before_epoch = 0
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._collect()
+        self._steps_before_epoch = int(self.model.optimizer.iterations)
+        if self.per == "epoch":
+            self._set(self.schedule(epoch))
+
+    def on_train_batch_begin(self, batch, logs=None):
+        if self.per == "step":
+            self._set(self.schedule(self._steps_before_epoch + batch))
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._log_sparsity(logs)
+
+    def _set(self, sparsity):
+        for masked in self.masked_kernels:
+            masked.set_sparsity(sparsity)
+
+
+class GlobalSparsity(_SparsityCallback):
+    """One threshold for the scores of all masked layers together.
+
+    Of all `N` weights exactly `N - floor(sparsity * N)` are kept, those of
+    largest `abs(score)` wherever they stand; ties are broken by layer, then
+    by position. The threshold is found anew before every batch, before
+    evaluation and prediction, at the end of every epoch and of training. What
+    each layer keeps is stored in its `sparsity`, so a saved model needs no
+    callback to predict.
+
+    Args:
+        sparsity: Number in [0, 1), the fraction of all weights pruned.
+        schedule: Callable, epoch -> sparsity; instead of `sparsity`. The
+            authors' ramp is `mpt_keras.schedules.CubicRamp(0.95)`.
+        minimum: Weights that every kernel keeps at least. A layer that would
+            fall below is filled up, beyond the total, and a warning names it.
+
+    Raises:
+        ValueError: If not exactly one of `sparsity` and `schedule` is given,
+            a value is out of range, the model has no masked layer, or it was
+            compiled with `steps_per_execution` other than 1 (there would be
+            no moment between the batches).
+
+    Example:
+
+    >>> callback = mpt_keras.callbacks.GlobalSparsity(0.9)
+    >>> model.fit(images, labels, callbacks=[callback])
+
+    Reference:
+        Diffenderfer et al., "A Winning Hand: Compressing Deep Networks Can
+        Improve Out-of-Distribution Robustness", NeurIPS 2021.
+    """
+
+    def __init__(self, sparsity=None, schedule=None, minimum=1):
+        super().__init__()
+        if (sparsity is None) == (schedule is None):
+            raise ValueError(
+                "GlobalSparsity needs either `sparsity` or `schedule`. "
+                f"Received: sparsity={sparsity!r}, schedule={schedule!r}"
+            )
+        if minimum < 1:
+            raise ValueError(
+                "Invalid value for argument `minimum`. Expected at least 1 "
+                f"weight. Received: minimum={minimum!r}"
+            )
+        self.schedule = schedule or schedules.Constant(
+            selection.check_sparsity(sparsity)
+        )
+        self.minimum = int(minimum)
+        self.current_sparsity = self.schedule(0)
+        self._raw_shares = None
+        self._already_named = set()
+
+    def set_model(self, model):
+        super().set_model(model)
+        # A new model, a new graph over its variables.
+        self._assign_shares = _compiled(self._assign_shares_eagerly)
+
+    def on_train_begin(self, logs=None):
+        if getattr(self.model, "steps_per_execution", 1) != 1:
+            raise ValueError(
+                "GlobalSparsity finds its threshold anew before every batch, "
+                "so the model must be compiled with steps_per_execution=1. "
+                f"Received: {self.model.steps_per_execution}"
+            )
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.current_sparsity = self.schedule(epoch)
+
+    def on_train_batch_begin(self, batch, logs=None):
+        self.refresh()
+
+    def on_test_begin(self, logs=None):
+        self.refresh()
+        self._warn_of_starved_layers()
+
+    def on_predict_begin(self, logs=None):
+        self.refresh()
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.refresh()
+        self._warn_of_starved_layers()
+        self._log_sparsity(logs)
+
+    def on_train_end(self, logs=None):
+        self.refresh()
+
+    def refresh(self):
+        """Finds the threshold for the scores as they are now, and sets it."""
+        if not self.masked_kernels:
+            self._collect()
+        total = sum(masked.size for masked in self.masked_kernels)
+        pruned = selection.pruned_count(self.current_sparsity, total)
+        self._raw_shares = self._assign_shares(
+            ops.convert_to_tensor(total - pruned, "int32")
+        )
+
+    def _assign_shares_eagerly(self, kept):
+        shares, raw_shares = selection.shares_of_global_selection(
+            [ops.copy(masked.scores) for masked in self.masked_kernels],
+            kept,
+            self.minimum,
+        )
+        for index, masked in enumerate(self.masked_kernels):
+            masked.set_kept(shares[index])
+        return raw_shares
+
+    def _warn_of_starved_layers(self):
+        raw_shares = ops.convert_to_numpy(self._raw_shares)
+        for masked, share in zip(self.masked_kernels, raw_shares, strict=True):
+            least = min(self.minimum, masked.size)
+            path = masked.kernel.path
+            if share < least and path not in self._already_named:
+                self._already_named.add(path)
+                warnings.warn(
+                    f"Layer '{masked.layer_name}' would keep {share} of its "
+                    f"{math.prod(masked.kernel.shape)} weights ({path}) under "
+                    f"a global sparsity of {self.current_sparsity:.4g}; it is "
+                    f"kept alive with {least}. Consider a ramp "
+                    "(`schedule=mpt_keras.schedules.CubicRamp(...)`), a lower "
+                    "sparsity, or a larger `minimum`.",
+                    stacklevel=2,
+                )

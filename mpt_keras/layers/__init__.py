@@ -1,0 +1,16 @@
+"""Masked layers: frozen random kernels, trainable scores."""
+
+from mpt_keras.layers.convolutional import MPTConv1D as MPTConv1D
+from mpt_keras.layers.convolutional import MPTConv2D as MPTConv2D
+from mpt_keras.layers.convolutional import (
+    MPTConv2DTranspose as MPTConv2DTranspose,
+)
+from mpt_keras.layers.convolutional import MPTConv3D as MPTConv3D
+from mpt_keras.layers.convolutional import (
+    MPTDepthwiseConv2D as MPTDepthwiseConv2D,
+)
+from mpt_keras.layers.convolutional import (
+    MPTSeparableConv2D as MPTSeparableConv2D,
+)
+from mpt_keras.layers.dense import MPTDense as MPTDense
+from mpt_keras.layers.masked import masked_layers as masked_layers

@@ -1,0 +1,70 @@
+"""The masked dense layer."""
+
+import keras
+from keras import ops
+
+from mpt_keras.layers.masked import MaskedLayer
+
+
+@keras.saving.register_keras_serializable(package="mpt_keras")
+class MPTDense(MaskedLayer, keras.layers.Dense):
+    """A dense layer whose random weights are frozen and selected by scores.
+
+    Forward::
+
+        y = activation(quantizer(x) @ effective_kernel + bias)
+        effective_kernel = gain * mask * sign(kernel)   (binarize=True, biprop)
+        effective_kernel = mask * kernel                (binarize=False)
+
+    `mask` is True at the `n - floor(sparsity * n)` weights of largest
+    `abs(scores)`, ties broken by position; `gain` is the mean `abs(kernel)`
+    over them. The kernel never changes; the scores train::
+
+        dL/dscores = dL/deffective_kernel * kernel * sign(scores)
+
+    Args:
+        units: Positive integer, dimensionality of the output.
+        activation, bias_initializer, ...: As for `keras.layers.Dense`, in the
+            same order. `use_bias` is False by default; a bias is trained.
+            Regularizers and constraints of the kernel are refused.
+        kernel_initializer: Initializer of the frozen kernel. By default
+            `mpt_keras.initializers.KaimingNormal` with this layer's seed.
+        sparsity: Number in [0, 1), the fraction of weights pruned at first.
+            `layer.sparsity` is a variable: `layer.sparsity = 0.8` holds from
+            the next step on, also inside `fit`.
+        binarize: True for biprop (binary weights), False for edge-popup.
+        input_quantizer: None, `"approx_sign"`, `"ste_sign"`, `"swish_sign"`,
+            a quantizer object (also Larq's) or any callable; applied to the
+            input.
+        scores_initializer: Initializer of the scores. By default uniform in
+            `+-1/sqrt(fan_in)` with this layer's seed.
+        scores_regularizer: Regularizer of the scores. The authors' weight
+            decay `wd` is `keras.regularizers.L2(wd / 2)`.
+        seed: Integer, the seed of kernel and scores; drawn if None. Give
+            every layer a seed of its own: layers of one shape and one seed
+            start alike.
+
+    Input shape:
+        `(..., input_dim)`
+
+    Output shape:
+        `(..., units)`
+
+    Raises:
+        ValueError: If an argument is invalid.
+
+    Example:
+
+    >>> layer = mpt_keras.MPTDense(10, sparsity=0.8, seed=0)
+    >>> layer(np.ones((4, 100))).shape
+    (4, 10)
+    >>> int(keras.ops.sum(layer.mask()))
+    200
+
+    Reference:
+        Diffenderfer and Kailkhura, "Multi-Prize Lottery Ticket Hypothesis",
+        ICLR 2021; Ramanujan et al., CVPR 2020 (`binarize=False`).
+    """
+
+    def apply_kernel(self, inputs, kernel):
+        return ops.matmul(inputs, kernel)

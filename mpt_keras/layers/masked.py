@@ -1,0 +1,412 @@
+"""What all masked layers share: frozen kernels, scores, selection.
+
+A masked layer is an ordinary Keras layer whose kernels are frozen at their
+random values. Beside each kernel stand scores, one per weight; training moves
+the scores, and the layer computes with the weights whose scores are largest.
+"""
+
+import functools
+import inspect
+import math
+
+import keras
+from keras import ops
+
+from mpt_keras import initializers, masking, quantizers, selection
+
+
+class MaskedKernel:
+    """One frozen kernel with its scores and its sparsity.
+
+    Holds the layer's variables, no others. The current sparsity is a
+    variable, so that a compiled step sees it change; the exact number pruned
+    stands beside it, because float32 cannot tell one weight in ten million.
+    """
+
+    def __init__(self, layer_name, kernel, scores, sparsity, pruned, binarize):
+        self.layer_name = layer_name
+        self.kernel = kernel
+        self.scores = scores
+        self.sparsity = sparsity
+        self.pruned = pruned
+        self.binarize = binarize
+
+    @property
+    def size(self) -> int:
+        """Number of weights."""
+        return math.prod(self.kernel.shape)
+
+    def set_sparsity(self, sparsity):
+        """Prunes `floor(sparsity * size)` weights from now on."""
+        pruned = selection.pruned_count(sparsity, self.size)
+        self.sparsity.assign(sparsity)
+        self.pruned.assign(pruned)
+
+    def set_kept(self, kept):
+        """Keeps exactly `kept` weights from now on, a scalar tensor."""
+        pruned = self.size - kept
+        self.sparsity.assign(ops.cast(pruned, "float32") / self.size)
+        self.pruned.assign(ops.cast(pruned, self.pruned.dtype))
+
+    def kept(self):
+        """Number of weights kept, a scalar int32 tensor."""
+        return self.size - selection.traced_pruned_count(
+            self.sparsity, self.pruned, self.size
+        )
+
+    def mask(self):
+        """Boolean tensor, True at the weights kept."""
+        return selection.top_mask(_read(self.scores), self.kept())
+
+    def gain(self):
+        """Scalar float32 tensor: mean `|w|` of the weights kept, or 1."""
+        if not self.binarize:
+            return ops.ones((), "float32")
+        return masking.gain(_read(self.kernel), self.mask())
+
+    def effective(self):
+        """The kernel that the layer computes with; gradient to the scores."""
+        return masking.masked_kernel(
+            _read(self.scores),
+            _read(self.kernel),
+            self.kept(),
+            self.binarize,
+        )
+
+    def check(self):
+        """Raises `ValueError` naming the layer if a score is NaN."""
+        selection.check_no_nan(self.scores, f" in layer '{self.layer_name}'")
+
+
+class MaskedLayer:
+    """Mixin: turns the Keras layer it precedes into a masked layer.
+
+    A subclass names its kernels and says, in `apply_kernel`, what the layer
+    does with them; everything else is here. The constructor takes the
+    arguments of the Keras layer and then those below.
+    """
+
+    # Attribute of each kernel -> constructor argument of its initializer.
+    kernel_initializers = {"kernel": "kernel_initializer"}
+
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        if issubclass(cls, keras.layers.Layer):
+            cls.__signature__ = _joined_signature(cls)
+
+    def __init__(self, *args, **kwargs):
+        arguments = self.__signature__.bind(*args, **kwargs)
+        arguments.apply_defaults()
+        options = arguments.arguments
+        options |= options.pop("kwargs", {})
+        ours = {name: options.pop(name) for name in _OWN_DEFAULTS}
+        where = f" (layer '{options['name']}')" if options.get("name") else ""
+
+        _refuse_meaningless(options, where)
+        initial_sparsity = selection.check_sparsity(ours["sparsity"], where)
+        seed = ours["seed"]
+        seed = initializers.random_seed() if seed is None else int(seed)
+        for stream, name in enumerate(self.kernel_initializers.values()):
+            if options.get(name) is None:
+                options[name] = initializers.KaimingNormal(
+                    seed=seed, stream=2 * stream
+                )
+        super().__init__(**options)
+        self.initial_sparsity = initial_sparsity
+        self.seed = seed
+        self.binarize = bool(ours["binarize"])
+        self.input_quantizer = quantizers.get(ours["input_quantizer"])
+        self.scores_initializer = keras.initializers.get(
+            ours["scores_initializer"]
+        )
+        self.scores_regularizer = keras.regularizers.get(
+            ours["scores_regularizer"]
+        )
+        self._masked_kernels = ()
+
+    # --- State -----------------------------------------------------------
+
+    def add_weight(self, *args, **kwargs):
+        name = kwargs.get("name")
+        if name in self.kernel_initializers:
+            # Not trainable from birth: Keras makes every weight born
+            # trainable trainable again when `layer.trainable` is set.
+            kwargs.update(trainable=False, autocast=False)
+            kwargs["initializer"] = self._with_fan_in(
+                kwargs["initializer"], name, kwargs["shape"]
+            )
+        return super().add_weight(*args, **kwargs)
+
+    def build(self, input_shape):
+        super().build(input_shape)
+        self._masked_kernels = tuple(
+            self._build_masked_kernel(name, stream)
+            for stream, name in enumerate(self.kernel_initializers)
+        )
+
+    def _build_masked_kernel(self, name, stream):
+        kernel = getattr(self, name)
+        prefix = name.removesuffix("kernel")
+        initializer = self.scores_initializer
+        if initializer is None:
+            initializer = initializers.KaimingUniform(
+                seed=self.seed, stream=2 * stream + 1
+            )
+        size = math.prod(kernel.shape)
+        masked = MaskedKernel(
+            self.name,
+            kernel,
+            scores=self.add_weight(
+                name=f"{prefix}scores",
+                shape=kernel.shape,
+                initializer=self._with_fan_in(initializer, name, kernel.shape),
+                regularizer=self.scores_regularizer,
+                autocast=False,
+            ),
+            sparsity=self.add_weight(
+                name=f"{prefix}sparsity",
+                shape=(),
+                dtype="float32",
+                initializer=keras.initializers.Constant(self.initial_sparsity),
+                trainable=False,
+                autocast=False,
+            ),
+            pruned=self.add_weight(
+                name=f"{prefix}pruned",
+                shape=(),
+                # The integer type that Keras places where the floats are.
+                dtype="int",
+                initializer=functools.partial(
+                    _constant_count,
+                    selection.pruned_count(self.initial_sparsity, size),
+                ),
+                trainable=False,
+            ),
+            binarize=self.binarize,
+        )
+        return masked
+
+    def _with_fan_in(self, initializer, kernel_name, shape):
+        """Tells our initializers the fan-in; checks what others give."""
+        if isinstance(initializer, initializers.PhiloxInitializer):
+            fan_in = self.fan_in(kernel_name, shape)
+            return functools.partial(initializer, fan_in=fan_in)
+        return functools.partial(
+            _checked_values, keras.initializers.get(initializer), self.name
+        )
+
+    def fan_in(self, kernel_name, kernel_shape):
+        """Number of inputs that one output of a kernel sees."""
+        return math.prod(kernel_shape[:-1])
+
+    def save_own_variables(self, store):
+        # Keras' convolution and dense layers save a fixed list of weights,
+        # in which the scores would be missing.
+        keras.layers.Layer.save_own_variables(self, store)
+
+    def load_own_variables(self, store):
+        keras.layers.Layer.load_own_variables(self, store)
+
+    # --- Use -------------------------------------------------------------
+
+    def call(self, inputs):
+        if self.input_quantizer is not None:
+            inputs = self.input_quantizer(inputs)
+        kernels = [
+            ops.cast(masked.effective(), self.compute_dtype)
+            for masked in self._masked_kernels
+        ]
+        outputs = self.apply_kernel(inputs, *kernels)
+        if self.use_bias:
+            bias = ops.convert_to_tensor(self.bias)
+            if getattr(self, "data_format", None) == "channels_first":
+                bias = ops.reshape(bias, (-1,) + (1,) * self.rank)
+            outputs = ops.add(outputs, bias)
+        if self.activation is not None:
+            outputs = self.activation(outputs)
+        return outputs
+
+    def apply_kernel(self, inputs, *kernels):
+        """What the layer does with its kernels, before bias and activation."""
+        raise NotImplementedError(
+            f"{type(self).__name__} must define `apply_kernel`."
+        )
+
+    @property
+    def masked_kernels(self):
+        """Tuple of the layer's `MaskedKernel`s, one for most layers."""
+        if not self._masked_kernels:
+            raise AttributeError(
+                f"{type(self).__name__} layer '{self.name}' has no kernel "
+                "yet. Build the layer (call it once, or "
+                "`layer.build(input_shape)`) before asking for its mask."
+            )
+        return self._masked_kernels
+
+    def _one_or_all(self, values):
+        values = tuple(values)
+        return values[0] if len(values) == 1 else values
+
+    @property
+    def scores(self):
+        """The trained variable, one score per weight of the kernel."""
+        return self._one_or_all(m.scores for m in self.masked_kernels)
+
+    @property
+    def sparsity(self):
+        """Scalar variable, the fraction of weights pruned, in [0, 1)."""
+        return self._one_or_all(m.sparsity for m in self.masked_kernels)
+
+    @sparsity.setter
+    def sparsity(self, value):
+        selection.check_sparsity(value, f" (layer '{self.name}')")
+        for masked in self.masked_kernels:
+            masked.set_sparsity(value)
+
+    def mask(self):
+        """Returns the boolean mask, True at the weights kept.
+
+        Shape of the kernel; exactly `n - floor(sparsity * n)` entries are
+        True, those of largest `abs(scores)`.
+
+        Raises:
+            AttributeError: If the layer is not built.
+            ValueError: If a score is NaN.
+        """
+        self.check_scores()
+        return self._one_or_all(m.mask() for m in self.masked_kernels)
+
+    def gain(self):
+        """Returns the scale of the binary weights, a float32 scalar.
+
+        Mean `|w|` of the weights kept; 1 with `binarize=False`.
+        """
+        return self._one_or_all(m.gain() for m in self.masked_kernels)
+
+    def effective_kernel(self):
+        """Returns the kernel that the layer computes with.
+
+        `gain * mask * sign(kernel)` (biprop) or `mask * kernel` (edge-popup),
+        differentiable with respect to the scores by
+        `dL/dscores = dL/deffective * kernel * sign(scores)`.
+        """
+        return self._one_or_all(m.effective() for m in self.masked_kernels)
+
+    def check_scores(self):
+        """Raises `ValueError` naming the layer if a score is NaN."""
+        for masked in self.masked_kernels:
+            masked.check()
+
+    def enable_lora(self, *args, **kwargs):
+        raise ValueError(
+            f"Layer '{self.name}' keeps its kernel frozen and cannot be "
+            "fine-tuned with LoRA. Turn the model into an ordinary one first: "
+            "mpt_keras.freeze(model)."
+        )
+
+    def quantize(self, *args, **kwargs):
+        raise ValueError(
+            f"Layer '{self.name}' selects its weights anew at every call and "
+            "cannot be quantized. Turn the model into an ordinary one first: "
+            "mpt_keras.freeze(model)."
+        )
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "sparsity": self.initial_sparsity,
+            "binarize": self.binarize,
+            "input_quantizer": _serialized(self.input_quantizer),
+            "scores_initializer": _serialized(self.scores_initializer),
+            "scores_regularizer": _serialized(self.scores_regularizer),
+            "seed": self.seed,
+        }
+
+
+def masked_layers(model):
+    """Returns every masked layer of a model, those of nested models included.
+
+    Args:
+        model: A Keras model or layer.
+
+    Returns:
+        List of masked layers, each once, in the model's order.
+
+    Example:
+
+    >>> model = keras.Sequential([mpt_keras.MPTDense(8), mpt_keras.MPTDense(2)])
+    >>> len(mpt_keras.masked_layers(model))
+    2
+    """
+    layers = model._flatten_layers(include_self=True, recursive=True)
+    found = {
+        id(layer): layer for layer in layers if isinstance(layer, MaskedLayer)
+    }
+    return list(found.values())
+
+
+_OWN_DEFAULTS = {
+    "sparsity": 0.5,
+    "binarize": True,
+    "input_quantizer": None,
+    "scores_initializer": None,
+    "scores_regularizer": None,
+    "seed": None,
+}
+
+
+def _joined_signature(cls):
+    """The Keras layer's parameters, then ours, as `inspect` shows them."""
+    keras_layer = cls.__mro__[cls.__mro__.index(MaskedLayer) + 1]
+    parameters = dict(inspect.signature(keras_layer).parameters)
+    parameters.pop("kwargs", None)
+    changed = {name: None for name in cls.kernel_initializers.values()}
+    changed["use_bias"] = False
+    for name, default in changed.items():
+        parameters[name] = parameters[name].replace(default=default)
+    for name, default in _OWN_DEFAULTS.items():
+        parameters[name] = inspect.Parameter(
+            name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=default
+        )
+    parameters["kwargs"] = inspect.Parameter(
+        "kwargs", inspect.Parameter.VAR_KEYWORD
+    )
+    return inspect.Signature(list(parameters.values()))
+
+
+def _refuse_meaningless(options, where):
+    for name, value in options.items():
+        of_kernel = name.startswith(("kernel", "depthwise", "pointwise"))
+        trained = name.endswith(("_regularizer", "_constraint"))
+        if value is not None and (name == "lora_rank" or of_kernel and trained):
+            raise ValueError(
+                f"Argument `{name}` has no effect on a masked layer, whose "
+                "kernel is frozen; it is the scores that train "
+                "(`scores_regularizer`). Expected None. Received: "
+                f"{name}={value!r}{where}"
+            )
+
+
+def _read(variable):
+    """The variable's value as a tensor, which `custom_gradient` insists on."""
+    return ops.copy(variable)
+
+
+def _constant_count(count, shape, dtype=None):
+    return ops.full(shape, count, dtype=dtype)
+
+
+def _checked_values(initializer, layer_name, shape, dtype=None):
+    values = initializer(shape, dtype=dtype)
+    if tuple(values.shape) != tuple(shape):
+        raise ValueError(
+            f"The initializer {initializer!r} of layer '{layer_name}' must "
+            "give one number per weight. Expected shape: "
+            f"{tuple(shape)}. Received shape: {tuple(values.shape)}"
+        )
+    selection.check_no_nan(values, f" in layer '{layer_name}'")
+    return values
+
+
+def _serialized(value):
+    return None if value is None else keras.saving.serialize_keras_object(value)

@@ -1,0 +1,98 @@
+"""The masked kernel: forward from the mask, backward straight through it.
+
+Pure functions of tensors. Layers hold the variables and call these.
+"""
+
+from keras import ops
+
+from mpt_keras import selection
+
+
+def gain(kernel, mask):
+    """Mean magnitude of the weights kept: `sum(|w| * mask) / sum(mask)`.
+
+    The scale of the binary kernel that is closest to the masked one in least
+    squares. The authors divide by `int(keep * n)`, which can be one less than
+    the number of weights kept; this divides by the number kept.
+
+    Args:
+        kernel: Float tensor, the frozen random weights.
+        mask: Boolean tensor of the same shape with at least one True.
+
+    Returns:
+        Scalar float32 tensor.
+
+    Reference:
+        Diffenderfer and Kailkhura, ICLR 2021, algorithm 1 (`alpha`).
+    """
+    return _mean_kept(ops.cast(kernel, "float32"), mask, _count(mask))
+
+
+def masked_kernel(scores, kernel, kept, binarize=True):
+    """Selects and (for biprop) binarises a kernel, with a gradient to scores.
+
+    Forward, with `mask` true at the `kept` largest `|scores|`::
+
+        binarize=True   gain * mask * sign(kernel)      (biprop)
+        binarize=False  mask * kernel                   (edge-popup)
+
+    Gradient, the same for both, pruned entries included; the gain counts as
+    a constant and the kernel gets no gradient::
+
+        dL/dscores = dL/doutput * kernel * sign(scores)
+
+    Args:
+        scores: Float tensor, one score per weight.
+        kernel: Float tensor of the same shape, the frozen random weights.
+        kept: Scalar int32 tensor, the number of weights kept, at least 1.
+        binarize: Whether the kept weights are reduced to sign and gain.
+
+    Returns:
+        Float tensor of the shape and dtype of `kernel`.
+
+    Raises:
+        ValueError: If the shapes of scores and kernel differ.
+
+    Reference:
+        Diffenderfer and Kailkhura, "Multi-Prize Lottery Ticket Hypothesis",
+        ICLR 2021; Ramanujan et al., "What's Hidden in a Randomly Weighted
+        Neural Network?", CVPR 2020 (edge-popup).
+    """
+    if tuple(scores.shape) != tuple(kernel.shape):
+        raise ValueError(
+            "Scores and kernel must have the same shape, one score per "
+            f"weight. Received: scores.shape={tuple(scores.shape)}, "
+            f"kernel.shape={tuple(kernel.shape)}"
+        )
+
+    @ops.custom_gradient
+    def straight_through(scores):
+        mask = selection.top_mask(scores, kept)
+        kept_weights = ops.sign(kernel) if binarize else kernel
+        output = ops.where(mask, kept_weights, ops.zeros_like(kernel))
+        if binarize:
+            output *= ops.cast(
+                _mean_kept(ops.cast(kernel, "float32"), mask, kept),
+                kernel.dtype,
+            )
+
+        def gradient(*args, upstream=None):
+            # PyTorch passes the upstream gradient by name, the others by
+            # position.
+            upstream = args[0] if upstream is None else upstream
+            through = ops.cast(upstream * kernel, scores.dtype)
+            return through * ops.sign(scores)
+
+        return output, gradient
+
+    return straight_through(scores)
+
+
+def _mean_kept(kernel, mask, kept):
+    magnitudes = ops.where(mask, ops.abs(kernel), ops.zeros_like(kernel))
+    return ops.sum(magnitudes) / ops.cast(kept, "float32")
+
+
+def _count(mask):
+    return ops.sum(ops.cast(mask, "int32"))
+

@@ -1,0 +1,200 @@
+"""Binary activations: sign forward, a stand-in for its gradient backward.
+
+All of them compute ``q(x) = +1 where x >= 0, else -1``: zero maps to +1, so
+that one bit is enough. They differ in the gradient. Each is a stateless Keras
+layer, so that it can stand in a model as it is, serve as the
+`input_quantizer` of a masked layer, and be saved. The formulas are Larq's.
+"""
+
+import keras
+from keras import ops
+
+from mpt_keras import larq
+
+
+class Quantizer(keras.layers.Layer):
+    """Base of the binary activations.
+
+    Input shape: any. Output shape: the same; entries -1 and +1 in the dtype of
+    the input.
+    """
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.supports_masking = True
+        self.built = True
+
+    def call(self, inputs):
+        @ops.custom_gradient
+        def quantize(x):
+            one = ops.ones_like(x)
+            output = ops.where(x < 0, -one, one)
+
+            def gradient(*args, upstream=None):
+                upstream = args[0] if upstream is None else upstream
+                return upstream * ops.cast(self.slope(x), x.dtype)
+
+            return output, gradient
+
+        return quantize(inputs)
+
+    def slope(self, x):
+        """The derivative that stands in for that of the sign."""
+        raise NotImplementedError(
+            f"{type(self).__name__} must define `slope(x)`."
+        )
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+
+@keras.saving.register_keras_serializable(package="mpt_keras")
+class ApproxSign(Quantizer):
+    """Sign with the gradient of a quadratic spline; the papers' choice.
+
+    Forward: ``+1 if x >= 0 else -1``. Gradient::
+
+        dq/dx = 2 - 2 |x|  where |x| <= 1, else 0
+
+    Example:
+
+    >>> mpt_keras.quantizers.ApproxSign()(np.array([-2.0, 0.0, 0.5]))
+    [-1., 1., 1.]
+
+    Reference:
+        Liu et al., "Bi-Real Net", ECCV 2018.
+    """
+
+    def slope(self, x):
+        return ops.maximum(2.0 - 2.0 * ops.abs(x), 0.0)
+
+
+@keras.saving.register_keras_serializable(package="mpt_keras")
+class SteSign(Quantizer):
+    """Sign with a straight-through gradient inside `[-clip_value, clip_value]`.
+
+    Forward: ``+1 if x >= 0 else -1``. Gradient::
+
+        dq/dx = 1  where |x| <= clip_value, else 0
+
+    Args:
+        clip_value: Positive number, or None to let all gradients through.
+
+    Raises:
+        ValueError: If `clip_value` is not positive.
+
+    Example:
+
+    >>> mpt_keras.quantizers.SteSign()(np.array([-2.0, 0.0, 0.5]))
+    [-1., 1., 1.]
+
+    Reference:
+        Courbariaux et al., "Binarized Neural Networks", 2016.
+    """
+
+    def __init__(self, clip_value=1.0, **kwargs):
+        super().__init__(**kwargs)
+        if clip_value is not None and not clip_value > 0:
+            raise ValueError(
+                "Invalid value for argument `clip_value`. Expected a positive "
+                f"number or None. Received: clip_value={clip_value!r}"
+            )
+        self.clip_value = clip_value
+
+    def slope(self, x):
+        if self.clip_value is None:
+            return ops.ones_like(x)
+        return ops.abs(x) <= self.clip_value
+
+    def get_config(self):
+        return {**super().get_config(), "clip_value": self.clip_value}
+
+
+@keras.saving.register_keras_serializable(package="mpt_keras")
+class SwishSign(Quantizer):
+    """Sign with the gradient of a scaled swish.
+
+    Forward: ``+1 if x >= 0 else -1``. Gradient::
+
+        dq/dx = beta * (2 - beta*x * tanh(beta*x / 2)) / (1 + cosh(beta*x))
+
+    Args:
+        beta: Positive number; the larger, the narrower the gradient.
+
+    Raises:
+        ValueError: If `beta` is not positive.
+
+    Example:
+
+    >>> mpt_keras.quantizers.SwishSign(beta=5.0)(np.array([-2.0, 0.0, 0.5]))
+    [-1., 1., 1.]
+
+    Reference:
+        Darabi et al., "BNN+: Improved Binary Network Training", 2019.
+    """
+
+    def __init__(self, beta=5.0, **kwargs):
+        super().__init__(**kwargs)
+        if not beta > 0:
+            raise ValueError(
+                "Invalid value for argument `beta`. Expected a positive "
+                f"number. Received: beta={beta!r}"
+            )
+        self.beta = beta
+
+    def slope(self, x):
+        scaled = self.beta * x
+        return (
+            self.beta
+            * (2.0 - scaled * ops.tanh(scaled / 2.0))
+            / (1.0 + ops.cosh(scaled))
+        )
+
+    def get_config(self):
+        return {**super().get_config(), "beta": self.beta}
+
+
+_BY_NAME = {
+    "approx_sign": ApproxSign,
+    "ste_sign": SteSign,
+    "swish_sign": SwishSign,
+}
+
+
+def get(identifier):
+    """Returns the quantizer that `identifier` names.
+
+    Args:
+        identifier: None; `"approx_sign"`, `"ste_sign"` or `"swish_sign"`; a
+            quantizer class or object of this module or of Larq
+            (`mpt_keras.larq.quantizers`); any callable on tensors; or the
+            serialized form of one of these.
+
+    Returns:
+        A callable, or None.
+
+    Raises:
+        ValueError: If the name is unknown or the object cannot be called.
+
+    Example:
+
+    >>> mpt_keras.quantizers.get("ste_sign").clip_value
+    1.0
+    """
+    if isinstance(identifier, str) and identifier in _BY_NAME:
+        return _BY_NAME[identifier]()
+    if isinstance(identifier, type) and callable(identifier):
+        return identifier()
+    if isinstance(identifier, dict):
+        if str(identifier.get("module")).startswith("larq"):
+            # A saved model names Larq's module; `import larq` would fail.
+            larq.quantizers  # noqa: B018
+        return keras.saving.deserialize_keras_object(identifier)
+    if identifier is None or callable(identifier):
+        return identifier
+    raise ValueError(
+        "Invalid value for argument `input_quantizer`. Expected one of "
+        f"{sorted(_BY_NAME)}, a quantizer object (also Larq's, from "
+        "`mpt_keras.larq.quantizers`), a callable or None. Received: "
+        f"input_quantizer={identifier!r}"
+    )

@@ -27,8 +27,6 @@ else:
 class _SparsityCallback(keras.callbacks.Callback):
     """What both callbacks share: the masked kernels and the log entry."""
 
-    masked_kernels = ()
-
     def set_model(self, model):
         super().set_model(model)
         layers = masked_layers(model)
@@ -40,10 +38,9 @@ class _SparsityCallback(keras.callbacks.Callback):
             )
         self._layers = layers
 
-    def _collect(self):
-        self.masked_kernels = [
-            masked for layer in self._layers for masked in layer.masked_kernels
-        ]
+    @property
+    def masked_kernels(self):
+        return [m for layer in self._layers for m in layer.masked_kernels]
 
     def _log_sparsity(self, logs):
         if logs is not None:
@@ -56,7 +53,9 @@ def overall_sparsity(model) -> float:
     Args:
         model: A built Keras model with masked layers.
     """
-    kernels = [m for layer in masked_layers(model) for m in layer.masked_kernels]
+    kernels = [
+        m for layer in masked_layers(model) for m in layer.masked_kernels
+    ]
     kept = sum(int(masked.kept()) for masked in kernels)
     return 1.0 - kept / sum(masked.size for masked in kernels)
 
@@ -98,7 +97,6 @@ class SparsitySchedule(_SparsityCallback):
         self._steps_before_epoch = 0
 
     def on_epoch_begin(self, epoch, logs=None):
-        self._collect()
         self._steps_before_epoch = int(self.model.optimizer.iterations)
         if self.per == "epoch":
             self._set(self.schedule(epoch))
@@ -165,13 +163,12 @@ class GlobalSparsity(_SparsityCallback):
         )
         self.minimum = int(minimum)
         self.current_sparsity = self.schedule(0)
-        self._raw_shares = None
-        self._already_named = set()
 
     def set_model(self, model):
         super().set_model(model)
         # A new model, a new graph over its variables.
         self._assign_shares = _compiled(self._assign_shares_eagerly)
+        self._already_named = set()
 
     def on_train_begin(self, logs=None):
         if getattr(self.model, "steps_per_execution", 1) != 1:
@@ -204,8 +201,6 @@ class GlobalSparsity(_SparsityCallback):
 
     def refresh(self):
         """Finds the threshold for the scores as they are now, and sets it."""
-        if not self.masked_kernels:
-            self._collect()
         total = sum(masked.size for masked in self.masked_kernels)
         pruned = selection.pruned_count(self.current_sparsity, total)
         self._raw_shares = self._assign_shares(

@@ -72,7 +72,9 @@ class _Freezer:
                 "one."
             )
         for layer in model.layers:
-            self._copy_weights(layer)
+            # Keras makes the inputs of a functional model itself.
+            if not isinstance(layer, keras.layers.InputLayer):
+                self._copy_weights(layer)
         return frozen
 
     def _sequential(self, model):
@@ -128,8 +130,8 @@ class _Freezer:
 
     def _call(self, layer, *args, **kwargs):
         if id(layer) in self._quantizers:
-            inputs, *rest = args
-            args = (self._quantizers[id(layer)](inputs), *rest)
+            inputs = args[0] if args else kwargs["inputs"]
+            return layer(self._quantizers[id(layer)](inputs))
         return layer(*args, **kwargs)
 
     def _copy_weights(self, layer):
@@ -142,6 +144,9 @@ class _Freezer:
                 kernel.assign(ops.cast(masked.effective(), kernel.dtype))
             if layer.use_bias:
                 plain.bias.assign(layer.bias)
+            if isinstance(layer.input_quantizer, keras.layers.Layer):
+                weights = layer.input_quantizer.get_weights()
+                self._quantizers[id(plain)].set_weights(weights)
         elif not (isinstance(layer, keras.Model) and masked_layers(layer)):
             plain.set_weights(layer.get_weights())
 

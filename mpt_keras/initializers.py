@@ -18,6 +18,22 @@ from keras import ops
 _QUANTILES = 2**15
 
 
+def check_seed(seed, where="") -> int:
+    """Returns `seed` as an integer; draws one for None.
+
+    Raises:
+        ValueError: If `seed` is not an integer in [0, 2**64).
+    """
+    if seed is None:
+        return random_seed()
+    if not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**64:
+        raise ValueError(
+            "Invalid value for argument `seed`. Expected an integer in "
+            f"[0, 2**64) or None. Received: seed={seed!r}{where}"
+        )
+    return int(seed)
+
+
 def random_seed() -> int:
     """Draws a seed that `keras.utils.set_random_seed` makes repeatable."""
     return random.randrange(2**31)
@@ -34,7 +50,7 @@ class PhiloxInitializer(keras.initializers.Initializer):
     """
 
     def __init__(self, seed=None, stream=0):
-        self.seed = random_seed() if seed is None else int(seed)
+        self.seed = check_seed(seed)
         self.stream = int(stream)
 
     def __call__(self, shape, dtype=None, fan_in=None):

@@ -65,6 +65,9 @@ def masked_kernel(scores, kernel, kept, binarize=True):
             f"kernel.shape={tuple(kernel.shape)}"
         )
 
+    # Otherwise an eager tape would see the gain depend on the kernel.
+    kernel = ops.stop_gradient(kernel)
+
     @ops.custom_gradient
     def straight_through(scores):
         mask = selection.top_mask(scores, kept)
@@ -95,4 +98,3 @@ def _mean_kept(kernel, mask, kept):
 
 def _count(mask):
     return ops.sum(ops.cast(mask, "int32"))
-

@@ -22,7 +22,6 @@ class Quantizer(keras.layers.Layer):
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
         self.supports_masking = True
-        self.built = True
 
     def call(self, inputs):
         @ops.custom_gradient

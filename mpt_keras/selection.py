@@ -9,6 +9,7 @@ The order is that of `numpy.argsort(abs(scores), kind="stable")`.
 """
 
 import math
+import numbers
 
 import keras
 import numpy as np
@@ -37,17 +38,15 @@ def check_sparsity(sparsity, where="") -> float:
     Raises:
         ValueError: If `sparsity` is not a number in [0, 1).
     """
-    try:
-        value = float(sparsity)
-    except (TypeError, ValueError):
-        value = math.nan
-    if isinstance(sparsity, bool) or not 0.0 <= value < 1.0:
+    is_number = isinstance(sparsity, numbers.Real)
+    is_number = is_number and not isinstance(sparsity, bool)
+    if not is_number or not 0.0 <= sparsity < 1.0:
         raise ValueError(
             "Invalid value for argument `sparsity`. Expected a number in "
             "[0, 1), the fraction of weights pruned (0.8 keeps one weight in "
             f"five). Received: sparsity={sparsity!r}{where}"
         )
-    return value
+    return float(sparsity)
 
 
 def pruned_count(sparsity, size: int) -> int:
@@ -103,8 +102,8 @@ def traced_pruned_count(sparsity, pruned, size: int):
 
 def magnitude_keys(scores):
     """Returns int32 keys that order like `abs(scores)`, same shape."""
-    magnitudes = ops.abs(ops.cast(scores, "float32"))
-    return ops.view(magnitudes, "int32")
+    bits = ops.view(ops.cast(scores, "float32"), "int32")
+    return ops.bitwise_and(bits, 2**_KEY_BITS - 1)  # without the sign
 
 
 def threshold(scores, kept):

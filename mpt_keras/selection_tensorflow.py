@@ -30,7 +30,9 @@ def threshold(scores, kept):
     ]
     # Sign and upper bits together: one shift, and the two halves of the
     # histogram are folded afterwards, so abs() costs nothing.
-    upper = [tf.bitcast(tf.bitwise.right_shift(b, _HALF), tf.int32) for b in bits]
+    upper = [
+        tf.bitcast(tf.bitwise.right_shift(b, _HALF), tf.int32) for b in bits
+    ]
     counts = tf.add_n([_histogram(u) for u in upper])
     counts = counts[:_SIGN] + counts[_SIGN:]
     upper_key, reaching, above = _bin_of_kth(counts, kept)

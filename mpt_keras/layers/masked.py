@@ -73,7 +73,7 @@ class MaskedKernel:
             self.binarize,
         )
 
-    def check(self):
+    def check_scores(self):
         """Raises `ValueError` naming the layer if a score is NaN."""
         selection.check_no_nan(self.scores, f" in layer '{self.layer_name}'")
 
@@ -104,12 +104,14 @@ class MaskedLayer:
 
         _refuse_meaningless(options, where)
         initial_sparsity = selection.check_sparsity(ours["sparsity"], where)
-        seed = ours["seed"]
-        seed = initializers.random_seed() if seed is None else int(seed)
+        seed = initializers.check_seed(ours["seed"], where)
         for stream, name in enumerate(self.kernel_initializers.values()):
             if options.get(name) is None:
                 options[name] = initializers.KaimingNormal(
-                    seed=seed, stream=2 * stream
+                    scale_fan="paper",
+                    sparsity=initial_sparsity,
+                    seed=seed,
+                    stream=2 * stream,
                 )
         super().__init__(**options)
         self.initial_sparsity = initial_sparsity
@@ -211,7 +213,8 @@ class MaskedLayer:
 
     def call(self, inputs):
         if self.input_quantizer is not None:
-            inputs = self.input_quantizer(inputs)
+            # A quantizer layer has a dtype of its own.
+            inputs = ops.cast(self.input_quantizer(inputs), self.compute_dtype)
         kernels = [
             ops.cast(masked.effective(), self.compute_dtype)
             for masked in self._masked_kernels
@@ -259,7 +262,7 @@ class MaskedLayer:
 
     @sparsity.setter
     def sparsity(self, value):
-        selection.check_sparsity(value, f" (layer '{self.name}')")
+        value = selection.check_sparsity(value, f" (layer '{self.name}')")
         for masked in self.masked_kernels:
             masked.set_sparsity(value)
 
@@ -295,7 +298,7 @@ class MaskedLayer:
     def check_scores(self):
         """Raises `ValueError` naming the layer if a score is NaN."""
         for masked in self.masked_kernels:
-            masked.check()
+            masked.check_scores()
 
     def enable_lora(self, *args, **kwargs):
         raise ValueError(
@@ -378,7 +381,7 @@ def _refuse_meaningless(options, where):
     for name, value in options.items():
         of_kernel = name.startswith(("kernel", "depthwise", "pointwise"))
         trained = name.endswith(("_regularizer", "_constraint"))
-        if value is not None and (name == "lora_rank" or of_kernel and trained):
+        if value is not None and (name == "lora_rank" or (of_kernel and trained)):
             raise ValueError(
                 f"Argument `{name}` has no effect on a masked layer, whose "
                 "kernel is frozen; it is the scores that train "

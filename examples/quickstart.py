@@ -1,0 +1,97 @@
+"""Two lottery tickets on handwritten digits, in under a minute.
+
+The digits are those that scikit-learn brings along, so nothing is downloaded:
+
+    python examples/quickstart.py
+
+First a ticket with binary weights, then one with binary weights and
+activations. Neither trains a weight: both are sub-networks of a random
+network. Each is frozen to an ordinary Keras model and exported as a
+SavedModel, which `examples/serve_savedmodel.py` serves.
+"""
+
+import experiment
+import keras
+import numpy as np
+import sklearn.datasets
+from absl import flags
+
+import mpt_keras as mpt
+
+FLAGS = flags.FLAGS
+flags.DEFINE_integer("epochs", 20, "Epochs of training.")
+
+
+def digits():
+    """1,797 images of 8x8 pixels, values 0 to 16; a fifth is held out."""
+    bunch = sklearn.datasets.load_digits()
+    images = bunch.images[..., None].astype("uint8")
+    labels = bunch.target.astype("int32")
+    order = np.random.default_rng(0).permutation(len(labels))
+    train, test = order[:1437], order[1437:]
+    return experiment.ImageData(
+        name="digits",
+        train_images=images[train],
+        train_labels=labels[train],
+        test_images=images[test],
+        test_labels=labels[test],
+        mean=(float(images[train].mean()),),
+        std=(float(images[train].std()),),
+        classes=10,
+    )
+
+
+def binary_weights(sparsity):
+    """Random binary weights, real activations: no batch norm needed."""
+    return keras.Sequential(
+        [
+            keras.Input((8, 8, 1)),
+            mpt.MPTConv2D(32, 3, activation="relu", sparsity=sparsity),
+            mpt.MPTConv2D(64, 3, activation="relu", sparsity=sparsity),
+            keras.layers.Flatten(),
+            mpt.MPTDense(128, activation="relu", sparsity=sparsity),
+            mpt.MPTDense(10, sparsity=sparsity),
+        ],
+        name="binary_weights",
+    )
+
+
+def binary_weights_and_activations(sparsity):
+    """The image and the scores stay real, all between is +-1."""
+    binary = {"sparsity": sparsity, "input_quantizer": "approx_sign"}
+    return keras.Sequential(
+        [
+            keras.Input((8, 8, 1)),
+            mpt.MPTConv2D(32, 3, sparsity=sparsity),
+            keras.layers.BatchNormalization(center=False, scale=False),
+            mpt.MPTConv2D(64, 3, **binary),
+            keras.layers.BatchNormalization(center=False, scale=False),
+            keras.layers.Flatten(),
+            mpt.MPTDense(128, **binary),
+            keras.layers.BatchNormalization(center=False, scale=False),
+            mpt.MPTDense(10, **binary),
+        ],
+        name="binary_weights_and_activations",
+    )
+
+
+def main(_):
+    keras.utils.set_random_seed(FLAGS.seed)
+    folder = experiment.new_run_folder("quickstart")
+    recipe = experiment.Recipe(epochs=FLAGS.epochs, batch_size=32)
+    for build in (binary_weights, binary_weights_and_activations):
+        network = build(FLAGS.sparsity)
+        own_folder = folder / network.name
+        own_folder.mkdir()
+        _, result = experiment.train(
+            network, digits(), recipe, own_folder, verbose=0
+        )
+        experiment.report(result)
+    print(
+        "Serve one: python examples/serve_savedmodel.py "
+        f"--saved_model={result['saved_model']}"
+    )
+
+
+if __name__ == "__main__":
+    experiment.run(main)

@@ -1,0 +1,48 @@
+"""Shared fixtures. The only place that reaches into Keras' private modules."""
+
+import os
+import pathlib
+import warnings
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras
+import numpy as np
+import pytest
+from keras.src.testing import TestCase as KerasTestCase
+
+ROOT = pathlib.Path(__file__).parents[1]
+SHARED = ROOT.parent / "shared"
+
+
+@pytest.fixture(autouse=True)
+def _seeded():
+    keras.utils.set_random_seed(0)
+    yield
+    keras.utils.clear_session()
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+@pytest.fixture
+def run_layer_test():
+    """Keras' own test of a layer's contract."""
+
+    def run(*args, **kwargs):
+        with warnings.catch_warnings():
+            # It trains from a generator and leaves `shuffle` at its default.
+            warnings.filterwarnings("ignore", "`shuffle=True` was passed")
+            KerasTestCase("run_layer_test").run_layer_test(*args, **kwargs)
+
+    return run
+
+
+def shared_folder(name):
+    """A folder of data that is not part of the project, or a reason to skip."""
+    path = SHARED / name
+    if not path.exists():
+        pytest.skip(f"needs the folder {name}/ beside the checkout")
+    return path

@@ -1,0 +1,307 @@
+"""BUILD states the same graph as the imports, whose arrows point one way."""
+
+import ast
+import graphlib
+import pathlib
+import shutil
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+# From the bottom up: a module imports from its own row or from those above it
+# in this list. The name of a package stands for all modules in it that have
+# no row of their own.
+ROWS = (
+    ("selection_tensorflow",),
+    ("_environment", "initializers", "larq", "schedules", "selection"),
+    ("masking", "quantizers"),
+    ("layers.masked",),
+    ("layers.convolutional", "layers.dense"),
+    ("layers",),
+    ("callbacks", "conversion", "models"),
+    ("mpt_keras",),
+)
+RANKS = {name: rank for rank, names in enumerate(ROWS) for name in names}
+
+# Distributions that are called otherwise than what is imported from them.
+DISTRIBUTIONS = {"absl": "absl_py", "sklearn": "scikit_learn"}
+# Needed at run time by packages that do not declare them.
+UNDECLARED = {"@pypi//importlib_resources", "@pypi//tensorboard"}
+
+
+def local_modules(root):
+    """Dotted name -> file, of the package and the examples."""
+    package = (root / "mpt_keras").rglob("*.py")
+    examples = (root / "examples").glob("*.py")
+    return {
+        **{dotted_name(path.relative_to(root)): path for path in package},
+        **{path.stem: path for path in examples},
+    }
+
+
+def dotted_name(path):
+    parts = path.with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def package_modules(root):
+    return {
+        name: path
+        for name, path in local_modules(root).items()
+        if name.split(".")[0] == "mpt_keras"
+    }
+
+
+def imported_names(path):
+    """Dotted names of what a file imports, also inside `if` and functions."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: relative import"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def local_module(name, modules):
+    """The local module that a name names or stands in, or an empty string."""
+    while name and name not in modules:
+        name = name.rpartition(".")[0]
+    return name
+
+
+def local_imports(path, modules):
+    found = {local_module(name, modules) for name in imported_names(path)}
+    return found - {""}
+
+
+def third_party_imports(path, modules):
+    found = {
+        name.split(".")[0]
+        for name in imported_names(path)
+        if not local_module(name, modules)
+    }
+    return found - sys.stdlib_module_names
+
+
+def target_name(module):
+    return module.removeprefix("mpt_keras.").replace(".", "_")
+
+
+def imported_labels(path, modules):
+    """What a file imports, as BUILD should say it."""
+    local = local_imports(path, modules)
+    others = third_party_imports(path, modules)
+    return {f":{target_name(module)}" for module in local} | {
+        f"@pypi//{DISTRIBUTIONS.get(name, name)}" for name in others
+    }
+
+
+def targets(root):
+    """The arguments of every py_library and py_binary in BUILD."""
+    tree = ast.parse((root / "BUILD").read_text(encoding="utf-8"))
+    calls = [node.value for node in tree.body if isinstance(node, ast.Expr)]
+    return [
+        {word.arg: ast.literal_eval(word.value) for word in call.keywords}
+        for call in calls
+        if isinstance(call, ast.Call)
+        and ast.unparse(call.func) in ("py_library", "py_binary")
+    ]
+
+
+def target_differences(root):
+    """Modules without exactly one target of the right name, and the reverse."""
+    expected = sorted(
+        (target_name(module), [path.relative_to(root).as_posix()])
+        for module, path in local_modules(root).items()
+    )
+    stated = sorted((rule["name"], rule["srcs"]) for rule in targets(root))
+    missing = [f"add {target}" for target in expected if target not in stated]
+    return missing + [
+        f"drop {target}"
+        for target in stated
+        if target not in expected or stated.count(target) > 1
+    ]
+
+
+def dependency_differences(root):
+    """What to change in BUILD, so that it says what the imports say."""
+    modules = local_modules(root)
+    stated = {rule["name"]: set(rule.get("deps", ())) for rule in targets(root)}
+    differences = []
+    for module, path in modules.items():
+        name = target_name(module)
+        listed = stated.get(name, set())
+        actual = imported_labels(path, modules)
+        differences += [f"{name}: add {dep}" for dep in actual - listed]
+        unneeded = listed - actual - UNDECLARED
+        differences += [f"{name}: drop {dep}" for dep in unneeded]
+    return sorted(differences)
+
+
+def rank(module):
+    name = module.removeprefix("mpt_keras.")
+    while name and name not in RANKS:
+        name = name.rpartition(".")[0]
+    assert name, f"{module} has no rank. Add it to ROWS in {__file__}"
+    return RANKS[name]
+
+
+def graph(root):
+    """Module of the package -> the local modules that it imports."""
+    modules = local_modules(root)
+    return {
+        module: local_imports(path, modules)
+        for module, path in package_modules(root).items()
+    }
+
+
+def upward_imports(root):
+    return [
+        f"{module} imports {imported}"
+        for module, imports in graph(root).items()
+        for imported in imports
+        if rank(imported) > rank(module)
+    ]
+
+
+def check_no_cycle(root):
+    graphlib.TopologicalSorter(graph(root)).prepare()
+
+
+def importers_of_tensorflow(root):
+    modules = local_modules(root)
+    return {
+        path.relative_to(root).as_posix()
+        for path in package_modules(root).values()
+        if "tensorflow" in third_party_imports(path, modules)
+    }
+
+
+def test_every_module_has_exactly_one_target():
+    assert target_differences(ROOT) == []
+
+
+def test_dependencies_are_the_imports():
+    assert dependency_differences(ROOT) == []
+
+
+def test_imports_do_not_go_up():
+    assert upward_imports(ROOT) == []
+
+
+def test_imports_have_no_cycle():
+    check_no_cycle(ROOT)
+
+
+def test_only_two_modules_import_tensorflow():
+    assert importers_of_tensorflow(ROOT) == {
+        "mpt_keras/callbacks.py",
+        "mpt_keras/selection_tensorflow.py",
+    }
+
+
+@pytest.fixture
+def copy(tmp_path):
+    """A copy of the project, to break."""
+    shutil.copy(ROOT / "BUILD", tmp_path)
+    compiled = shutil.ignore_patterns("__pycache__")
+    for folder in ("mpt_keras", "examples"):
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=compiled)
+    return tmp_path
+
+
+def add_line(path, line):
+    with path.open("a", encoding="utf-8") as file:
+        file.write(f"\n{line}\n")
+
+
+def remove_from_target(root, name, line):
+    path = root / "BUILD"
+    before, start, target = path.read_text().partition(f'name = "{name}",')
+    assert line in target
+    path.write_text(before + start + target.replace(line, "", 1))
+
+
+@pytest.mark.parametrize("label", [":masking", "@pypi//keras"])
+def test_a_dependency_missing_from_build_is_found(copy, label):
+    remove_from_target(copy, "layers_masked", f'"{label}",')
+    assert dependency_differences(copy) == [f"layers_masked: add {label}"]
+
+
+@pytest.mark.parametrize(
+    ("line", "label"),
+    [
+        ("import mpt_keras.schedules", ":schedules"),
+        ("from mpt_keras import schedules", ":schedules"),
+        ("from mpt_keras.schedules import Constant", ":schedules"),
+        ("from mpt_keras.layers import MPTDense", ":layers"),
+        ("from mpt_keras.layers.dense import MPTDense", ":layers_dense"),
+        ("import mpt_keras as mpt", ":mpt_keras"),
+        ("if True:\n    import scipy.stats", "@pypi//scipy"),
+        ("def f():\n    from sklearn import svm", "@pypi//scikit_learn"),
+    ],
+)
+def test_an_import_missing_from_build_is_found(copy, line, label):
+    add_line(copy / "mpt_keras/selection.py", line)
+    assert dependency_differences(copy) == [f"selection: add {label}"]
+
+
+def test_a_dependency_that_is_not_imported_is_found(copy):
+    (copy / "mpt_keras/masking.py").write_text("import math\n")
+    assert dependency_differences(copy) == [
+        "masking: drop :selection",
+        "masking: drop @pypi//keras",
+    ]
+
+
+def test_a_module_without_a_target_is_found(copy):
+    add_line(copy / "mpt_keras/models/other.py", "")
+    assert target_differences(copy) == [
+        "add ('models_other', ['mpt_keras/models/other.py'])"
+    ]
+
+
+def test_a_target_without_a_module_is_found(copy):
+    (copy / "mpt_keras/schedules.py").unlink()
+    assert target_differences(copy) == [
+        "drop ('schedules', ['mpt_keras/schedules.py'])"
+    ]
+
+
+def test_a_second_target_is_found(copy):
+    twin = 'py_library(name = "schedules", srcs = ["mpt_keras/schedules.py"])'
+    add_line(copy / "BUILD", twin)
+    assert len(target_differences(copy)) == 2
+
+
+def test_an_upward_import_is_found(copy):
+    add_line(copy / "mpt_keras/masking.py", "from mpt_keras import callbacks")
+    assert upward_imports(copy) == [
+        "mpt_keras.masking imports mpt_keras.callbacks"
+    ]
+
+
+def test_a_module_without_a_rank_is_found(copy):
+    add_line(copy / "mpt_keras/other.py", "from mpt_keras import selection")
+    with pytest.raises(AssertionError, match="other has no rank"):
+        upward_imports(copy)
+
+
+def test_a_cycle_is_found(copy):
+    add_line(copy / "mpt_keras/schedules.py", "from mpt_keras import larq")
+    add_line(copy / "mpt_keras/larq.py", "from mpt_keras import schedules")
+    with pytest.raises(graphlib.CycleError):
+        check_no_cycle(copy)
+
+
+def test_a_relative_import_is_found(copy):
+    add_line(copy / "mpt_keras/masking.py", "from . import selection")
+    with pytest.raises(AssertionError, match="relative import"):
+        dependency_differences(copy)
+
+
+def test_another_import_of_tensorflow_is_found(copy):
+    add_line(copy / "mpt_keras/masking.py", "import tensorflow as tf")
+    assert "mpt_keras/masking.py" in importers_of_tensorflow(copy)

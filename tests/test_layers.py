@@ -1,0 +1,523 @@
+import inspect
+
+import keras
+import numpy as np
+import oracle
+import pytest
+import tensorflow as tf
+from keras import ops
+
+import mpt_keras as mpt
+
+# Masked layer, Keras layer, arguments, input shape.
+CASES = {
+    "dense": (mpt.MPTDense, keras.layers.Dense, {"units": 5}, (2, 7)),
+    "dense_3d": (mpt.MPTDense, keras.layers.Dense, {"units": 5}, (2, 3, 7)),
+    "conv1d": (
+        mpt.MPTConv1D,
+        keras.layers.Conv1D,
+        {"filters": 6, "kernel_size": 3, "strides": 2, "padding": "same"},
+        (2, 9, 4),
+    ),
+    "conv1d_causal": (
+        mpt.MPTConv1D,
+        keras.layers.Conv1D,
+        {
+            "filters": 6,
+            "kernel_size": 3,
+            "dilation_rate": 2,
+            "padding": "causal",
+        },
+        (2, 9, 4),
+    ),
+    "conv2d": (
+        mpt.MPTConv2D,
+        keras.layers.Conv2D,
+        {"filters": 6, "kernel_size": 3, "strides": 2},
+        (2, 8, 8, 4),
+    ),
+    "conv2d_dilated": (
+        mpt.MPTConv2D,
+        keras.layers.Conv2D,
+        {
+            "filters": 6,
+            "kernel_size": (3, 2),
+            "dilation_rate": 2,
+            "padding": "same",
+        },
+        (2, 8, 8, 4),
+    ),
+    "conv2d_grouped": (
+        mpt.MPTConv2D,
+        keras.layers.Conv2D,
+        {"filters": 6, "kernel_size": 3, "groups": 2},
+        (2, 8, 8, 4),
+    ),
+    "conv3d": (
+        mpt.MPTConv3D,
+        keras.layers.Conv3D,
+        {"filters": 3, "kernel_size": 2},
+        (2, 4, 4, 4, 2),
+    ),
+    "depthwise": (
+        mpt.MPTDepthwiseConv2D,
+        keras.layers.DepthwiseConv2D,
+        {"kernel_size": 3, "depth_multiplier": 2, "padding": "same"},
+        (2, 8, 8, 3),
+    ),
+    "separable": (
+        mpt.MPTSeparableConv2D,
+        keras.layers.SeparableConv2D,
+        {"filters": 6, "kernel_size": 3, "depth_multiplier": 2},
+        (2, 8, 8, 3),
+    ),
+    "transpose": (
+        mpt.MPTConv2DTranspose,
+        keras.layers.Conv2DTranspose,
+        {
+            "filters": 6,
+            "kernel_size": 3,
+            "strides": 2,
+            "padding": "same",
+            "output_padding": 1,
+        },
+        (2, 5, 5, 3),
+    ),
+}
+OPTIONS = {
+    "plain": {},
+    "edge_popup": {"binarize": False, "sparsity": 0.29},
+    "bias": {
+        "use_bias": True,
+        "bias_initializer": "ones",
+        "activation": "tanh",
+        "sparsity": 0.8,
+    },
+    "binary_input": {"input_quantizer": "approx_sign", "sparsity": 0.0},
+}
+all_cases = pytest.mark.parametrize("case", CASES)
+one_of_each = pytest.mark.parametrize(
+    "case",
+    ["dense", "conv1d", "conv2d", "conv3d", *list(CASES)[-3:]],
+)
+
+
+def masked_layer(case, **options):
+    cls, _, arguments, shape = CASES[case]
+    layer = cls(**arguments, **{"seed": 1, **options})
+    layer.build(shape)
+    return layer
+
+
+def inputs_for(case, rng):
+    return rng.standard_normal(CASES[case][-1]).astype("float32")
+
+
+def as_numpy(value):
+    return np.asarray(ops.convert_to_numpy(value))
+
+
+def plain_twin(case, layer, options):
+    """The ordinary layer holding what NumPy says the kernel is."""
+    _, keras_class, arguments, shape = CASES[case]
+    kept = ("use_bias", "bias_initializer", "activation")
+    own = {"use_bias": False, **{k: options[k] for k in kept if k in options}}
+    twin = keras_class(**arguments, **own)
+    twin.build(shape)
+    for name, masked in zip(
+        layer.kernel_initializers, layer.masked_kernels, strict=True
+    ):
+        getattr(twin, name).assign(
+            oracle.effective(
+                as_numpy(masked.scores),
+                as_numpy(masked.kernel),
+                layer.initial_sparsity,
+                layer.binarize,
+            )
+        )
+    return twin
+
+
+@all_cases
+@pytest.mark.parametrize("option", OPTIONS)
+def test_layer_is_the_plain_layer_with_the_oracles_kernel(case, option, rng):
+    options = OPTIONS[option]
+    layer = masked_layer(case, **options)
+    x = inputs_for(case, rng)
+    seen = np.where(x < 0, -1.0, 1.0) if option == "binary_input" else x
+    np.testing.assert_allclose(
+        layer(x), plain_twin(case, layer, options)(seen), rtol=2e-5, atol=2e-6
+    )
+
+
+@all_cases
+@pytest.mark.parametrize("binarize", [True, False])
+def test_scores_gradient_is_that_of_the_plain_layers_kernel(
+    case, binarize, rng
+):
+    layer = masked_layer(case, binarize=binarize)
+    twin = plain_twin(case, layer, {})
+    x = inputs_for(case, rng)
+    with tf.GradientTape(persistent=True) as tape:
+        loss = tf.reduce_sum(layer(x) ** 2)
+        twin_loss = tf.reduce_sum(twin(x) ** 2)
+    scores = [masked.scores.value for masked in layer.masked_kernels]
+    kernels = [getattr(twin, name).value for name in layer.kernel_initializers]
+    assert layer.trainable_variables == [
+        masked.scores for masked in layer.masked_kernels
+    ]
+    for masked, gradient, upstream in zip(
+        layer.masked_kernels,
+        tape.gradient(loss, scores),
+        tape.gradient(twin_loss, kernels),
+        strict=True,
+    ):
+        expected = oracle.scores_gradient(
+            as_numpy(upstream), as_numpy(masked.scores), as_numpy(masked.kernel)
+        )
+        np.testing.assert_allclose(gradient, expected, rtol=1e-3, atol=1e-4)
+
+
+@one_of_each
+@pytest.mark.parametrize("option", ["plain", "bias", "binary_input"])
+def test_keras_own_layer_test(case, option, run_layer_test):
+    cls, _, arguments, shape = CASES[case]
+    options = OPTIONS[option]
+    kernels = len(cls.kernel_initializers)
+    run_layer_test(
+        cls,
+        {**arguments, **options},
+        input_shape=shape,
+        expected_output_shape=tuple(masked_layer(case)(np.ones(shape)).shape),
+        expected_num_trainable_weights=kernels + (option == "bias"),
+        expected_num_non_trainable_weights=3 * kernels,
+        expected_num_seed_generators=0,
+        expected_num_losses=0,
+    )
+
+
+@all_cases
+def test_exactly_k_weights_are_kept(case):
+    for sparsity in (0.0, 0.29, 0.8, 0.999):
+        layer = masked_layer(case, sparsity=sparsity)
+        for masked in layer.masked_kernels:
+            kept = masked.size - oracle.pruned_count(sparsity, masked.size)
+            assert int(as_numpy(masked.mask()).sum()) == kept
+            assert int(masked.kept()) == kept
+
+
+@one_of_each
+def test_save_and_reload_bit_identically(case, rng, tmp_path):
+    shape = CASES[case][-1]
+    layer = masked_layer(
+        case, sparsity=0.7, use_bias=True, input_quantizer="ste_sign"
+    )
+    model = keras.Sequential([keras.Input(shape[1:]), layer])
+    layer.sparsity = 0.3
+    for masked in layer.masked_kernels:
+        masked.scores.assign(rng.standard_normal(masked.scores.shape))
+    x = inputs_for(case, rng)
+    expected = model.predict(x, verbose=0)
+
+    model.save(tmp_path / "model.keras")
+    reloaded = keras.models.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(reloaded.predict(x, verbose=0), expected)
+
+    model.save_weights(tmp_path / "model.weights.h5")
+    clone = keras.models.clone_model(model)
+    clone.load_weights(tmp_path / "model.weights.h5")
+    np.testing.assert_array_equal(clone.predict(x, verbose=0), expected)
+    assert all(not m.kernel.trainable for m in clone.layers[0].masked_kernels)
+
+
+@one_of_each
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_mixed_precision_keeps_scores_in_float32(case, policy, rng):
+    layer = masked_layer(case, dtype=policy)
+    model = keras.Sequential([keras.Input(CASES[case][-1][1:]), layer])
+    before = [as_numpy(masked.scores) for masked in layer.masked_kernels]
+    x = inputs_for(case, rng)
+    y = model(x)
+    assert y.dtype == policy.removeprefix("mixed_")
+    expected = masked_layer(case)(x)
+    np.testing.assert_allclose(
+        tf.cast(y, "float32"), expected, rtol=0.05, atol=0.1
+    )
+    model.compile("sgd", "mse")
+    model.fit(x, np.zeros(y.shape, "float32"), verbose=0)
+    for masked, old in zip(layer.masked_kernels, before, strict=True):
+        assert masked.scores.dtype == "float32"
+        assert masked.kernel.dtype == "float32"
+        assert np.abs(as_numpy(masked.scores) - old).max() > 0
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_scores_in_half_precision_keep_exactly_k(dtype, rng):
+    layer = mpt.MPTDense(64, sparsity=0.9, dtype=dtype)
+    y = layer(ops.convert_to_tensor(rng.standard_normal((2, 100)), dtype))
+    assert layer.scores.dtype == y.dtype == dtype
+    assert int(as_numpy(layer.mask()).sum()) == 640
+
+
+def small_model(kind):
+    layers = [
+        lambda: mpt.MPTConv2D(4, 3, activation="relu", seed=0),
+        keras.layers.Flatten,
+        lambda: mpt.MPTDense(3, seed=1),
+    ]
+    if kind == "sequential":
+        return keras.Sequential([make() for make in layers])
+    inputs = keras.Input((8, 8, 2))
+    if kind == "functional":
+        x = inputs
+        for make in layers:
+            x = make()(x)
+        return keras.Model(inputs, x)
+    if kind == "nested":
+        inner = keras.Sequential([keras.Input((8, 8, 2)), layers[0]()])
+        outer = keras.Sequential([layers[1](), layers[2]()])
+        return keras.Model(inputs, outer(inner(inputs)))
+
+    class Subclassed(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.blocks = [make() for make in layers]
+
+        def call(self, x):
+            for block in self.blocks:
+                x = block(x)
+            return x
+
+    return Subclassed()
+
+
+@pytest.mark.parametrize(
+    "compile_options",
+    [
+        {},
+        {"jit_compile": True},
+        {"steps_per_execution": 2},
+        {"run_eagerly": True},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize(
+    "kind", ["sequential", "functional", "subclassed", "nested"]
+)
+def test_training_moves_the_scores_and_nothing_else(kind, compile_options, rng):
+    x = rng.standard_normal((16, 8, 8, 2)).astype("float32")
+    y = rng.integers(0, 3, 16)
+    model = small_model(kind)
+    model(x[:1])
+    layers = mpt.masked_layers(model)
+    assert [type(layer) for layer in layers] == [mpt.MPTConv2D, mpt.MPTDense]
+    kernels = [as_numpy(layer.kernel) for layer in layers]
+    scores = [as_numpy(layer.scores) for layer in layers]
+    model.compile(
+        "adam",
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        **compile_options,
+    )
+    losses = model.fit(x, y, batch_size=4, epochs=5, verbose=0).history["loss"]
+    assert losses[-1] < losses[0]
+    for layer, kernel, score in zip(layers, kernels, scores, strict=True):
+        np.testing.assert_array_equal(as_numpy(layer.kernel), kernel)
+        assert np.abs(as_numpy(layer.scores) - score).max() > 0
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_a_compiled_step_sees_another_sparsity_without_retracing(
+    jit_compile, rng
+):
+    layer = mpt.MPTDense(10, use_bias=False)
+    layer.build((None, 10))
+    graph = tf.function(
+        lambda x: tf.math.count_nonzero(layer(x)), jit_compile=jit_compile
+    )
+    eye = np.eye(10, dtype="float32")
+    for sparsity in (0.5, 0.9, 0.0):
+        layer.sparsity = sparsity
+        assert int(graph(eye)) == round(100 * (1 - sparsity))
+        layer.sparsity.assign(0.71)
+        assert int(graph(eye)) == 29
+    assert graph.experimental_get_tracing_count() == 1
+
+
+def test_sparsity_given_to_the_constructor_is_exact_in_large_layers():
+    layer = mpt.MPTDense(2048, sparsity=0.99)
+    layer.build((None, 8192))
+    assert int(layer.masked_kernels[0].kept()) == 2**24 - 16609443
+
+
+def test_seed_decides_kernel_and_scores():
+    first, same, other = (mpt.MPTDense(8, seed=seed) for seed in (5, 5, 6))
+    for layer in (first, same, other):
+        layer.build((None, 50))
+    np.testing.assert_array_equal(first.kernel, same.kernel)
+    np.testing.assert_array_equal(first.scores, same.scores)
+    assert (as_numpy(first.kernel) != as_numpy(other.kernel)).all()
+    correlation = np.corrcoef(
+        as_numpy(first.kernel).ravel(), as_numpy(first.scores).ravel()
+    )[0, 1]
+    assert abs(correlation) < 0.2
+
+
+def test_the_two_kernels_of_a_separable_layer_are_independent():
+    layer = mpt.MPTSeparableConv2D(9, 3, seed=0)
+    layer.build((None, 8, 8, 9))
+    depthwise, pointwise = (as_numpy(k).ravel() for k in layer.kernel)
+    assert abs(np.corrcoef(depthwise, pointwise)[0, 1]) < 0.4
+    layer.sparsity = 0.75
+    assert [float(s.value) for s in layer.sparsity] == [0.75, 0.75]
+    assert [int(as_numpy(m).sum()) for m in layer.mask()] == [21, 21]
+
+
+@pytest.mark.parametrize(
+    ("case", "fan_in"),
+    [
+        ("dense", [7]),
+        ("conv2d", [36]),
+        ("conv2d_grouped", [18]),
+        ("depthwise", [9]),
+        ("separable", [9, 6]),
+        ("transpose", [9 / 4 * 3]),
+    ],
+)
+def test_outputs_keep_the_inputs_scale(case, fan_in):
+    """Kernels start at variance 2 / (fan_in * kept), what ReLU needs."""
+    layer = masked_layer(
+        case,
+        **{
+            argument: mpt.initializers.SignedConstant("paper", 0.5)
+            for argument in CASES[case][0].kernel_initializers.values()
+        },
+    )
+    for masked, inputs in zip(layer.masked_kernels, fan_in, strict=True):
+        np.testing.assert_allclose(
+            np.abs(as_numpy(masked.kernel)), np.sqrt(4 / inputs), rtol=1e-6
+        )
+        bound = 1 / np.sqrt(inputs)
+        assert 0.7 * bound < np.abs(as_numpy(masked.scores)).max() <= bound
+
+
+def test_kernel_stays_frozen_when_trainable_is_switched():
+    layer = masked_layer("conv2d", use_bias=True)
+    layer.trainable = False
+    assert layer.trainable_variables == []
+    layer.trainable = True
+    assert {v.name for v in layer.trainable_variables} == {"scores", "bias"}
+
+
+def test_regularizer_acts_on_the_scores():
+    layer = masked_layer("dense", scores_regularizer=keras.regularizers.L2(0.5))
+    scores = as_numpy(layer.scores)
+    np.testing.assert_allclose(layer.losses, [0.5 * (scores**2).sum()])
+
+
+def test_gain_is_the_mean_magnitude_of_the_kept():
+    layer = masked_layer("conv2d", sparsity=0.8)
+    kept = np.abs(as_numpy(layer.kernel))[as_numpy(layer.mask())]
+    np.testing.assert_allclose(layer.gain(), kept.mean(), rtol=1e-6)
+    assert float(masked_layer("conv2d", binarize=False).gain()) == 1.0
+
+
+def test_channels_first_where_keras_runs_it(rng):
+    """Keras moves the channels of a dense-free convolution itself on CPUs."""
+    x = rng.standard_normal((2, 8, 8, 4)).astype("float32")
+    last = mpt.MPTConv2D(6, 3, use_bias=True, bias_initializer="ones", seed=0)
+    first = mpt.MPTConv2D(
+        6,
+        3,
+        use_bias=True,
+        bias_initializer="ones",
+        seed=0,
+        data_format="channels_first",
+    )
+    try:
+        y = first(np.moveaxis(x, -1, 1))
+    except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError):
+        pytest.skip("TensorFlow has no channels_first convolution here")
+    np.testing.assert_allclose(np.moveaxis(y, 1, -1), last(x), atol=1e-5)
+
+
+def test_signature_is_keras_own_and_then_ours():
+    ours = list(inspect.signature(mpt.MPTConv2D).parameters)
+    theirs = list(inspect.signature(keras.layers.Conv2D).parameters)
+    assert ours[: len(theirs) - 1] == theirs[:-1]
+    assert ours[len(theirs) - 1 :] == [
+        *("sparsity", "binarize", "input_quantizer", "scores_initializer"),
+        *("scores_regularizer", "seed", "kwargs"),
+    ]
+    layer = mpt.MPTConv2D(6, 3, 2, "same")
+    assert layer.strides == (2, 2)
+    assert layer.padding == "same"
+    assert not layer.use_bias
+
+
+# --- Bad input ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sparsity", [-0.1, 1, 1.5, float("nan"), None, True])
+def test_sparsity_outside_its_range_names_the_layer(sparsity):
+    with pytest.raises(ValueError, match=r"\[0, 1\).*layer 'first'"):
+        mpt.MPTDense(3, sparsity=sparsity, name="first")
+    layer = masked_layer("dense", name="second")
+    with pytest.raises(ValueError, match=r"\[0, 1\).*layer 'second'"):
+        layer.sparsity = sparsity
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"kernel_regularizer": "l2"},
+        {"kernel_constraint": "non_neg"},
+        {"lora_rank": 2},
+    ],
+)
+def test_arguments_without_effect_are_refused(options):
+    with pytest.raises(ValueError, match="has no effect on a masked layer"):
+        mpt.MPTDense(3, **options)
+
+
+def test_nan_scores_name_the_layer():
+    layer = masked_layer("dense", name="third")
+    layer.scores.assign(np.full(layer.scores.shape, np.nan))
+    with pytest.raises(
+        ValueError, match="35 NaN of 35 scores in layer 'third'"
+    ):
+        layer.mask()
+
+
+def test_initializers_that_give_nan_or_other_shapes_name_the_layer():
+    for value, message in [
+        (
+            lambda shape, dtype: np.full(shape, np.nan, dtype),
+            "21 NaN of 21 scores in layer 'fourth'",
+        ),
+        (
+            lambda shape, dtype: np.ones((2, 2), dtype),
+            r"layer 'fourth'.*Expected shape: \(7, 3\). Received shape: \(2, 2",
+        ),
+    ]:
+        layer = mpt.MPTDense(3, scores_initializer=value, name="fourth")
+        with pytest.raises(ValueError, match=message):
+            layer.build((None, 7))
+
+
+def test_unbuilt_layers_say_what_to_do():
+    with pytest.raises(AttributeError, match="Build the layer"):
+        mpt.MPTDense(3).mask()
+    assert not hasattr(mpt.MPTDense(3), "scores")
+
+
+def test_lora_and_quantize_point_to_freeze():
+    layer = masked_layer("dense")
+    with pytest.raises(ValueError, match=r"mpt_keras.freeze\(model\)"):
+        layer.enable_lora(2)
+    with pytest.raises(ValueError, match=r"mpt_keras.freeze\(model\)"):
+        layer.quantize("int8")
+
+
+def test_wrong_arguments_raise_as_python_does():
+    with pytest.raises(TypeError, match="units"):
+        mpt.MPTDense()

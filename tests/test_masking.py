@@ -1,0 +1,85 @@
+import numpy as np
+import oracle
+import pytest
+import tensorflow as tf
+from keras import ops
+
+from mpt_keras import masking, selection
+
+
+def kept_of(scores, sparsity):
+    size = scores.size
+    return ops.convert_to_tensor(
+        size - selection.pruned_count(sparsity, size), "int32"
+    )
+
+
+@pytest.mark.parametrize("binarize", [True, False])
+@pytest.mark.parametrize("sparsity", [0.0, 0.3, 0.9, 0.9999])
+def test_forward_and_gradient_are_the_formulas(binarize, sparsity, rng):
+    scores, kernel, upstream = rng.standard_normal((3, 3, 3, 4, 8)).astype(
+        "float32"
+    )
+    scores[0, 0, 0, 0] = 0.0
+    kernel[1, 1, 1, 1] = 0.0
+    variable = tf.Variable(scores)
+    with tf.GradientTape() as tape:
+        output = masking.masked_kernel(
+            tf.identity(variable),
+            ops.convert_to_tensor(kernel),
+            kept_of(scores, sparsity),
+            binarize,
+        )
+        loss = tf.reduce_sum(output * upstream)
+    expected = oracle.effective(scores, kernel, sparsity, binarize)
+    np.testing.assert_allclose(output, expected, rtol=1e-6, atol=1e-7)
+    np.testing.assert_allclose(
+        tape.gradient(loss, variable),
+        oracle.scores_gradient(upstream, scores, kernel),
+        rtol=1e-6,
+    )
+
+
+def test_kernel_gets_no_gradient(rng):
+    kernel = tf.Variable(rng.standard_normal((4, 4)).astype("float32"))
+    scores = rng.standard_normal((4, 4)).astype("float32")
+    with tf.GradientTape() as tape:
+        output = masking.masked_kernel(
+            ops.convert_to_tensor(scores),
+            tf.identity(kernel),
+            kept_of(scores, 0.5),
+        )
+    assert tape.gradient(output, kernel) is None
+
+
+def test_binary_kernel_holds_three_values(rng):
+    scores, kernel = rng.standard_normal((2, 50, 20)).astype("float32")
+    output = ops.convert_to_numpy(
+        masking.masked_kernel(
+            ops.convert_to_tensor(scores),
+            ops.convert_to_tensor(kernel),
+            kept_of(scores, 0.8),
+        )
+    )
+    values = np.unique(output)
+    assert len(values) == 3
+    assert values[0] == -values[2]
+    assert values[1] == 0
+    gain = masking.gain(
+        ops.convert_to_tensor(kernel), ops.convert_to_tensor(output != 0)
+    )
+    np.testing.assert_allclose(gain, values[2], rtol=1e-6)
+
+
+def test_gain_survives_half_precision():
+    """A float16 sum would overflow at 65,504."""
+    kernel = ops.full((300, 300), 2.0, dtype="float16")
+    mask = ops.ones((300, 300), dtype="bool")
+    assert float(masking.gain(kernel, mask)) == 2.0
+
+
+def test_scores_of_another_shape_are_refused():
+    with pytest.raises(ValueError, match=r"scores.shape=\(3,\), kernel"):
+        masking.masked_kernel(
+            ops.ones((3,)), ops.ones((4,)), ops.convert_to_tensor(1, "int32")
+        )

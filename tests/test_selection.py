@@ -1,0 +1,218 @@
+import keras
+import numpy as np
+import oracle
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from keras import ops
+
+from mpt_keras import selection, selection_tensorflow
+
+FORMS = {
+    "eager": lambda scores, kept: selection.top_mask(scores, kept),
+    "graph": tf.function(selection.top_mask),
+    "xla": tf.function(selection.top_mask, jit_compile=True),
+}
+
+finite = st.floats(
+    width=32, allow_nan=False, allow_infinity=False, allow_subnormal=False
+)
+# Few distinct values, so that ties are the rule.
+tied = st.sampled_from([0.0, -0.0, 0.5, -0.5, 1.0, float("inf")])
+
+
+def mask_of(scores, sparsity, form="eager"):
+    scores = ops.convert_to_tensor(scores)
+    size = int(np.prod(scores.shape))
+    kept = size - selection.pruned_count(sparsity, size)
+    return ops.convert_to_numpy(
+        FORMS[form](scores, ops.convert_to_tensor(kept, "int32"))
+    )
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize(
+    ("shape", "sparsity"),
+    [
+        ((1,), 0.5),
+        ((7,), 0.29),
+        ((3, 3, 8, 16), 0.0),
+        ((3, 3, 8, 16), 0.9),
+        ((1000, 33), 0.5),
+        ((1000, 33), 0.99999),
+    ],
+)
+def test_mask_is_the_oracles(form, dtype, shape, sparsity, rng):
+    scores = ops.cast(rng.standard_normal(shape), dtype)
+    expected = oracle.mask(
+        ops.convert_to_numpy(ops.cast(scores, "float32")), sparsity
+    )
+    np.testing.assert_array_equal(mask_of(scores, sparsity, form), expected)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("value", [0.0, -1.5, float("inf")])
+def test_equal_scores_keep_the_later_positions(form, value):
+    mask = mask_of(np.full((4, 5), value, "float32"), 0.75, form)
+    np.testing.assert_array_equal(mask.ravel(), np.arange(20) >= 15)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    scores=hnp.arrays(
+        "float32", st.integers(1, 300), elements=st.one_of(finite, tied)
+    ),
+    sparsity=st.floats(0, 1, exclude_max=True),
+)
+def test_any_scores_give_the_oracles_mask(scores, sparsity):
+    np.testing.assert_array_equal(
+        selection.select(scores, sparsity), oracle.mask(scores, sparsity)
+    )
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    parts=st.lists(
+        hnp.arrays("float32", st.integers(1, 40), elements=tied | finite),
+        min_size=1,
+        max_size=5,
+    ),
+    sparsity=st.floats(0, 1, exclude_max=True),
+)
+def test_both_forms_find_the_same_global_threshold(parts, sparsity):
+    size = sum(part.size for part in parts)
+    kept = ops.convert_to_tensor(
+        size - selection.pruned_count(sparsity, size), "int32"
+    )
+    parts = [ops.convert_to_tensor(part) for part in parts]
+    by_bisection = selection.threshold_by_bisection(parts, kept)
+    by_histogram = selection_tensorflow.threshold(parts, kept)
+    reaching = [
+        sum(int(ops.sum(selection.magnitude_keys(p) >= key)) for p in parts)
+        for key, _ in (by_bisection, by_histogram)
+    ]
+    # The bisection may stop at any key that splits off the same entries.
+    assert reaching[0] == reaching[1] == int(kept) + int(by_histogram[1])
+    assert int(by_bisection[1]) == int(by_histogram[1])
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    parts=st.lists(
+        hnp.arrays("float32", st.integers(1, 40), elements=tied | finite),
+        min_size=1,
+        max_size=5,
+    ),
+    sparsity=st.floats(0, 1, exclude_max=True),
+)
+def test_global_shares_are_those_of_one_long_vector(parts, sparsity):
+    mask = oracle.mask(np.concatenate(parts), sparsity)
+    bounds = np.cumsum([part.size for part in parts])[:-1]
+    expected = [part.sum() for part in np.split(mask, bounds)]
+    shares, raw_shares = selection.shares_of_global_selection(
+        [ops.convert_to_tensor(part) for part in parts],
+        ops.convert_to_tensor(int(mask.sum()), "int32"),
+    )
+    np.testing.assert_array_equal(raw_shares, expected)
+    np.testing.assert_array_equal(shares, np.maximum(expected, 1))
+
+
+@pytest.mark.parametrize(
+    ("sparsity", "size", "pruned"),
+    [
+        (0.29, 100, 29),
+        (0.57, 100, 57),
+        (0.8, 10, 8),
+        (0.9, 10, 9),
+        (0.0, 5, 0),
+        (0.999, 5, 4),
+        (0.5, 1, 0),
+        (0.99, 2**24, 16609443),
+        (1 / 3, 3, 1),
+        (np.nextafter(1.0, 0.0), 1728, 1727),
+    ],
+)
+def test_pruned_count(sparsity, size, pruned):
+    assert selection.pruned_count(sparsity, size) == pruned
+
+
+@pytest.mark.parametrize("size", [1, 2, 1728, 2**24 + 1, 2**30])
+@pytest.mark.parametrize("sparsity", [0.0, 0.29, 0.5, 1 / 3, 0.8, 0.99])
+def test_traced_count_is_exact_at_any_size(sparsity, size):
+    exact = selection.pruned_count(sparsity, size)
+    traced = selection.traced_pruned_count(
+        ops.convert_to_tensor(sparsity, "float32"),
+        ops.convert_to_tensor(exact, "int64"),
+        size,
+    )
+    assert int(traced) == exact
+
+
+@pytest.mark.parametrize("sparsity", [0.0, 0.29, 0.57, 0.8, 0.999])
+@pytest.mark.parametrize("size", [1, 10, 100, 1728])
+def test_traced_count_follows_a_sparsity_that_was_assigned(sparsity, size):
+    stale = selection.pruned_count(0.5, size)
+    traced = selection.traced_pruned_count(
+        ops.convert_to_tensor(sparsity, "float32"),
+        ops.convert_to_tensor(stale, "int64"),
+        size,
+    )
+    assert int(traced) == selection.pruned_count(sparsity, size)
+
+
+def test_one_graph_serves_every_sparsity(rng):
+    scores = ops.convert_to_tensor(rng.standard_normal(100), "float32")
+    graph = tf.function(selection.top_mask)
+    for kept in (1, 50, 100):
+        mask = graph(scores, ops.convert_to_tensor(kept, "int32"))
+        assert int(ops.sum(ops.cast(mask, "int32"))) == kept
+    assert graph.experimental_get_tracing_count() == 1
+
+
+def test_xla_is_noticed_while_tracing():
+    seen = {}
+
+    def note(name, value):
+        seen[name] = selection_tensorflow.compiled_by_xla()
+        return value
+
+    @tf.function
+    def plain(x):
+        return note("plain", x)
+
+    @tf.function(jit_compile=True)
+    def compiled(x):
+        return tf.function(lambda y: note("inside", y))(note("compiled", x))
+
+    plain(tf.constant(1.0))
+    compiled(tf.constant(1.0))
+    note("eager", None)
+    assert seen == {
+        "plain": False,
+        "compiled": True,
+        "inside": True,
+        "eager": False,
+    }
+
+
+@pytest.mark.parametrize("sparsity", [-0.1, 1.0, 1.5, float("nan"), "half"])
+def test_sparsity_outside_its_range_is_refused(sparsity):
+    with pytest.raises(ValueError, match=r"Expected a number in\s+\[0, 1\)"):
+        selection.select(np.ones(4, "float32"), sparsity)
+
+
+def test_nan_scores_are_refused():
+    with pytest.raises(ValueError, match="2 NaN of 3 scores"):
+        selection.select(np.array([np.nan, 1, np.nan], "float32"), 0.5)
+
+
+def test_keys_order_like_magnitudes(rng):
+    scores = rng.standard_normal(1000).astype("float32")
+    keys = keras.ops.convert_to_numpy(selection.magnitude_keys(scores))
+    np.testing.assert_array_equal(
+        np.argsort(keys, kind="stable"),
+        np.argsort(np.abs(scores), kind="stable"),
+    )

@@ -8,8 +8,6 @@ scores. `--method=edge_popup` keeps the random weights as they are,
 `--method=dense` trains the same network the ordinary way, to compare with.
 """
 
-import os
-
 import experiment
 import keras
 import numpy as np
@@ -105,7 +103,7 @@ def cifar10(data_dir, download):
                 "network and a folder that can be written. Without a network, "
                 "copy a prepared folder there and drop --download."
             ) from error
-    if not os.path.exists(os.path.join(builder.data_dir, "dataset_info.json")):
+    if not builder.data_path.joinpath("dataset_info.json").exists():
         raise experiment.RunError(
             f"No prepared CIFAR-10 in --data_dir='{data_dir}'. Expected the "
             f"folder '{builder.data_dir}' with dataset_info.json. Pass "

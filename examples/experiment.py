@@ -54,7 +54,7 @@ def run(main):
 
 @dataclasses.dataclass(frozen=True)
 class ImageData:
-    """Images (uint8, NHWC) and labels; mean and std per channel, in images' units."""
+    """Images (uint8, NHWC), labels; mean and std per channel of the uint8s."""
 
     name: str
     train_images: np.ndarray
@@ -199,7 +199,7 @@ def write_json(path, content):
     """Writes beside, then renames, so that no half file is ever seen."""
     beside = path.with_suffix(".partial")
     beside.write_text(json.dumps(content, indent=2, default=str) + "\n")
-    os.replace(beside, path)
+    beside.replace(path)
 
 
 def train(network, data, recipe, folder, callbacks=(), verbose="auto"):
@@ -331,6 +331,7 @@ def report(result):
     )
     print(
         f"{result['model']} on {result['data']}: test accuracy "
-        f"{result['test_accuracy']:.2%} (best {result['best_test_accuracy']:.2%})"
+        f"{result['test_accuracy']:.2%} "
+        f"(best {result['best_test_accuracy']:.2%})"
         f"{pruned}, {result['seconds']} s. SavedModel: {result['saved_model']}"
     )

@@ -82,7 +82,9 @@ class SparsitySchedule(_SparsityCallback):
 
     >>> ramp = mpt_keras.schedules.Polynomial(0.0, 0.9, end=20)
     >>> callback = mpt_keras.callbacks.SparsitySchedule(ramp)
-    >>> model.fit(images, labels, epochs=40, callbacks=[callback])
+    >>> history = model.fit(images, labels, callbacks=[callback], verbose=0)
+    >>> history.history["sparsity"]
+    [0.0]
     """
 
     def __init__(self, schedule, per="epoch"):
@@ -138,8 +140,10 @@ class GlobalSparsity(_SparsityCallback):
 
     Example:
 
-    >>> callback = mpt_keras.callbacks.GlobalSparsity(0.9)
-    >>> model.fit(images, labels, callbacks=[callback])
+    >>> callback = mpt_keras.callbacks.GlobalSparsity(0.5)
+    >>> history = model.fit(images, labels, callbacks=[callback], verbose=0)
+    >>> history.history["sparsity"]
+    [0.5]
 
     Reference:
         Diffenderfer et al., "A Winning Hand: Compressing Deep Networks Can

@@ -32,7 +32,7 @@ def freeze(model):
     Example:
 
     >>> frozen = mpt_keras.freeze(model)
-    >>> frozen.export("ticket")  # a SavedModel that needs no mpt_keras
+    >>> frozen.export("saved_model", verbose=False)  # serves without mpt_keras
     """
     if not masked_layers(model):
         raise ValueError(

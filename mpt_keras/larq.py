@@ -22,7 +22,7 @@ import sys
 import types
 
 import numpy as np
-from packaging.requirements import Requirement
+from packaging.requirements import Requirement  # Keras requires it
 
 
 def __getattr__(name):

@@ -22,6 +22,13 @@ def gain(kernel, mask):
     Returns:
         Scalar float32 tensor.
 
+    Example:
+
+    >>> kernel = keras.ops.array([1.0, -3.0, 5.0])
+    >>> mask = keras.ops.array([True, True, False])
+    >>> float(mpt_keras.masking.gain(kernel, mask))
+    2.0
+
     Reference:
         Diffenderfer and Kailkhura, ICLR 2021, algorithm 1 (`alpha`).
     """
@@ -52,6 +59,13 @@ def masked_kernel(scores, kernel, kept, binarize=True):
 
     Raises:
         ValueError: If the shapes of scores and kernel differ.
+
+    Example:
+
+    >>> scores = keras.ops.array([0.1, -0.9, 0.5])
+    >>> kernel = keras.ops.array([1.0, -3.0, 5.0])
+    >>> mpt_keras.masking.masked_kernel(scores, kernel, 2).numpy().tolist()
+    [0.0, -4.0, 4.0]
 
     Reference:
         Diffenderfer and Kailkhura, "Multi-Prize Lottery Ticket Hypothesis",

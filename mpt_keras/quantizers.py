@@ -57,8 +57,9 @@ class ApproxSign(Quantizer):
 
     Example:
 
-    >>> mpt_keras.quantizers.ApproxSign()(np.array([-2.0, 0.0, 0.5]))
-    [-1., 1., 1.]
+    >>> quantizer = mpt_keras.quantizers.ApproxSign()
+    >>> quantizer(np.array([-2.0, 0.0, 0.5])).numpy().tolist()
+    [-1.0, 1.0, 1.0]
 
     Reference:
         Liu et al., "Bi-Real Net", ECCV 2018.
@@ -84,8 +85,9 @@ class SteSign(Quantizer):
 
     Example:
 
-    >>> mpt_keras.quantizers.SteSign()(np.array([-2.0, 0.0, 0.5]))
-    [-1., 1., 1.]
+    >>> quantizer = mpt_keras.quantizers.SteSign()
+    >>> quantizer(np.array([-2.0, 0.0, 0.5])).numpy().tolist()
+    [-1.0, 1.0, 1.0]
 
     Reference:
         Courbariaux et al., "Binarized Neural Networks", 2016.
@@ -125,8 +127,9 @@ class SwishSign(Quantizer):
 
     Example:
 
-    >>> mpt_keras.quantizers.SwishSign(beta=5.0)(np.array([-2.0, 0.0, 0.5]))
-    [-1., 1., 1.]
+    >>> quantizer = mpt_keras.quantizers.SwishSign()
+    >>> quantizer(np.array([-2.0, 0.5])).numpy().tolist()
+    [-1.0, 1.0]
 
     Reference:
         Darabi et al., "BNN+: Improved Binary Network Training", 2019.

@@ -23,6 +23,14 @@ class Constant:
 
     Args:
         sparsity: Number in [0, 1), the fraction of weights pruned.
+
+    Raises:
+        ValueError: If `sparsity` is outside [0, 1).
+
+    Example:
+
+    >>> mpt_keras.schedules.Constant(0.8)(3)
+    0.8
     """
 
     sparsity: float
@@ -104,7 +112,7 @@ class CubicRamp:
 
     >>> ramp = mpt_keras.schedules.CubicRamp(0.95)
     >>> [round(ramp(epoch), 4) for epoch in (0, 1, 5, 10)]
-    [0.5, 0.622, 0.8938, 0.95]
+    [0.5, 0.622, 0.8937, 0.95]
 
     Reference:
         Diffenderfer et al., "A Winning Hand: Compressing Deep Networks Can

@@ -206,7 +206,8 @@ def select(scores, sparsity):
 
     Example:
 
-    >>> mpt_keras.selection.select([0.1, -0.9, 0.5, 0.2], sparsity=0.5)
+    >>> mask = mpt_keras.selection.select([0.1, -0.9, 0.5, 0.2], sparsity=0.5)
+    >>> mask.numpy().tolist()
     [False, True, True, False]
 
     Reference:

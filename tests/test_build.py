@@ -17,6 +17,7 @@ ROWS = (
     ("selection_tensorflow",),
     ("_environment", "initializers", "larq", "schedules", "selection"),
     ("masking", "quantizers"),
+    ("layers.arguments", "layers.masked_kernel"),
     ("layers.masked",),
     ("layers.convolutional", "layers.dense"),
     ("layers",),
@@ -226,8 +227,9 @@ def remove_from_target(root, name, line):
 
 @pytest.mark.parametrize("label", [":masking", "@pypi//keras"])
 def test_a_dependency_missing_from_build_is_found(copy, label):
-    remove_from_target(copy, "layers_masked", f'"{label}",')
-    assert dependency_differences(copy) == [f"layers_masked: add {label}"]
+    remove_from_target(copy, "layers_masked_kernel", f'"{label}",')
+    expected = [f"layers_masked_kernel: add {label}"]
+    assert dependency_differences(copy) == expected
 
 
 @pytest.mark.parametrize(

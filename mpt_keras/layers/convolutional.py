@@ -5,6 +5,7 @@ layer computes and the arguments that all of them share.
 """
 
 import math
+from typing import ClassVar
 
 import keras
 from keras import ops
@@ -50,7 +51,8 @@ class MPTConv1D(_MaskedConvolution, keras.layers.Conv1D):
 
     Example:
 
-    >>> mpt_keras.MPTConv1D(8, 3, padding="causal")(np.ones((2, 16, 4))).shape
+    >>> layer = mpt_keras.MPTConv1D(8, 3, padding="causal")
+    >>> keras.ops.shape(layer(np.ones((2, 16, 4))))
     (2, 16, 8)
 
     Reference:
@@ -99,9 +101,9 @@ class MPTConv2D(_MaskedConvolution, keras.layers.Conv2D):
     Example:
 
     >>> layer = mpt_keras.MPTConv2D(16, 3, padding="same", sparsity=0.8)
-    >>> layer(np.ones((2, 32, 32, 3))).shape
+    >>> keras.ops.shape(layer(np.ones((2, 32, 32, 3))))
     (2, 32, 32, 16)
-    >>> layer.mask().shape
+    >>> keras.ops.shape(layer.mask())
     (3, 3, 3, 16)
 
     Reference:
@@ -134,7 +136,7 @@ class MPTConv3D(_MaskedConvolution, keras.layers.Conv3D):
 
     Example:
 
-    >>> mpt_keras.MPTConv3D(4, 2)(np.ones((1, 5, 5, 5, 2))).shape
+    >>> keras.ops.shape(mpt_keras.MPTConv3D(4, 2)(np.ones((1, 5, 5, 5, 2))))
     (1, 4, 4, 4, 4)
 
     Reference:
@@ -166,14 +168,14 @@ class MPTDepthwiseConv2D(MaskedLayer, keras.layers.DepthwiseConv2D):
 
     Example:
 
-    >>> mpt_keras.MPTDepthwiseConv2D(3)(np.ones((1, 8, 8, 4))).shape
+    >>> keras.ops.shape(mpt_keras.MPTDepthwiseConv2D(3)(np.ones((1, 8, 8, 4))))
     (1, 6, 6, 4)
 
     Reference:
         Diffenderfer and Kailkhura, ICLR 2021.
     """
 
-    kernel_initializers = {"kernel": "depthwise_initializer"}
+    kernel_initializers: ClassVar[dict] = {"kernel": "depthwise_initializer"}
 
     def fan_in(self, kernel_name, kernel_shape):
         return math.prod(self.kernel_size)
@@ -217,16 +219,16 @@ class MPTSeparableConv2D(MaskedLayer, keras.layers.SeparableConv2D):
     Example:
 
     >>> layer = mpt_keras.MPTSeparableConv2D(16, 3)
-    >>> layer(np.ones((1, 8, 8, 4))).shape
+    >>> keras.ops.shape(layer(np.ones((1, 8, 8, 4))))
     (1, 6, 6, 16)
-    >>> [mask.shape for mask in layer.mask()]
+    >>> [keras.ops.shape(mask) for mask in layer.mask()]
     [(3, 3, 4, 1), (1, 1, 4, 16)]
 
     Reference:
         Diffenderfer and Kailkhura, ICLR 2021.
     """
 
-    kernel_initializers = {
+    kernel_initializers: ClassVar[dict] = {
         "depthwise_kernel": "depthwise_initializer",
         "pointwise_kernel": "pointwise_initializer",
     }
@@ -277,7 +279,8 @@ class MPTConv2DTranspose(MaskedLayer, keras.layers.Conv2DTranspose):
 
     Example:
 
-    >>> mpt_keras.MPTConv2DTranspose(4, 2, 2)(np.ones((1, 8, 8, 3))).shape
+    >>> layer = mpt_keras.MPTConv2DTranspose(4, 2, 2)
+    >>> keras.ops.shape(layer(np.ones((1, 8, 8, 3))))
     (1, 16, 16, 4)
 
     Reference:

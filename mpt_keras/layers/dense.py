@@ -56,7 +56,7 @@ class MPTDense(MaskedLayer, keras.layers.Dense):
     Example:
 
     >>> layer = mpt_keras.MPTDense(10, sparsity=0.8, seed=0)
-    >>> layer(np.ones((4, 100))).shape
+    >>> keras.ops.shape(layer(np.ones((4, 100))))
     (4, 10)
     >>> int(keras.ops.sum(layer.mask()))
     200

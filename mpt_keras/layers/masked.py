@@ -6,76 +6,19 @@ the scores, and the layer computes with the weights whose scores are largest.
 """
 
 import functools
-import inspect
 import math
+from typing import ClassVar
 
 import keras
 from keras import ops
 
-from mpt_keras import initializers, masking, quantizers, selection
-
-
-class MaskedKernel:
-    """One frozen kernel with its scores and its sparsity.
-
-    Holds the layer's variables, no others. The current sparsity is a
-    variable, so that a compiled step sees it change; the exact number pruned
-    stands beside it, because float32 cannot tell one weight in ten million.
-    """
-
-    def __init__(self, layer_name, kernel, scores, sparsity, pruned, binarize):
-        self.layer_name = layer_name
-        self.kernel = kernel
-        self.scores = scores
-        self.sparsity = sparsity
-        self.pruned = pruned
-        self.binarize = binarize
-
-    @property
-    def size(self) -> int:
-        """Number of weights."""
-        return math.prod(self.kernel.shape)
-
-    def set_sparsity(self, sparsity):
-        """Prunes `floor(sparsity * size)` weights from now on."""
-        pruned = selection.pruned_count(sparsity, self.size)
-        self.sparsity.assign(sparsity)
-        self.pruned.assign(pruned)
-
-    def set_kept(self, kept):
-        """Keeps exactly `kept` weights from now on, a scalar tensor."""
-        pruned = self.size - kept
-        self.sparsity.assign(ops.cast(pruned, "float32") / self.size)
-        self.pruned.assign(ops.cast(pruned, self.pruned.dtype))
-
-    def kept(self):
-        """Number of weights kept, a scalar int32 tensor."""
-        return self.size - selection.traced_pruned_count(
-            self.sparsity, self.pruned, self.size
-        )
-
-    def mask(self):
-        """Boolean tensor, True at the weights kept."""
-        return selection.top_mask(_read(self.scores), self.kept())
-
-    def gain(self):
-        """Scalar float32 tensor: mean `|w|` of the weights kept, or 1."""
-        if not self.binarize:
-            return ops.ones((), "float32")
-        return masking.gain(_read(self.kernel), self.mask())
-
-    def effective(self):
-        """The kernel that the layer computes with; gradient to the scores."""
-        return masking.masked_kernel(
-            _read(self.scores),
-            _read(self.kernel),
-            self.kept(),
-            self.binarize,
-        )
-
-    def check_scores(self):
-        """Raises `ValueError` naming the layer if a score is NaN."""
-        selection.check_no_nan(self.scores, f" in layer '{self.layer_name}'")
+from mpt_keras import initializers, quantizers, selection
+from mpt_keras.layers.arguments import (
+    OWN_DEFAULTS,
+    joined_signature,
+    refuse_meaningless,
+)
+from mpt_keras.layers.masked_kernel import MaskedKernel
 
 
 class MaskedLayer:
@@ -87,22 +30,23 @@ class MaskedLayer:
     """
 
     # Attribute of each kernel -> constructor argument of its initializer.
-    kernel_initializers = {"kernel": "kernel_initializer"}
+    kernel_initializers: ClassVar[dict] = {"kernel": "kernel_initializer"}
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
         if issubclass(cls, keras.layers.Layer):
-            cls.__signature__ = _joined_signature(cls)
+            keras_layer = cls.__mro__[cls.__mro__.index(MaskedLayer) + 1]
+            cls.__signature__ = joined_signature(cls, keras_layer)
 
     def __init__(self, *args, **kwargs):
         arguments = self.__signature__.bind(*args, **kwargs)
         arguments.apply_defaults()
         options = arguments.arguments
         options |= options.pop("kwargs", {})
-        ours = {name: options.pop(name) for name in _OWN_DEFAULTS}
+        ours = {name: options.pop(name) for name in OWN_DEFAULTS}
         where = f" (layer '{options['name']}')" if options.get("name") else ""
 
-        _refuse_meaningless(options, where)
+        refuse_meaningless(options, where)
         initial_sparsity = selection.check_sparsity(ours["sparsity"], where)
         seed = initializers.check_seed(ours["seed"], where)
         for stream, name in enumerate(self.kernel_initializers.values()):
@@ -346,53 +290,6 @@ def masked_layers(model):
         id(layer): layer for layer in layers if isinstance(layer, MaskedLayer)
     }
     return list(found.values())
-
-
-_OWN_DEFAULTS = {
-    "sparsity": 0.5,
-    "binarize": True,
-    "input_quantizer": None,
-    "scores_initializer": None,
-    "scores_regularizer": None,
-    "seed": None,
-}
-
-
-def _joined_signature(cls):
-    """The Keras layer's parameters, then ours, as `inspect` shows them."""
-    keras_layer = cls.__mro__[cls.__mro__.index(MaskedLayer) + 1]
-    parameters = dict(inspect.signature(keras_layer).parameters)
-    parameters.pop("kwargs", None)
-    changed = {name: None for name in cls.kernel_initializers.values()}
-    changed["use_bias"] = False
-    for name, default in changed.items():
-        parameters[name] = parameters[name].replace(default=default)
-    for name, default in _OWN_DEFAULTS.items():
-        parameters[name] = inspect.Parameter(
-            name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=default
-        )
-    parameters["kwargs"] = inspect.Parameter(
-        "kwargs", inspect.Parameter.VAR_KEYWORD
-    )
-    return inspect.Signature(list(parameters.values()))
-
-
-def _refuse_meaningless(options, where):
-    for name, value in options.items():
-        of_kernel = name.startswith(("kernel", "depthwise", "pointwise"))
-        trained = name.endswith(("_regularizer", "_constraint"))
-        if value is not None and (name == "lora_rank" or (of_kernel and trained)):
-            raise ValueError(
-                f"Argument `{name}` has no effect on a masked layer, whose "
-                "kernel is frozen; it is the scores that train "
-                "(`scores_regularizer`). Expected None. Received: "
-                f"{name}={value!r}{where}"
-            )
-
-
-def _read(variable):
-    """The variable's value as a tensor, which `custom_gradient` insists on."""
-    return ops.copy(variable)
 
 
 def _constant_count(count, shape, dtype=None):

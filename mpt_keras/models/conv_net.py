@@ -174,7 +174,8 @@ def conv4(**kwargs):
     Example:
 
     >>> model = mpt_keras.models.conv4(sparsity=0.5, binary_activations=True)
-    >>> model.count_params()
+    >>> model.output_shape
+    (None, 10)
     """
     return conv_net(2, **{"name": "conv4", **kwargs})
 

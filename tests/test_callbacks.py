@@ -1,0 +1,235 @@
+import keras
+import numpy as np
+import oracle
+import pytest
+
+import mpt_keras as mpt
+from mpt_keras import callbacks, schedules
+
+
+def small_model(jit_compile=False, **options):
+    def layer(cls, *args, seed, **kwargs):
+        # Scores of one scale everywhere, so that no layer starves by itself.
+        scores = keras.initializers.RandomUniform(-1, 1, seed=seed)
+        return cls(*args, seed=seed, scores_initializer=scores, **kwargs)
+
+    model = keras.Sequential(
+        [
+            keras.Input((6, 6, 2)),
+            layer(mpt.MPTConv2D, 8, 3, name="first", seed=0),
+            layer(mpt.MPTSeparableConv2D, 8, 3, name="second", seed=1),
+            keras.layers.Flatten(),
+            layer(mpt.MPTDense, 3, name="last", seed=2),
+        ]
+    )
+    model.compile("sgd", "mse", jit_compile=jit_compile, **options)
+    return model
+
+
+def batches(rng, count=20):
+    x = rng.standard_normal((count, 6, 6, 2)).astype("float32")
+    return x, rng.standard_normal((count, 3)).astype("float32")
+
+
+def kernels_of(model):
+    return [
+        m for layer in mpt.masked_layers(model) for m in layer.masked_kernels
+    ]
+
+
+def kept_in(model):
+    return [int(masked.kept()) for masked in kernels_of(model)]
+
+
+def kept_by_oracle(model, sparsity):
+    scores = [np.asarray(masked.scores) for masked in kernels_of(model)]
+    mask = oracle.mask(np.concatenate([s.ravel() for s in scores]), sparsity)
+    bounds = np.cumsum([s.size for s in scores])[:-1]
+    return [int(part.sum()) for part in np.split(mask, bounds)]
+
+
+class Recorder(keras.callbacks.Callback):
+    def __init__(self, look, hook):
+        super().__init__()
+        self.seen = []
+        setattr(self, hook, lambda *_, **__: self.seen.append(look(self.model)))
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_schedule_per_epoch_reaches_the_compiled_step(jit_compile, rng):
+    model = small_model(jit_compile)
+    ramp = schedules.Polynomial(0.0, 0.9, end=3, power=1)
+    recorder = Recorder(kept_in, "on_train_batch_end")
+    logs = model.fit(
+        *batches(rng),
+        batch_size=10,
+        epochs=5,
+        verbose=0,
+        callbacks=[callbacks.SparsitySchedule(ramp), recorder],
+    ).history
+    sizes = [masked.size for masked in kernels_of(model)]
+    for epoch in range(5):
+        expected = [n - oracle.pruned_count(ramp(epoch), n) for n in sizes]
+        assert recorder.seen[2 * epoch] == expected
+        assert recorder.seen[2 * epoch + 1] == expected
+        assert logs["sparsity"][epoch] == pytest.approx(
+            1 - sum(expected) / sum(sizes)
+        )
+
+
+def test_schedule_per_step_counts_the_optimizers_steps(rng):
+    model = small_model()
+    seen = []
+
+    def schedule(step):
+        seen.append(step)
+        return step / 100
+
+    x, y = batches(rng)
+    callback = callbacks.SparsitySchedule(schedule, per="step")
+    for _ in range(2):  # the second call continues, as a resumed run does
+        model.fit(x, y, batch_size=5, epochs=2, verbose=0, callbacks=[callback])
+    assert seen == list(range(16))
+    layer = mpt.masked_layers(model)[0]
+    assert float(layer.sparsity.value) == pytest.approx(0.15)
+
+
+def test_schedule_per_step_with_several_steps_per_execution(rng):
+    model = small_model(steps_per_execution=2)
+    seen = []
+    callback = callbacks.SparsitySchedule(
+        lambda step: seen.append(step) or 0.5, per="step"
+    )
+    model.fit(*batches(rng), batch_size=5, verbose=0, callbacks=[callback])
+    assert seen == [0, 2]
+
+
+def test_global_sparsity_is_one_threshold_before_every_batch(rng):
+    model = small_model()
+    recorder = Recorder(
+        lambda model: (kept_in(model), kept_by_oracle(model, 0.7)),
+        "on_train_batch_begin",
+    )
+    callback = callbacks.GlobalSparsity(0.7)
+    logs = model.fit(
+        *batches(rng),
+        batch_size=5,
+        epochs=2,
+        verbose=0,
+        callbacks=[callback, recorder],
+    ).history
+    assert len(recorder.seen) == 8
+    for kept, expected in recorder.seen:
+        assert kept == expected
+    assert kept_in(model) == kept_by_oracle(model, 0.7)
+    # Other layers have other sparsities, all together have the one asked for.
+    assert len({float(m.sparsity.value) for m in kernels_of(model)}) > 1
+    assert logs["sparsity"] == pytest.approx([0.7, 0.7], abs=1e-3)
+
+
+def test_global_sparsity_before_evaluation_and_prediction(rng):
+    x, y = batches(rng)
+    model = small_model()
+    callback = callbacks.GlobalSparsity(0.8)
+    model.evaluate(x, y, verbose=0, callbacks=[callback])
+    assert kept_in(model) == kept_by_oracle(model, 0.8)
+    other = small_model()
+    other.predict(x, verbose=0, callbacks=[callback])
+    assert kept_in(other) == kept_by_oracle(other, 0.8)
+
+
+def test_global_masks_survive_saving_without_the_callback(rng, tmp_path):
+    x, y = batches(rng)
+    model = small_model()
+    model.fit(x, y, verbose=0, callbacks=[mpt.callbacks.GlobalSparsity(0.6)])
+    model.save(tmp_path / "model.keras")
+    reloaded = keras.models.load_model(tmp_path / "model.keras")
+    assert kept_in(reloaded) == kept_in(model)
+    np.testing.assert_array_equal(
+        reloaded.predict(x, verbose=0), model.predict(x, verbose=0)
+    )
+
+
+def test_global_sparsity_follows_its_schedule(rng):
+    model = small_model()
+    ramp = schedules.CubicRamp(0.9, epochs=2)
+    logs = model.fit(
+        *batches(rng),
+        epochs=4,
+        verbose=0,
+        callbacks=[callbacks.GlobalSparsity(schedule=ramp)],
+    ).history
+    expected = [ramp(epoch) for epoch in range(4)]
+    assert logs["sparsity"] == pytest.approx(expected, abs=2e-3)
+
+
+@pytest.mark.parametrize("minimum", [1, 5])
+def test_a_layer_that_would_starve_is_kept_alive_and_named(minimum, rng):
+    model = small_model()
+    model.optimizer.learning_rate.assign(0.0)
+    starving = model.get_layer("last")
+    starving.scores.assign(1e-6 * np.asarray(starving.scores))
+    callback = callbacks.GlobalSparsity(0.9, minimum=minimum)
+    x, y = batches(rng)
+    with pytest.warns(UserWarning, match="Layer 'last' would keep 0") as caught:
+        model.fit(
+            x,
+            y,
+            validation_data=(x, y),
+            epochs=3,
+            verbose=0,
+            callbacks=[callback],
+        )
+    assert len(caught) == 1
+    assert int(np.sum(starving.mask())) == minimum
+
+
+def test_one_callback_serves_one_model_after_another(rng):
+    callback = callbacks.GlobalSparsity(0.9)
+    for seed in (0, 1):
+        keras.utils.set_random_seed(seed)
+        model = small_model()
+        model.fit(*batches(rng), verbose=0, callbacks=[callback])
+        assert kept_in(model) == kept_by_oracle(model, 0.9)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: callbacks.GlobalSparsity(), "either `sparsity` or"),
+        (lambda: callbacks.GlobalSparsity(0.5, abs), "either `sparsity` or"),
+        (lambda: callbacks.GlobalSparsity(1.5), "Expected a number in"),
+        (lambda: callbacks.GlobalSparsity(0.5, minimum=0), "at least 1 weight"),
+        (lambda: callbacks.SparsitySchedule(abs, per="batch"), "or 'step'"),
+    ],
+)
+def test_impossible_callbacks_are_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+@pytest.mark.parametrize(
+    "callback",
+    [callbacks.GlobalSparsity(0.5), callbacks.SparsitySchedule(lambda t: 0.5)],
+)
+def test_a_model_without_masked_layers_is_refused(callback):
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    with pytest.raises(ValueError, match="needs a model with masked layers"):
+        model.fit(np.ones((2, 2)), np.ones(2), callbacks=[callback], verbose=0)
+
+
+def test_global_sparsity_refuses_several_steps_per_execution(rng):
+    model = small_model(steps_per_execution=4)
+    with pytest.raises(ValueError, match="steps_per_execution=1"):
+        model.fit(
+            *batches(rng), verbose=0, callbacks=[callbacks.GlobalSparsity(0.5)]
+        )
+
+
+def test_a_schedule_that_leaves_its_range_stops_the_training(rng):
+    callback = callbacks.SparsitySchedule(lambda epoch: 0.6 * epoch)
+    with pytest.raises(ValueError, match=r"Received: sparsity=1\.2"):
+        small_model().fit(
+            *batches(rng), epochs=5, verbose=0, callbacks=[callback]
+        )

@@ -1,0 +1,275 @@
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from test_layers import CASES, masked_layer, one_of_each
+
+import mpt_keras as mpt
+
+
+def check_frozen(model, x):
+    """The frozen twin predicts the same bits and holds no masked layer."""
+    frozen = mpt.freeze(model)
+    np.testing.assert_array_equal(
+        frozen.predict(x, verbose=0), model.predict(x, verbose=0)
+    )
+    assert not mpt.masked_layers(frozen)
+    return frozen
+
+
+def trained(model, rng, classes=3):
+    x = rng.standard_normal((64, *model.input_shape[1:])).astype("float32")
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile("adam", loss)
+    model.fit(x, rng.integers(0, classes, 64), epochs=2, verbose=0)
+    return x
+
+
+@one_of_each
+@pytest.mark.parametrize("binarize", [True, False])
+@pytest.mark.parametrize("quantizer", [None, "swish_sign"])
+def test_every_layer_freezes_to_its_keras_layer(case, binarize, quantizer, rng):
+    layer = masked_layer(
+        case,
+        binarize=binarize,
+        input_quantizer=quantizer,
+        use_bias=True,
+        bias_initializer="ones",
+        activation="tanh",
+        sparsity=0.7,
+        name="masked",
+    )
+    shape = CASES[case][-1]
+    model = keras.Sequential([keras.Input(shape[1:]), layer])
+    x = rng.standard_normal(shape).astype("float32")
+    frozen = check_frozen(model, x)
+    plain = frozen.get_layer("masked")
+    assert type(plain) is CASES[case][1]
+    for name, masked in zip(
+        layer.kernel_initializers, layer.masked_kernels, strict=True
+    ):
+        kernel = np.asarray(getattr(plain, name))
+        assert np.count_nonzero(kernel) == int(masked.kept())
+        if binarize:
+            assert set(np.unique(np.abs(kernel))) == {
+                np.float32(0),
+                np.abs(kernel).max(),
+            }
+
+
+def conv4(**options):
+    return mpt.models.conv4(
+        width=0.1, classes=3, input_shape=(8, 8, 1), **options
+    )
+
+
+@pytest.mark.parametrize("binary_activations", [False, True, "ste_sign"])
+def test_sequential_network_after_training(binary_activations, rng):
+    model = conv4(
+        binary_activations=binary_activations,
+        trained_batch_norm=bool(binary_activations),
+    )
+    check_frozen(model, trained(model, rng))
+
+
+def test_functional_network_with_shared_layers_and_branches(rng):
+    shared = mpt.MPTDense(6, input_quantizer="ste_sign", name="shared")
+    first, second = keras.Input((6,)), keras.Input((6,))
+    a, b = shared(first), shared(inputs=second)
+    joined = keras.layers.Concatenate()([a, keras.ops.relu(b)])
+    outputs = [mpt.MPTDense(3)(joined), keras.layers.Add()([a, b])]
+    model = keras.Model([first, second], outputs)
+    frozen = mpt.freeze(model)
+    assert type(frozen.get_layer("shared")) is keras.layers.Dense
+    x = [rng.standard_normal((5, 6)).astype("float32") for _ in range(2)]
+    for ours, theirs in zip(
+        frozen.predict(x, verbose=0), model.predict(x, verbose=0), strict=True
+    ):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("outer", ["sequential", "functional"])
+def test_nested_models(outer, rng):
+    inner_sequential = keras.Sequential(
+        [keras.Input((8,)), mpt.MPTDense(6), keras.layers.Dense(6)], name="one"
+    )
+    inputs = keras.Input((6,))
+    inner_functional = keras.Model(
+        inputs,
+        mpt.MPTDense(6, input_quantizer="approx_sign")(inputs),
+        name="two",
+    )
+    untouched = keras.Sequential([keras.Input((6,)), keras.layers.Dense(3)])
+    parts = [inner_sequential, inner_functional, untouched]
+    if outer == "sequential":
+        model = keras.Sequential([keras.Input((8,)), *parts])
+    else:
+        x = inputs = keras.Input((8,))
+        for part in parts:
+            x = part(x)
+        model = keras.Model(inputs, x)
+    frozen = check_frozen(model, trained(model, rng))
+    assert [layer.name for layer in frozen.get_layer("one").layers] == [
+        layer.name for layer in inner_sequential.layers
+    ]
+
+
+def test_a_model_built_by_its_first_call(rng):
+    model = keras.Sequential([mpt.MPTDense(4), mpt.MPTDense(2)])
+    x = rng.standard_normal((3, 5)).astype("float32")
+    model(x)
+    check_frozen(model, x)
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_mixed_precision(policy, rng):
+    keras.config.set_dtype_policy(policy)
+    try:
+        model = conv4(binary_activations=True)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    check_frozen(model, trained(model, rng))
+
+
+def test_quantizers_that_are_functions_or_hold_state(rng):
+    norm = keras.layers.BatchNormalization()
+    model = keras.Sequential(
+        [
+            keras.Input((4,)),
+            mpt.MPTDense(4, input_quantizer=keras.ops.tanh),
+            mpt.MPTDense(3, input_quantizer=norm),
+        ]
+    )
+    x = trained(model, rng)
+    norm.moving_mean.assign(np.arange(4))
+    check_frozen(model, x)
+
+
+def test_larq_quantizer_stays(rng):
+    try:
+        quantizer = mpt.larq.quantizers.SteSign(clip_value=1.3)
+    except ImportError as error:
+        pytest.skip(str(error))
+    model = keras.Sequential(
+        [keras.Input((4,)), mpt.MPTDense(3, input_quantizer=quantizer)]
+    )
+    check_frozen(model, trained(model, rng))
+
+
+def test_the_given_model_stays_as_it_is(rng):
+    model = conv4()
+    before = [np.asarray(w) for w in model.weights]
+    mpt.freeze(model)
+    for weight, old in zip(model.weights, before, strict=True):
+        np.testing.assert_array_equal(weight, old)
+    assert len(mpt.masked_layers(model)) == 7
+
+
+def test_half_the_size(tmp_path):
+    model = mpt.models.conv2(width=0.25)
+    model.save(tmp_path / "masked.keras")
+    mpt.freeze(model).save(tmp_path / "frozen.keras")
+    masked, frozen = (
+        (tmp_path / f"{name}.keras").stat().st_size
+        for name in ("masked", "frozen")
+    )
+    assert frozen < 0.52 * masked
+
+
+def test_frozen_model_reloads_and_evaluates(rng, tmp_path):
+    model = conv4(binary_activations=True)
+    x = trained(model, rng)
+    frozen = mpt.freeze(model)
+    frozen.save(tmp_path / "frozen.keras")
+    reloaded = keras.models.load_model(tmp_path / "frozen.keras")
+    np.testing.assert_array_equal(
+        reloaded.predict(x, verbose=0), model.predict(x, verbose=0)
+    )
+    y = rng.integers(0, 3, 64)
+    assert frozen.evaluate(x, y, verbose=0) == pytest.approx(
+        model.evaluate(x, y, verbose=0)
+    )
+
+
+def test_saved_model_serves_without_the_library(rng, tmp_path):
+    model = conv4(binary_activations=True)
+    x = trained(model, rng)
+    mpt.freeze(model).export(tmp_path / "saved_model", verbose=False)
+    np.savez(tmp_path / "data.npz", x=x, y=model.predict(x, verbose=0))
+    script = (
+        "import sys, numpy as np, tensorflow as tf\n"
+        "serve = tf.saved_model.load(sys.argv[1])"
+        ".signatures['serving_default']\n"
+        "data = np.load(sys.argv[2])\n"
+        "(y,) = serve(tf.constant(data['x'])).values()\n"
+        "np.testing.assert_allclose(y, data['y'], rtol=1e-5, atol=1e-5)\n"
+        "assert 'mpt_keras' not in sys.modules\n"
+    )
+    paths = [tmp_path / "saved_model", tmp_path / "data.npz"]
+    subprocess.run([sys.executable, "-c", script, *paths], check=True)
+
+
+# --- Bad input ------------------------------------------------------------
+
+
+def test_subclassed_models_are_refused():
+    class Subclassed(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.dense = mpt.MPTDense(3)
+
+        def call(self, x):
+            return self.dense(x)
+
+    model = Subclassed()
+    model(np.ones((1, 4)))
+    with pytest.raises(ValueError, match=r"a subclassed model \(Subcl"):
+        mpt.freeze(model)
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class Block(keras.layers.Layer):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.dense = mpt.MPTDense(3, name="hidden_away")
+
+    def call(self, x):
+        return self.dense(x)
+
+
+def test_custom_layers_that_hold_masked_ones_are_refused():
+    model = keras.Sequential([keras.Input((4,)), Block(name="block")])
+    assert len(mpt.masked_layers(model)) == 1
+    with pytest.raises(ValueError, match=r"'block' \(Block\).*'hidden_away'"):
+        mpt.freeze(model)
+
+
+def test_models_without_a_ticket_are_refused():
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+    with pytest.raises(ValueError, match="holds no masked layer"):
+        mpt.freeze(model)
+
+
+def test_unbuilt_models_are_refused():
+    with pytest.raises(ValueError, match="is not built"):
+        mpt.freeze(keras.Sequential([mpt.MPTDense(3)]))
+
+
+def test_nan_scores_are_refused():
+    model = keras.Sequential([keras.Input((4,)), mpt.MPTDense(3, name="sick")])
+    model.layers[0].scores.assign(np.full((4, 3), np.nan))
+    with pytest.raises(ValueError, match="NaN of 12 scores in layer 'sick'"):
+        mpt.freeze(model)
+
+
+def test_frozen_predictions_under_xla_differ_by_rounding_at_most(rng):
+    model = conv4()
+    x = trained(model, rng)
+    frozen = mpt.freeze(model)
+    compiled = tf.function(model, jit_compile=True)(x)
+    np.testing.assert_allclose(
+        compiled, frozen.predict(x, verbose=0), rtol=1e-4, atol=1e-5
+    )

@@ -1,0 +1,298 @@
+"""The examples as a user runs them: in a process of their own."""
+
+import csv
+import importlib
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import conftest
+import keras
+import numpy as np
+import pytest
+
+import mpt_keras as mpt
+
+tfds = pytest.importorskip("tensorflow_datasets")
+
+EXAMPLES = conftest.ROOT / "examples"
+
+
+def run(script, *arguments, folder=None, **variables):
+    return subprocess.run(
+        [sys.executable, EXAMPLES / f"{script}.py", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        env={**os.environ, **variables},
+    )
+
+
+def succeed(script, *arguments, folder=None):
+    done = run(script, *arguments, folder=folder)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def fail(script, *arguments, **options):
+    done = run(script, *arguments, **options)
+    assert done.returncode != 0
+    assert "Traceback" not in done.stderr
+    return done.stderr.strip().splitlines()[-1]
+
+
+@pytest.fixture(scope="module")
+def tiny_cifar10(tmp_path_factory):
+    """A hundredth of CIFAR-10's size, written in the format of its own."""
+    folder = tmp_path_factory.mktemp("tfds")
+    rng = np.random.default_rng(0)
+
+    def split(count):
+        for key in range(count):
+            label = int(rng.integers(10))
+            image = rng.integers(0, 100, (32, 32, 3)) + 15 * label
+            yield key, {"image": image.astype("uint8"), "label": label}
+
+    features = tfds.features.FeaturesDict(
+        {
+            "image": tfds.features.Image(shape=(32, 32, 3)),
+            "label": tfds.features.ClassLabel(num_classes=10),
+        }
+    )
+    tfds.dataset_builders.store_as_tfds_dataset(
+        name="cifar10",
+        version="3.0.2",
+        data_dir=folder,
+        features=features,
+        split_datasets={"train": list(split(500)), "test": list(split(100))},
+        disable_shuffling=True,
+    )
+    return folder
+
+
+def cifar10(data_dir, output_dir, *arguments):
+    return succeed(
+        "cifar10_biprop",
+        f"--data_dir={data_dir}",
+        f"--output_dir={output_dir}",
+        "--width=0.1",
+        *arguments,
+    )
+
+
+def result_of(folder):
+    return json.loads((folder / "result.json").read_text())
+
+
+def test_quickstart_and_serving(tmp_path):
+    run_folder = tmp_path / "run"
+    succeed("quickstart", "--epochs=1", f"--output_dir={run_folder}")
+    for name in ("binary_weights", "binary_weights_and_activations"):
+        result = result_of(run_folder / name)
+        assert result["weights_kept"] * 2 == result["weights"]
+        assert result["test_accuracy"] > 0.5
+    saved_model = run_folder / "binary_weights" / "saved_model"
+    image = np.random.default_rng(0).integers(0, 17, (8, 8, 1), "uint8")
+    np.save(tmp_path / "image.npy", image)
+    keras.utils.save_img(tmp_path / "image.png", 15 * image, scale=False)
+    printed = succeed(
+        "serve_savedmodel",
+        f"--saved_model={saved_model}",
+        "--class_names=" + ",".join("abcdefghij"),
+        tmp_path / "image.npy",
+        tmp_path / "image.png",
+    )
+    lines = printed.strip().splitlines()
+    model = keras.models.load_model(saved_model.parent / "last.keras")
+    best = "abcdefghij"[model.predict(image[None], verbose=0).argmax()]
+    assert f"image.npy: class {best} (" in lines[0]
+    assert "image.png: class" in lines[1]
+
+
+def test_cifar10_leaves_everything_a_user_needs(tiny_cifar10, tmp_path):
+    folder = tmp_path / "run"
+    printed = cifar10(tiny_cifar10, folder, "--epochs=2", "--batch_size=64")
+    assert "22,505 weights kept" in printed
+    result = result_of(folder)
+    assert result["weights"] == 22505
+    assert result["weights_kept"] == result["weights"] - 11251
+    assert result["recipe"]["optimizer"] == "sgd"
+    assert len(result["test_accuracy_per_epoch"]) == 2
+    flags = json.loads((folder / "flags.json").read_text())
+    assert flags["model"] == "conv4"
+    with (folder / "history.csv").open() as file:
+        rates = [float(row["learning_rate"]) for row in csv.DictReader(file)]
+    assert rates == pytest.approx([0.1, 0.05])
+    assert list((folder / "tensorboard" / "train").iterdir())
+    best, last = (
+        keras.models.load_model(folder / f"{name}.keras")
+        for name in ("best", "last")
+    )
+    images = np.random.default_rng(0).integers(0, 255, (7, 32, 32, 3), "uint8")
+    np.save(tmp_path / "images.npy", images)
+    printed = succeed(
+        "serve_savedmodel",
+        f"--saved_model={folder / 'saved_model'}",
+        tmp_path / "images.npy",
+    )
+    served = [int(line.split("class ")[1][0]) for line in printed.splitlines()]
+    assert served == list(last.predict(images, verbose=0).argmax(-1))
+    assert best.input_shape == last.input_shape == (None, 32, 32, 3)
+
+
+def test_one_seed_gives_the_same_masks_twice(tiny_cifar10, tmp_path):
+    masks = []
+    for name, seed in [("a", 3), ("b", 3), ("c", 4)]:
+        cifar10(tiny_cifar10, tmp_path / name, "--epochs=2", f"--seed={seed}")
+        model = keras.models.load_model(tmp_path / name / "last.keras")
+        masks.append(
+            np.concatenate(
+                [np.ravel(layer.mask()) for layer in mpt.masked_layers(model)]
+            )
+        )
+    np.testing.assert_array_equal(masks[0], masks[1])
+    assert (masks[0] != masks[2]).any()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "optimizer"),
+    [
+        (
+            ["--binary_activations", "--global_sparsity", "--sparsity=0.4"],
+            "adam",
+        ),
+        (
+            [
+                "--method=edge_popup",
+                "--kernel_initializer=signed_constant",
+                "--scale_fan=authors",
+                "--mixed_precision=bfloat16",
+                "--model=conv2",
+            ],
+            "sgd",
+        ),
+        (
+            [
+                "--method=dense",
+                "--optimizer=adam",
+                "--learning_rate=0.001",
+                "--schedule=constant",
+                "--binary_activations",
+                "--trained_batch_norm",
+                "--score_decay=0.01",
+            ],
+            "adam",
+        ),
+    ],
+    ids=lambda value: value if isinstance(value, str) else value[0],
+)
+def test_other_methods_and_settings(
+    arguments, optimizer, tiny_cifar10, tmp_path
+):
+    folder = tmp_path / "run"
+    cifar10(tiny_cifar10, folder, "--epochs=1", *arguments)
+    result = result_of(folder)
+    assert result["recipe"]["optimizer"] == optimizer
+    assert ("weights" in result) == ("--method=dense" not in arguments)
+    if "--global_sparsity" in arguments:
+        assert result["sparsity"] == pytest.approx(0.4, abs=1e-4)
+
+
+@pytest.mark.slow
+def test_cifar10_reaches_what_the_authors_code_reaches(tmp_path):
+    """Their three epochs end at 43.9, 52.5 and 56.4 % with the same images."""
+    succeed(
+        "cifar10_biprop",
+        f"--data_dir={conftest.shared_folder('tfds')}",
+        f"--output_dir={tmp_path / 'run'}",
+        "--model=conv4",
+        "--sparsity=0.5",
+        "--epochs=3",
+    )
+    accuracies = result_of(tmp_path / "run")["test_accuracy_per_epoch"]
+    assert accuracies[-1] > 0.564 - 0.02
+
+
+# --- Bad input ------------------------------------------------------------
+
+
+def test_a_folder_without_the_dataset(tmp_path):
+    message = fail("cifar10_biprop", f"--data_dir={tmp_path}", folder=tmp_path)
+    assert message.startswith("cifar10_biprop.py: No prepared CIFAR-10 in")
+    assert "--download" in message
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.slow  # TensorFlow Datasets tries ten times, ever more patiently
+def test_no_network(tmp_path):
+    nowhere = "http://127.0.0.1:9"
+    message = fail(
+        "cifar10_biprop",
+        "--download",
+        f"--data_dir={tmp_path}",
+        folder=tmp_path,
+        http_proxy=nowhere,
+        https_proxy=nowhere,
+    )
+    assert "Could not download CIFAR-10" in message
+    assert "Without a network, copy a prepared folder" in message
+
+
+def test_a_download_that_fails(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(EXAMPLES)
+    cifar10_biprop = importlib.import_module("cifar10_biprop")
+
+    def no_network(self, **kwargs):
+        raise ConnectionError("no route to host")
+
+    monkeypatch.setattr(
+        tfds.core.DatasetBuilder, "download_and_prepare", no_network
+    )
+    with pytest.raises(Exception, match="ConnectionError: no route to host"):
+        cifar10_biprop.cifar10(tmp_path, download=True)
+
+
+def test_a_folder_that_holds_another_run(tmp_path):
+    (tmp_path / "result.json").write_text("precious")
+    message = fail("quickstart", f"--output_dir={tmp_path}")
+    assert "already holds files, perhaps another run" in message
+    assert (tmp_path / "result.json").read_text() == "precious"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_folder_that_cannot_be_made(tmp_path):
+    (tmp_path / "file").write_text("")
+    message = fail("quickstart", f"--output_dir={tmp_path / 'file' / 'run'}")
+    assert "Cannot use --output_dir=" in message
+
+
+@pytest.mark.parametrize("sparsity", ["1.0", "-0.1", "nan"])
+def test_sparsity_outside_its_range(sparsity):
+    done = run("cifar10_biprop", f"--sparsity={sparsity}")
+    assert done.returncode != 0
+    assert "Expected a number in [0, 1)" in done.stderr + done.stdout
+
+
+def test_settings_that_make_no_network(tmp_path):
+    message = fail("cifar10_biprop", "--width=0.001", folder=tmp_path)
+    assert "leaves at least one of 64 filters" in message
+
+
+def test_a_folder_without_a_saved_model(tmp_path):
+    message = fail("serve_savedmodel", f"--saved_model={tmp_path}")
+    assert "Expected a folder with saved_model.pb" in message
+
+
+def test_serving_imports_no_keras():
+    tree = (EXAMPLES / "serve_savedmodel.py").read_text()
+    assert "import keras" not in tree
+    assert "import mpt_keras" not in tree
+
+
+def test_examples_are_files_of_their_own():
+    assert {path.name for path in pathlib.Path(EXAMPLES).glob("*.py")} == {
+        *("experiment.py", "quickstart.py"),
+        *("cifar10_biprop.py", "serve_savedmodel.py"),
+    }

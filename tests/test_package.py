@@ -1,0 +1,135 @@
+"""What holds for the whole package: names, docstrings, environment."""
+
+import doctest
+import importlib
+import pathlib
+import pkgutil
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+import mpt_keras as mpt
+from mpt_keras import _environment
+
+PUBLIC_NAMES = [
+    "MPTConv1D",
+    "MPTConv2D",
+    "MPTConv3D",
+    "MPTDepthwiseConv2D",
+    "MPTSeparableConv2D",
+    "MPTConv2DTranspose",
+    "MPTDense",
+    "masked_layers",
+    "freeze",
+    "quantizers.ApproxSign",
+    "quantizers.SteSign",
+    "quantizers.SwishSign",
+    "quantizers.get",
+    "initializers.KaimingNormal",
+    "initializers.KaimingUniform",
+    "initializers.SignedConstant",
+    "callbacks.GlobalSparsity",
+    "callbacks.SparsitySchedule",
+    "schedules.Constant",
+    "schedules.Polynomial",
+    "schedules.CubicRamp",
+    "schedules.Piecewise",
+    "models.conv2",
+    "models.conv4",
+    "models.conv6",
+    "models.conv8",
+    "models.conv_net",
+    "selection.select",
+    "masking.masked_kernel",
+    "masking.gain",
+]
+
+
+def modules():
+    package = pathlib.Path(mpt.__file__).parent
+    for info in pkgutil.walk_packages([str(package)], "mpt_keras."):
+        yield importlib.import_module(info.name)
+
+
+def resolve(name):
+    found = mpt
+    for part in name.split("."):
+        found = getattr(found, part)
+    return found
+
+
+@pytest.mark.parametrize("name", PUBLIC_NAMES)
+def test_public_names_are_documented(name):
+    text = resolve(name).__doc__
+    assert text
+    short_form_of = "conv_net" in text and name.startswith("models.conv")
+    if not short_form_of:
+        assert ">>>" in text, "no example"
+
+
+@pytest.mark.parametrize("module", list(modules()), ids=lambda m: m.__name__)
+def test_examples_in_docstrings_run(module, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    model = keras.Sequential(
+        [keras.Input((4,)), mpt.MPTDense(8), mpt.MPTDense(2)]
+    )
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(True))
+    provided = {
+        "np": np,
+        "keras": keras,
+        "mpt_keras": mpt,
+        "model": model,
+        "images": np.ones((8, 4), "float32"),
+        "labels": np.zeros(8, "int32"),
+        **vars(module),
+    }
+    finder = doctest.DocTestFinder(exclude_empty=True)
+    runner = doctest.DocTestRunner(
+        optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+    )
+    output = []
+    for test in finder.find(module, module.__name__, globs=provided):
+        runner.run(test, out=output.append)
+    assert runner.summarize(verbose=False).failed == 0, "".join(output)
+
+
+def test_registered_names_are_ours():
+    layer = mpt.MPTDense(3)
+    name = keras.saving.get_registered_name(type(layer))
+    assert name == "mpt_keras>MPTDense"
+
+
+def test_version():
+    assert mpt.__version__[0].isdigit()
+
+
+def import_with(environment_line):
+    script = f"import os; {environment_line}; import mpt_keras"
+    return subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True
+    )
+
+
+def test_legacy_keras_is_refused_at_import():
+    done = import_with("os.environ['TF_USE_LEGACY_KERAS'] = '1'")
+    assert done.returncode != 0
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("ImportError: mpt_keras needs Keras 3.12 or later")
+    assert "Unset TF_USE_LEGACY_KERAS" in last
+
+
+@pytest.mark.parametrize("version", ["2.15.0", "3.3.3"])
+def test_old_keras_is_refused(version):
+    with pytest.raises(ImportError, match=f"Received: keras {version}"):
+        _environment.check_keras_3(version, {})
+
+
+def test_importing_does_not_import_larq():
+    script = (
+        "import sys, mpt_keras\n"
+        "assert not [m for m in sys.modules if m.split('.')[0] == 'larq']\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)

@@ -53,10 +53,12 @@ def tiny_cifar10(tmp_path_factory):
         for key in range(count):
             label = int(rng.integers(10))
             image = rng.integers(0, 100, (32, 32, 3)) + 15 * label
-            yield key, {"image": image.astype("uint8"), "label": label}
+            image = image.astype("uint8")
+            yield key, {"id": f"{key}", "image": image, "label": label}
 
     features = tfds.features.FeaturesDict(
         {
+            "id": tfds.features.Text(),
             "image": tfds.features.Image(shape=(32, 32, 3)),
             "label": tfds.features.ClassLabel(num_classes=10),
         }
@@ -114,10 +116,13 @@ def test_quickstart_and_serving(tmp_path):
 def test_cifar10_leaves_everything_a_user_needs(tiny_cifar10, tmp_path):
     folder = tmp_path / "run"
     printed = cifar10(tiny_cifar10, folder, "--epochs=2", "--batch_size=64")
-    assert "22,505 weights kept" in printed
+    assert "of 22,505 weights kept" in printed
     result = result_of(folder)
     assert result["weights"] == 22505
-    assert result["weights_kept"] == result["weights"] - 11251
+    assert result["weights_kept"] == sum(
+        layer["weights"] - layer["weights"] // 2
+        for layer in result["layers"].values()
+    )
     assert result["recipe"]["optimizer"] == "sgd"
     assert len(result["test_accuracy_per_epoch"]) == 2
     flags = json.loads((folder / "flags.json").read_text())

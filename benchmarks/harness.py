@@ -1,0 +1,102 @@
+"""What the benchmarks share: runs in turn, medians, a table and JSON."""
+
+import datetime
+import json
+import os
+import pathlib
+import platform
+import statistics
+import time
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+# ruff: noqa: E402
+import keras
+import numpy as np
+from absl import flags
+from rich.console import Console
+from rich.table import Table
+
+import mpt_keras as mpt
+
+FLAGS = flags.FLAGS
+flags.DEFINE_integer("rounds", 15, "Timed rounds; every candidate once each.")
+flags.DEFINE_integer("warmup", 2, "Rounds before the timed ones.")
+flags.DEFINE_string("json", None, "File for the figures, settings, machine.")
+
+
+def in_turn(candidates):
+    """Times the candidates in turn, so that all of them see the same machine.
+
+    Args:
+        candidates: Dictionary, name -> function that returns when its work is
+            done.
+
+    Returns:
+        Dictionary, name -> median milliseconds.
+    """
+    for _ in range(FLAGS.warmup):
+        for work in candidates.values():
+            work()
+    times = {name: [] for name in candidates}
+    for _ in range(FLAGS.rounds):
+        for name, work in candidates.items():
+            start = time.perf_counter()
+            work()
+            times[name].append(1e3 * (time.perf_counter() - start))
+    return {name: statistics.median(ms) for name, ms in times.items()}
+
+
+def machine():
+    """Where the figures come from."""
+    return {
+        "time": datetime.datetime.now(datetime.timezone.utc).isoformat(),
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0)),
+        "python": platform.python_version(),
+        "keras": keras.__version__,
+        "backend": keras.backend.backend(),
+        "numpy": np.__version__,
+        "mpt_keras": mpt.__version__,
+        "flags": {k: v for k, v in FLAGS.flag_values_dict().items() if v},
+    }
+
+
+def _processor():
+    cpuinfo = pathlib.Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor()
+
+
+def report(question, rows):
+    """Prints rows (dictionaries with the same keys) and writes them.
+
+    Args:
+        question: What was measured, in one line.
+        rows: List of dictionaries; floats are printed with three digits.
+    """
+    where = machine()
+    table = Table(title=question, title_justify="left")
+    for name in rows[0]:
+        table.add_column(name, justify="left" if name == "what" else "right")
+    for row in rows:
+        table.add_row(*(_printed(value) for value in row.values()))
+    console = Console()
+    console.print(table)
+    console.print(
+        f"{where['processor']}, {where['cores']} cores, keras "
+        f"{where['keras']} on {where['backend']}; medians of {FLAGS.rounds} "
+        "rounds in turn"
+    )
+    if FLAGS.json:
+        content = {"question": question, "rows": rows, **where}
+        pathlib.Path(FLAGS.json).write_text(json.dumps(content, indent=2))
+
+
+def _printed(value):
+    if not isinstance(value, float):
+        return f"{value:,}" if isinstance(value, int) else str(value)
+    return f"{value:.3g}" if value < 100 else f"{value:,.0f}"

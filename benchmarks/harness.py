@@ -10,7 +10,6 @@ import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-# ruff: noqa: E402
 import keras
 import numpy as np
 from absl import flags

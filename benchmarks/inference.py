@@ -1,6 +1,6 @@
 """What do masked and frozen models cost in `predict`, beyond a plain one?
 
-    python benchmarks/inference.py --network=conv4 --batch_size=128
+python benchmarks/inference.py --network=conv4 --batch_size=128
 """
 
 import harness
@@ -43,9 +43,7 @@ def main(_):
         }
         for name, ms in times.items()
     ]
-    harness.report(
-        f"predict, {FLAGS.network}, batch {FLAGS.batch_size}", rows
-    )
+    harness.report(f"predict, {FLAGS.network}, batch {FLAGS.batch_size}", rows)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """How long does exact selection take, against sorting?
 
-    python benchmarks/selection.py
+python benchmarks/selection.py
 """
 
 import harness

@@ -76,7 +76,6 @@ flags.DEFINE_float(
     "Weight decay of the scores, added to their gradient. By default as the "
     "authors: 1e-4 with SGD, 0 with Adam.",
 )
-flags.DEFINE_integer("epochs", 100, "Epochs of training.")
 flags.DEFINE_integer("batch_size", 128, "Images per step.")
 flags.DEFINE_enum(
     "mixed_precision",
@@ -84,10 +83,9 @@ flags.DEFINE_enum(
     ["none", "bfloat16", "float16"],
     "Type of the activations; scores stay in float32.",
 )
-for _flag in ("epochs", "batch_size"):
-    flags.register_validator(
-        _flag, lambda value: value > 0, "Expected a positive number."
-    )
+flags.register_validator(
+    "batch_size", lambda value: value > 0, "Expected a positive number."
+)
 
 
 def cifar10(data_dir, download):
@@ -150,7 +148,7 @@ def build(score_decay):
 def recipe():
     adam_by_default = FLAGS.binary_activations
     return experiment.Recipe(
-        epochs=FLAGS.epochs,
+        epochs=FLAGS.epochs or 100,
         batch_size=FLAGS.batch_size,
         optimizer=FLAGS.optimizer or ("adam" if adam_by_default else "sgd"),
         learning_rate=FLAGS.learning_rate,

@@ -27,6 +27,14 @@ flags.register_validator(
     "sparsity", lambda value: 0.0 <= value < 1.0, "Expected a number in [0, 1)."
 )
 flags.DEFINE_integer("seed", 0, "Seed of weights, scores, order and crops.")
+flags.DEFINE_integer(
+    "epochs", None, "Epochs of training; by default the example's own."
+)
+flags.register_validator(
+    "epochs",
+    lambda value: value is None or value > 0,
+    "Expected a positive number.",
+)
 flags.DEFINE_string(
     "output_dir",
     None,
@@ -191,7 +199,13 @@ def new_run_folder(name):
             f"--output_dir='{path}' already holds files, perhaps another run. "
             "Nothing was changed. Choose a new folder, or remove that one."
         )
-    write_json(path / "flags.json", FLAGS.flag_values_dict())
+    ours = {
+        flag.name: flag.value
+        for module, defined in FLAGS.flags_by_module_dict().items()
+        if module.split(".")[0] not in ("absl", "tensorflow_datasets")
+        for flag in defined
+    }
+    write_json(path / "flags.json", ours)
     return path
 
 

@@ -10,6 +10,8 @@ network. Each is frozen to an ordinary Keras model and exported as a
 SavedModel, which `examples/serve_savedmodel.py` serves.
 """
 
+import sys
+
 import experiment
 import keras
 import numpy as np
@@ -19,7 +21,6 @@ from absl import flags
 import mpt_keras as mpt
 
 FLAGS = flags.FLAGS
-flags.DEFINE_integer("epochs", 20, "Epochs of training.")
 
 
 def digits():
@@ -78,7 +79,9 @@ def binary_weights_and_activations(sparsity):
 def main(_):
     keras.utils.set_random_seed(FLAGS.seed)
     folder = experiment.new_run_folder("quickstart")
-    recipe = experiment.Recipe(epochs=FLAGS.epochs, batch_size=32)
+    recipe = experiment.Recipe(
+        epochs=FLAGS.epochs or 20, batch_size=32, schedule="cosine"
+    )
     for build in (binary_weights, binary_weights_and_activations):
         network = build(FLAGS.sparsity)
         own_folder = folder / network.name
@@ -88,7 +91,7 @@ def main(_):
         )
         experiment.report(result)
     print(
-        "Serve one: python examples/serve_savedmodel.py "
+        f"Serve one: {sys.executable} examples/serve_savedmodel.py "
         f"--saved_model={result['saved_model']}"
     )
 

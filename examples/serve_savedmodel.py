@@ -3,10 +3,10 @@
     python examples/serve_savedmodel.py --saved_model=runs/.../saved_model a.png
 
 The SavedModel holds the whole of it, preprocessing included, so neither
-mpt_keras nor Keras is imported. Images are PNG, JPEG, GIF or BMP files, or
-`.npy` files of one image or a batch; they are brought to the size and the
-channels that the signature asks for. Without images, a blank one shows that
-the model answers.
+mpt_keras nor Keras is imported. Images are PNG, JPEG, GIF or BMP files, which
+are brought to the size and the channels that the signature asks for, or `.npy`
+files of one such image or a batch. Without images, a blank one shows that the
+model answers.
 """
 
 import pathlib
@@ -36,18 +36,31 @@ def load(folder):
 
 def read(path, spec):
     """Reads one file as a batch of the signature's size, channels and type."""
+    if not pathlib.Path(path).exists():
+        sys.exit(f"serve_savedmodel: no file '{path}'.")
     height, width, channels = spec.shape[1:]
     if path.endswith(".npy"):
-        images = tf.convert_to_tensor(np.load(path))
-        batch = images[None] if len(images.shape) == 3 else images
-    else:
-        batch = tf.io.decode_image(
-            tf.io.read_file(path), channels=channels, expand_animations=False
-        )[None]
-    if batch.shape[1:3] != (height, width):
-        batch = tf.image.resize(batch, (height, width), antialias=True)
-        batch = tf.round(batch)
-    return tf.cast(batch, spec.dtype)
+        return read_array(path, spec)
+    image = tf.io.decode_image(
+        tf.io.read_file(path), channels=channels, expand_animations=False
+    )
+    if image.shape[:2] != (height, width):
+        image = tf.image.resize(image, (height, width), antialias=True)
+    return tf.cast(tf.round(image), spec.dtype)[None]
+
+
+def read_array(path, spec):
+    """Reads an array that must already be what the signature asks for."""
+    images = np.load(path)
+    batch = images[None] if images.ndim == len(spec.shape) - 1 else images
+    fits = spec.shape.is_compatible_with(batch.shape)
+    if not fits or batch.dtype != spec.dtype.as_numpy_dtype:
+        sys.exit(
+            f"serve_savedmodel: '{path}' does not fit the model. Expected "
+            f"{spec.dtype.name} of shape {tuple(spec.shape)}, or one such "
+            f"image. Received: {batch.dtype} of shape {images.shape}."
+        )
+    return tf.constant(batch)
 
 
 def main(arguments):
@@ -60,7 +73,8 @@ def main(arguments):
         (scores,) = classify(images).values()
         for row in tf.nn.softmax(scores).numpy():
             best = int(row.argmax())
-            name = FLAGS.class_names[best] if FLAGS.class_names else best
+            names = FLAGS.class_names
+            name = names[best] if best < len(names) else best
             print(f"{path}: class {name} ({row[best]:.1%})")
 
 

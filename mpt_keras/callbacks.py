@@ -40,11 +40,27 @@ class _SparsityCallback(keras.callbacks.Callback):
 
     @property
     def masked_kernels(self):
+        unbuilt = [layer.name for layer in self._layers if not layer.built]
+        if unbuilt:
+            raise ValueError(
+                f"{type(self).__name__} needs a model whose weights exist "
+                "before training. Start the model with keras.Input(...), or "
+                f"call it once. Not built: {unbuilt}"
+            )
         return [m for layer in self._layers for m in layer.masked_kernels]
 
     def _log_sparsity(self, logs):
         if logs is not None:
             logs["sparsity"] = overall_sparsity(self.model)
+
+
+def _check_callable(schedule):
+    if not callable(schedule):
+        raise ValueError(
+            "Invalid value for argument `schedule`. Expected a callable, time "
+            "-> sparsity, such as mpt_keras.schedules.Constant(0.8). Received: "
+            f"schedule={schedule!r}"
+        )
 
 
 def overall_sparsity(model) -> float:
@@ -70,9 +86,10 @@ class SparsitySchedule(_SparsityCallback):
     Args:
         schedule: Callable, time -> sparsity in [0, 1); one of
             `mpt_keras.schedules` or your own.
-        per: `"epoch"` or `"step"`: what the schedule counts. Steps are
-            counted by the optimizer, so they continue in a resumed run; with
-            `steps_per_execution` they advance that many at a time.
+        per: `"epoch"` or `"step"`: what the schedule counts. A step is a
+            batch; the count comes from the optimizer, so it continues in a
+            resumed run. With `steps_per_execution` it advances that many at
+            a time.
 
     Raises:
         ValueError: If `per` is unknown, the model has no masked layer, or
@@ -89,6 +106,7 @@ class SparsitySchedule(_SparsityCallback):
 
     def __init__(self, schedule, per="epoch"):
         super().__init__()
+        _check_callable(schedule)
         if per not in ("epoch", "step"):
             raise ValueError(
                 "Invalid value for argument `per`. Expected 'epoch' or "
@@ -99,9 +117,13 @@ class SparsitySchedule(_SparsityCallback):
         self._steps_before_epoch = 0
 
     def on_epoch_begin(self, epoch, logs=None):
-        self._steps_before_epoch = int(self.model.optimizer.iterations)
         if self.per == "epoch":
             self._set(self.schedule(epoch))
+        else:
+            optimizer = self.model.optimizer
+            updates = int(ops.convert_to_numpy(optimizer.iterations))
+            batches_per_update = optimizer.gradient_accumulation_steps or 1
+            self._steps_before_epoch = updates * batches_per_update
 
     def on_train_batch_begin(self, batch, logs=None):
         if self.per == "step":
@@ -121,9 +143,10 @@ class GlobalSparsity(_SparsityCallback):
     Of all `N` weights exactly `N - floor(sparsity * N)` are kept, those of
     largest `abs(score)` wherever they stand; ties are broken by layer, then
     by position. The threshold is found anew before every batch, before
-    evaluation and prediction, at the end of every epoch and of training. What
-    each layer keeps is stored in its `sparsity`, so a saved model needs no
-    callback to predict.
+    evaluation and prediction, and at the end of every epoch. What each layer
+    keeps is stored in its `sparsity`, so a saved model needs no callback to
+    predict. Put it first among the callbacks: those that save or restore
+    weights at the end of an epoch must come after it.
 
     Args:
         sparsity: Number in [0, 1), the fraction of all weights pruned.
@@ -162,11 +185,14 @@ class GlobalSparsity(_SparsityCallback):
                 "Invalid value for argument `minimum`. Expected at least 1 "
                 f"weight. Received: minimum={minimum!r}"
             )
-        self.schedule = schedule or schedules.Constant(
-            selection.check_sparsity(sparsity)
-        )
+        if schedule is None:
+            schedule = schedules.Constant(selection.check_sparsity(sparsity))
+        _check_callable(schedule)
+        self.schedule = schedule
         self.minimum = int(minimum)
-        self.current_sparsity = self.schedule(0)
+        # Before the first epoch a schedule has nothing to say, and a model
+        # that is only evaluated keeps the masks it was trained with.
+        self.current_sparsity = sparsity
 
     def set_model(self, model):
         super().set_model(model)
@@ -200,11 +226,10 @@ class GlobalSparsity(_SparsityCallback):
         self._warn_of_starved_layers()
         self._log_sparsity(logs)
 
-    def on_train_end(self, logs=None):
-        self.refresh()
-
     def refresh(self):
         """Finds the threshold for the scores as they are now, and sets it."""
+        if self.current_sparsity is None:
+            return
         total = sum(masked.size for masked in self.masked_kernels)
         pruned = selection.pruned_count(self.current_sparsity, total)
         self._raw_shares = self._assign_shares(
@@ -222,6 +247,8 @@ class GlobalSparsity(_SparsityCallback):
         return raw_shares
 
     def _warn_of_starved_layers(self):
+        if self.current_sparsity is None:
+            return
         raw_shares = ops.convert_to_numpy(self._raw_shares)
         for masked, share in zip(self.masked_kernels, raw_shares, strict=True):
             least = min(self.minimum, masked.size)

@@ -1,8 +1,12 @@
 """From a found ticket to an ordinary Keras model."""
 
+import copy
+import warnings
+
 import keras
 from keras import ops
 
+from mpt_keras import quantizers
 from mpt_keras.layers.masked import MaskedLayer, masked_layers
 
 
@@ -12,34 +16,41 @@ def freeze(model):
     Every masked layer becomes the Keras layer it derives from (`Conv2D`,
     `Dense`, ...), its kernel holding exactly `{-gain, 0, +gain}` (or the
     masked random weights with `binarize=False`). An `input_quantizer` becomes
-    a layer of its own in front. Predictions are bit-identical, nothing is
-    selected any more, and the weights take half the memory. The given model is
-    left as it is.
+    a layer of its own in front. Predictions are bit-identical (XLA may round
+    the last bit of a gain differently), nothing is selected any more, and the
+    weights take half the memory. The given model is left as it is.
 
     Args:
         model: A built Sequential or functional model, which may hold further
             such models. Layers other than masked ones are copied with their
-            weights.
+            state.
 
     Returns:
-        A model of the same class and layer names; compiled as the given one.
+        A Sequential or functional model with the same layer names, compiled
+        as the given one.
 
     Raises:
         ValueError: If the model is not built, holds no masked layer, or
-            cannot be rebuilt layer by layer (a subclassed model, or a custom
-            layer that holds masked ones); or if a score is NaN.
+            cannot be rebuilt layer by layer (a subclassed model, a custom
+            layer that holds masked ones, a layer that Keras cannot copy); or
+            if a score is NaN.
 
     Example:
 
     >>> frozen = mpt_keras.freeze(model)
     >>> frozen.export("saved_model", verbose=False)  # serves without mpt_keras
     """
+    if not isinstance(model, keras.Model):
+        raise ValueError(f"Expected a Keras model. Received: {model!r}")
     if not masked_layers(model):
         raise ValueError(
             f"Model '{model.name}' holds no masked layer, so there is no "
             "ticket in it to freeze."
         )
-    return _Freezer().model(model)
+    frozen = _Freezer().model(model)
+    if model.compiled:
+        _compile_alike(frozen, model)
+    return frozen
 
 
 class _Freezer:
@@ -57,25 +68,20 @@ class _Freezer:
                 "before freezing it."
             )
         if isinstance(model, keras.Sequential):
-            frozen = self._sequential(model)
-        elif isinstance(model, keras.Function):
-            frozen = keras.models.clone_model(
-                model, clone_function=self.layer, call_function=self._call
+            return self._sequential(model)
+        if isinstance(model, keras.Function):
+            # A view without the compiled state, which is not to be cloned.
+            view = keras.Model(model.input, model.output, name=model.name)
+            return keras.models.clone_model(
+                view, clone_function=self.layer, call_function=self._call
             )
-        else:
-            raise ValueError(
-                f"Cannot freeze '{model.name}': a subclassed model "
-                f"({type(model).__name__}) can only be rebuilt by its own "
-                "code. Expected a Sequential or functional model. Build the "
-                "network with keras.Sequential or keras.Model(inputs, "
-                "outputs), or freeze the functional models inside it one by "
-                "one."
-            )
-        for layer in model.layers:
-            # Keras makes the inputs of a functional model itself.
-            if not isinstance(layer, keras.layers.InputLayer):
-                self._copy_weights(layer)
-        return frozen
+        raise ValueError(
+            f"Cannot freeze '{model.name}': a subclassed model "
+            f"({type(model).__name__}) can only be rebuilt by its own code. "
+            "Expected a Sequential or functional model. Build the network "
+            "with keras.Sequential or keras.Model(inputs, outputs), or freeze "
+            "the functional models inside it one by one."
+        )
 
     def _sequential(self, model):
         source = model.inputs[0]
@@ -95,12 +101,10 @@ class _Freezer:
             if id(plain) in self._quantizers:
                 frozen.add(self._quantizers[id(plain)])
             frozen.add(plain)
-        if model.compiled:
-            frozen.compile_from_config(model.get_compile_config())
         return frozen
 
     def layer(self, layer):
-        """The layer (or operation) that stands for `layer`; weights later."""
+        """The layer (or operation) that stands for `layer`."""
         if id(layer) not in self._replacements:
             self._replacements[id(layer)] = self._replacement(layer)
         return self._replacements[id(layer)]
@@ -108,22 +112,26 @@ class _Freezer:
     def _replacement(self, layer):
         if isinstance(layer, MaskedLayer):
             return self._plain(layer)
+        if not isinstance(layer, keras.layers.Layer):
+            return type(layer).from_config(layer.get_config())
+        if not masked_layers(layer):
+            return _copy(layer)
         if isinstance(layer, keras.Model):
-            return self.model(layer) if masked_layers(layer) else _copy(layer)
-        if isinstance(layer, keras.layers.Layer) and masked_layers(layer):
-            inner = [masked.name for masked in masked_layers(layer)]
-            raise ValueError(
-                f"Cannot freeze layer '{layer.name}' ({type(layer).__name__}): "
-                f"it holds the masked layers {inner}, and only its own code "
-                "can rebuild it with others. Use the masked layers directly "
-                "in a Sequential or functional model."
-            )
-        return _copy(layer)
+            return self.model(layer)
+        inner = [masked.name for masked in masked_layers(layer)]
+        raise ValueError(
+            f"Cannot freeze layer '{layer.name}' ({type(layer).__name__}): it "
+            f"holds the masked layers {inner}, and only its own code can "
+            "rebuild it with others. Use the masked layers directly in a "
+            "Sequential or functional model (MPTDense needs no "
+            "TimeDistributed, it works on the last axis of any input)."
+        )
 
     def _plain(self, layer):
+        layer.check_scores()
         plain = _plain_layer(layer)
         if layer.input_quantizer is not None:
-            self._quantizers[id(plain)] = _as_layer(
+            self._quantizers[id(plain)] = quantizers.as_layer(
                 layer.input_quantizer, f"{layer.name}_input_quantizer"
             )
         return plain
@@ -134,44 +142,53 @@ class _Freezer:
             return layer(self._quantizers[id(layer)](inputs))
         return layer(*args, **kwargs)
 
-    def _copy_weights(self, layer):
-        plain = self._replacements[id(layer)]
-        if isinstance(layer, MaskedLayer):
-            layer.check_scores()
-            names = layer.kernel_initializers
-            for name, masked in zip(names, layer.masked_kernels, strict=True):
-                kernel = getattr(plain, name)
-                kernel.assign(ops.cast(masked.effective(), kernel.dtype))
-            if layer.use_bias:
-                plain.bias.assign(layer.bias)
-            if isinstance(layer.input_quantizer, keras.layers.Layer):
-                weights = layer.input_quantizer.get_weights()
-                self._quantizers[id(plain)].set_weights(weights)
-        elif not (isinstance(layer, keras.Model) and masked_layers(layer)):
-            plain.set_weights(layer.get_weights())
-
 
 def _plain_layer(layer):
+    """The built Keras layer with the effective kernel of a masked one."""
     keras_class = next(
         base
         for base in type(layer).__mro__
         if issubclass(base, keras.layers.Layer)
         and not issubclass(base, MaskedLayer)
     )
-    ours = {"sparsity", "binarize", "input_quantizer", "seed"}
-    ours |= {"scores_initializer", "scores_regularizer"}
-    config = {k: v for k, v in layer.get_config().items() if k not in ours}
+    config = keras_class.get_config(layer)
     # The kernel is assigned, and our initializers are custom objects.
     config |= dict.fromkeys(layer.kernel_initializers.values(), "zeros")
-    return keras_class.from_config(config)
+    # The function itself, because not every function can be looked up.
+    config["activation"] = None
+    plain = keras_class.from_config(config)
+    plain.activation = layer.activation
+    plain.build(layer.get_build_config()["input_shape"])
+    names = layer.kernel_initializers
+    for name, masked in zip(names, layer.masked_kernels, strict=True):
+        kernel = getattr(plain, name)
+        kernel.assign(ops.cast(masked.effective(), kernel.dtype))
+    if layer.use_bias:
+        plain.bias.assign(layer.bias)
+    return plain
 
 
 def _copy(layer):
-    return type(layer).from_config(layer.get_config())
+    try:
+        # Through Keras' own saving: weights, tables and adapted state.
+        return copy.deepcopy(layer)
+    except Exception as error:
+        raise ValueError(
+            f"Cannot copy layer '{layer.name}' ({type(layer).__name__}) of "
+            "the model to freeze. Expected a layer that Keras can save and "
+            "load; register its functions and classes with "
+            "@keras.saving.register_keras_serializable(). Keras says: "
+            f"{error}"
+        ) from error
 
 
-def _as_layer(quantizer, name):
-    if isinstance(quantizer, keras.layers.Layer):
-        config = {**quantizer.get_config(), "name": name}
-        return type(quantizer).from_config(config)
-    return keras.layers.Activation(quantizer, name=name)
+def _compile_alike(frozen, model):
+    try:
+        frozen.compile_from_config(model.get_compile_config())
+    except Exception as error:
+        warnings.warn(
+            f"The frozen model is not compiled, because the loss, metrics or "
+            f"optimizer of '{model.name}' cannot be looked up by name; compile "
+            f"it before `evaluate`. Keras says: {error}",
+            stacklevel=3,
+        )

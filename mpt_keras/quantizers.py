@@ -185,8 +185,10 @@ def get(identifier):
     """
     if isinstance(identifier, str) and identifier in _BY_NAME:
         return _BY_NAME[identifier]()
-    if isinstance(identifier, type) and callable(identifier):
-        return identifier()
+    if isinstance(identifier, type):
+        if issubclass(identifier, keras.layers.Layer):
+            return identifier()
+        identifier = repr(identifier)
     if isinstance(identifier, dict):
         if str(identifier.get("module")).startswith("larq"):
             # A saved model names Larq's module; `import larq` would fail.
@@ -200,3 +202,22 @@ def get(identifier):
         "`mpt_keras.larq.quantizers`), a callable or None. Received: "
         f"input_quantizer={identifier!r}"
     )
+
+
+def as_layer(quantizer, name=None):
+    """Returns a new layer that computes what a quantizer computes.
+
+    Args:
+        quantizer: Whatever `get` takes, except None. A layer that holds state
+            is copied with it.
+        name: Name of the new layer.
+    """
+    quantizer = get(quantizer)
+    if not isinstance(quantizer, keras.layers.Layer):
+        return keras.layers.Activation(quantizer, name=name)
+    config = quantizer.get_config()
+    layer = type(quantizer).from_config({**config, "name": name})
+    if quantizer.weights:
+        layer.build_from_config(quantizer.get_build_config())
+        layer.set_weights(quantizer.get_weights())
+    return layer

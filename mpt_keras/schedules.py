@@ -123,7 +123,12 @@ class CubicRamp:
     epochs: float = 10
 
     def __post_init__(self):
-        Polynomial(0.5, self.final, end=self.epochs)
+        _check("final", self.final, 0, 1)
+        if self.epochs <= 0:
+            raise ValueError(
+                "Invalid value for argument `epochs`. Expected a positive "
+                f"number. Received: epochs={self.epochs!r}"
+            )
 
     def __call__(self, epoch):
         if self.final < 0.5:

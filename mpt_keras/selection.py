@@ -90,12 +90,14 @@ def traced_pruned_count(sparsity, pruned, size: int):
         Scalar int32 tensor in [0, size - 1].
     """
     product = ops.cast(sparsity, "float32") * float(size)
-    slack = size * _FLOAT32_RESOLUTION
+    error = product * _FLOAT32_RESOLUTION
     exact = ops.cast(pruned, "float32")
     agrees = ops.logical_and(
-        exact <= product + slack, product - slack < exact + 1.0
+        exact <= product + error, product - error < exact + 1.0
     )
-    computed = ops.cast(ops.floor(product + slack), "int32")
+    # From half a weight on, the error is no artefact to be guarded against.
+    computed = ops.floor(product + ops.minimum(error, 0.25))
+    computed = ops.cast(computed, "int32")
     count = ops.where(agrees, ops.cast(pruned, "int32"), computed)
     return ops.clip(count, 0, size - 1)
 
@@ -251,14 +253,15 @@ def shares_of_global_selection(scores, kept, minimum=1):
     return ops.maximum(shares, sizes), shares
 
 
-def check_no_nan(scores, where=""):
-    """Raises `ValueError` if a concrete tensor of scores holds a NaN."""
-    scores = np.asarray(ops.convert_to_numpy(scores), "float32")
-    count = int(np.isnan(scores).sum())
+def check_no_nan(values, where="", what="scores"):
+    """Raises `ValueError` if a concrete tensor holds a NaN."""
+    values = np.asarray(ops.convert_to_numpy(values), "float32")
+    count = int(np.isnan(values).sum())
     if count:
         raise ValueError(
-            "Scores must be numbers, because selection ranks them. Received "
-            f"{count} NaN of {scores.size} scores{where}. If training made "
+            f"Expected numbers, because {what} are ranked or kept as they "
+            f"are. Received {count} NaN of {values.size} {what}{where}. If "
+            "training made "
             "them, lower the learning rate or clip the gradients "
             "(`clipnorm`), and stop early with "
             "`keras.callbacks.TerminateOnNaN`."

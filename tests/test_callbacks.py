@@ -2,6 +2,7 @@ import keras
 import numpy as np
 import oracle
 import pytest
+import tensorflow as tf
 
 import mpt_keras as mpt
 from mpt_keras import callbacks, schedules
@@ -184,6 +185,57 @@ def test_a_layer_that_would_starve_is_kept_alive_and_named(minimum, rng):
     assert int(np.sum(starving.mask())) == minimum
 
 
+def test_restored_weights_keep_their_sparsity(rng):
+    """Even where a callback before ours restores them when training ends."""
+    model = small_model()
+    restore = keras.callbacks.EarlyStopping(
+        "loss", mode="max", patience=10, restore_best_weights=True
+    )
+    ramp = schedules.Polynomial(0.1, 0.9, end=3, power=1)
+    model.fit(
+        *batches(rng),
+        epochs=4,
+        verbose=0,
+        callbacks=[callbacks.GlobalSparsity(schedule=ramp), restore],
+    )
+    assert restore.best_epoch == 0
+    assert kept_in(model) == kept_by_oracle(model, 0.1)
+
+
+def test_evaluating_leaves_the_masks_of_a_schedule_alone(rng):
+    model = small_model()
+    for layer in mpt.masked_layers(model):
+        layer.sparsity = 0.9
+    before = kept_in(model)
+    fresh = callbacks.GlobalSparsity(schedule=schedules.CubicRamp(0.6))
+    model.evaluate(*batches(rng), verbose=0, callbacks=[fresh])
+    assert kept_in(model) == before
+
+
+def test_steps_are_batches_under_gradient_accumulation(rng):
+    model = small_model()
+    model.compile(keras.optimizers.SGD(gradient_accumulation_steps=2), "mse")
+    seen = []
+    callback = callbacks.SparsitySchedule(
+        lambda step: seen.append(step) or 0.5, per="step"
+    )
+    model.fit(
+        *batches(rng), batch_size=5, epochs=2, verbose=0, callbacks=[callback]
+    )
+    assert seen == list(range(8))
+
+
+@pytest.mark.parametrize("per", ["epoch", "step"])
+def test_schedule_under_a_strategy(per, rng):
+    strategy = tf.distribute.MirroredStrategy(["cpu:0"])
+    with strategy.scope():
+        model = small_model()
+    callback = callbacks.SparsitySchedule(lambda time: 0.75, per=per)
+    model.fit(*batches(rng), verbose=0, callbacks=[callback])
+    sizes = [masked.size for masked in kernels_of(model)]
+    assert kept_in(model) == [n - oracle.pruned_count(0.75, n) for n in sizes]
+
+
 def test_one_callback_serves_one_model_after_another(rng):
     callback = callbacks.GlobalSparsity(0.9)
     for seed in (0, 1):
@@ -201,6 +253,8 @@ def test_one_callback_serves_one_model_after_another(rng):
         (lambda: callbacks.GlobalSparsity(1.5), "Expected a number in"),
         (lambda: callbacks.GlobalSparsity(0.5, minimum=0), "at least 1 weight"),
         (lambda: callbacks.SparsitySchedule(abs, per="batch"), "or 'step'"),
+        (lambda: callbacks.SparsitySchedule(0.5), "Expected a callable"),
+        (lambda: callbacks.GlobalSparsity(schedule=0.5), "Expected a callable"),
     ],
 )
 def test_impossible_callbacks_are_refused(make, message):
@@ -217,6 +271,14 @@ def test_a_model_without_masked_layers_is_refused(callback):
     model.compile("sgd", "mse")
     with pytest.raises(ValueError, match="needs a model with masked layers"):
         model.fit(np.ones((2, 2)), np.ones(2), callbacks=[callback], verbose=0)
+
+
+def test_a_model_without_weights_yet_is_refused(rng):
+    model = keras.Sequential([mpt.MPTDense(4, name="late")])
+    model.compile("sgd", "mse")
+    callback = callbacks.GlobalSparsity(0.5)
+    with pytest.raises(ValueError, match=r"keras.Input.*Not built: \['late'\]"):
+        model.fit(np.ones((4, 3)), np.ones((4, 4)), callbacks=[callback])
 
 
 def test_global_sparsity_refuses_several_steps_per_execution(rng):

@@ -1,3 +1,4 @@
+import inspect
 import subprocess
 import sys
 
@@ -148,6 +149,63 @@ def test_quantizers_that_are_functions_or_hold_state(rng):
     check_frozen(model, x)
 
 
+def test_adapted_preprocessing_is_copied_with_its_state(rng, tmp_path):
+    normalize = keras.layers.Normalization()
+    normalize.adapt(rng.normal(3, 5, (50, 6)).astype("float32"))
+    inner = keras.Sequential([keras.Input((6,)), normalize])
+    model = keras.Sequential([keras.Input((6,)), inner, mpt.MPTDense(4)])
+    x = rng.normal(3, 5, (9, 6)).astype("float32")
+    frozen = check_frozen(model, x)
+    frozen.export(tmp_path / "saved_model", verbose=False)
+    served = tf.saved_model.load(str(tmp_path / "saved_model"))
+    np.testing.assert_allclose(served.serve(x), model(x), rtol=1e-5, atol=1e-5)
+
+
+def test_adapted_vocabularies_are_copied():
+    lookup = keras.layers.StringLookup(output_mode="one_hot")
+    lookup.adapt(np.array(["a", "b", "b", "c"]))
+    inputs = keras.Input((1,), dtype="string")
+    model = keras.Model(inputs, mpt.MPTDense(4)(lookup(inputs)))
+    check_frozen(model, tf.constant([["a"], ["b"], ["?"]]))
+
+
+def test_functions_that_keras_cannot_look_up(rng):
+    def custom_loss(y, logits):
+        return keras.ops.mean(keras.ops.square(logits))
+
+    model = keras.Sequential(
+        [keras.Input((4,)), mpt.MPTDense(4, activation=keras.ops.sin)]
+    )
+    x = rng.standard_normal((3, 4)).astype("float32")
+    model.compile("sgd", custom_loss)
+    with pytest.warns(UserWarning, match="The frozen model is not compiled"):
+        frozen = mpt.freeze(model)
+    np.testing.assert_array_equal(
+        frozen.predict(x, verbose=0), model.predict(x, verbose=0)
+    )
+    uncopiable = keras.layers.Activation(lambda x: 2 * x, name="twice")
+    uncopiable.get_config = lambda: {"activation": "nowhere"}
+    model = keras.Sequential([keras.Input((4,)), mpt.MPTDense(4), uncopiable])
+    with pytest.raises(ValueError, match="Cannot copy layer 'twice'"):
+        mpt.freeze(model)
+
+
+def test_layers_derived_from_ours_freeze_too(rng):
+    class Scaled(mpt.MPTDense):
+        def __init__(self, units, scale=2.0, **kwargs):
+            super().__init__(units, **kwargs)
+            self.scale = scale
+
+        def get_config(self):
+            return {**super().get_config(), "scale": self.scale}
+
+    assert list(inspect.signature(Scaled).parameters) == [
+        *("units", "scale", "kwargs")
+    ]
+    model = keras.Sequential([keras.Input((4,)), Scaled(3, scale=3.0)])
+    check_frozen(model, rng.standard_normal((3, 4)).astype("float32"))
+
+
 def test_larq_quantizer_stays(rng):
     try:
         quantizer = mpt.larq.quantizers.SteSign(clip_value=1.3)
@@ -256,6 +314,12 @@ def test_models_without_a_ticket_are_refused():
 def test_unbuilt_models_are_refused():
     with pytest.raises(ValueError, match="is not built"):
         mpt.freeze(keras.Sequential([mpt.MPTDense(3)]))
+
+
+@pytest.mark.parametrize("other", ["model.keras", mpt.quantizers.SteSign()])
+def test_what_is_no_model_is_refused(other):
+    with pytest.raises(ValueError, match="Expected a Keras model"):
+        mpt.freeze(other)
 
 
 def test_nan_scores_are_refused():

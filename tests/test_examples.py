@@ -290,6 +290,38 @@ def test_a_folder_without_a_saved_model(tmp_path):
     assert "Expected a folder with saved_model.pb" in message
 
 
+@pytest.mark.parametrize(
+    ("shape", "dtype", "message"),
+    [
+        ((5, 8, 8), "uint8", "Received: uint8 of shape (5, 8, 8)"),
+        ((8, 8, 1), "float32", "Expected uint8 of shape (None, 8, 8, 1)"),
+    ],
+)
+def test_arrays_that_do_not_fit_the_model(shape, dtype, message, tmp_path):
+    model = keras.Sequential(
+        [
+            keras.Input((8, 8, 1), dtype="uint8"),
+            keras.layers.Rescaling(1.0),
+            keras.layers.Flatten(),
+        ]
+    )
+    model.export(tmp_path / "saved_model", verbose=False)
+    np.save(tmp_path / "images.npy", np.zeros(shape, dtype))
+    assert message in fail(
+        "serve_savedmodel",
+        f"--saved_model={tmp_path / 'saved_model'}",
+        tmp_path / "images.npy",
+    )
+
+
+def test_a_file_that_is_not_there(tmp_path):
+    keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten()]).export(
+        tmp_path, verbose=False
+    )
+    message = fail("serve_savedmodel", f"--saved_model={tmp_path}", "cat.png")
+    assert message == "serve_savedmodel: no file 'cat.png'."
+
+
 def test_serving_imports_no_keras():
     tree = (EXAMPLES / "serve_savedmodel.py").read_text()
     assert "import keras" not in tree

@@ -472,6 +472,7 @@ def test_sparsity_outside_its_range_names_the_layer(sparsity):
         {"kernel_regularizer": "l2"},
         {"kernel_constraint": "non_neg"},
         {"lora_rank": 2},
+        {"quantization_config": "int8"},
     ],
 )
 def test_arguments_without_effect_are_refused(options):
@@ -492,11 +493,11 @@ def test_initializers_that_give_nan_or_other_shapes_name_the_layer():
     for value, message in [
         (
             lambda shape, dtype: np.full(shape, np.nan, dtype),
-            "21 NaN of 21 scores in layer 'fourth'",
+            "21 NaN of 21 initial values in layer 'fourth'",
         ),
         (
             lambda shape, dtype: np.ones((2, 2), dtype),
-            r"layer 'fourth'.*Expected shape: \(7, 3\). Received shape: \(2, 2",
+            r"layer 'fourth' must.*shape: \(7, 3\). Received shape: \(2, 2",
         ),
     ]:
         layer = mpt.MPTDense(3, scores_initializer=value, name="fourth")
@@ -516,6 +517,41 @@ def test_lora_and_quantize_point_to_freeze():
         layer.enable_lora(2)
     with pytest.raises(ValueError, match=r"mpt_keras.freeze\(model\)"):
         layer.quantize("int8")
+
+
+def test_policies_that_would_round_the_kernel_are_refused():
+    with pytest.raises(ValueError, match="Received: dtype='int8_from_float32'"):
+        mpt.MPTDense(3, dtype="int8_from_float32")
+
+
+@pytest.mark.parametrize("seed", [-1, 2**64, 1.5, "1"])
+def test_impossible_seeds_name_the_layer(seed):
+    with pytest.raises(ValueError, match=r"Expected an integer.*layer 'fifth'"):
+        mpt.MPTDense(3, seed=seed, name="fifth")
+
+
+def test_binarize_is_true_or_false():
+    with pytest.raises(ValueError, match="Expected True or False"):
+        mpt.MPTDense(3, binarize="false")
+
+
+def test_masked_layers_come_in_the_models_order():
+    a, b, c, d = (mpt.MPTDense(4, name=name) for name in "abcd")
+    inner = keras.Sequential([keras.Input((4,)), b, c])
+    model = keras.Sequential([keras.Input((4,)), a, inner, d, b])
+    assert mpt.masked_layers(model) == [a, b, c, d]
+    with pytest.raises(ValueError, match="Expected a Keras model or layer"):
+        mpt.masked_layers([a])
+
+
+@pytest.mark.parametrize("sparsity", [0.5, 0.9, 0.29, 0.123456])
+def test_sparsity_assigned_as_a_variable_in_a_large_layer(sparsity):
+    layer = mpt.MPTDense(1000)
+    layer.build((None, 10000))
+    layer.sparsity = 0.7
+    layer.sparsity.assign(sparsity)
+    kept = int(layer.masked_kernels[0].kept())
+    assert kept == 10**7 - oracle.pruned_count(sparsity, 10**7)
 
 
 def test_wrong_arguments_raise_as_python_does():

@@ -1,3 +1,5 @@
+import inspect
+
 import keras
 import numpy as np
 import pytest
@@ -89,6 +91,27 @@ def test_trained_batch_norm_is_regularized_like_the_scores():
     assert all(v.regularizer is regularizer for v in model.trainable_variables)
 
 
+@pytest.mark.parametrize(
+    "quantizer",
+    [mpt.quantizers.SteSign(1.2), keras.activations.tanh, "swish_sign"],
+)
+def test_any_quantizer_has_a_layer_in_every_place(quantizer, tmp_path, rng):
+    model = mpt.models.conv2(width=0.1, binary_activations=quantizer)
+    model.save(tmp_path / "model.keras")
+    reloaded = keras.models.load_model(tmp_path / "model.keras")
+    assert len({id(layer) for layer in model.layers}) == 15
+    assert kinds(reloaded) == kinds(model)
+    x = rng.standard_normal((2, 32, 32, 3)).astype("float32")
+    np.testing.assert_array_equal(
+        reloaded.predict(x, verbose=0), model.predict(x, verbose=0)
+    )
+
+
+def test_help_shows_the_options():
+    options = inspect.signature(mpt.models.conv6).parameters
+    assert list(options)[:3] == ["sparsity", "binarize", "binary_activations"]
+
+
 def test_options_reach_every_layer():
     model = mpt.models.conv4(
         sparsity=0.8,
@@ -150,7 +173,11 @@ def test_any_keras_initializer_will_do():
         ({"stages": 5}, "Expected 1 to 4"),
         ({"stages": 2, "width": 0}, "width=0"),
         ({"stages": 2, "width": 0.01}, "at least one of 64"),
-        ({"stages": 2, "sparsity": 1.0}, r"\[0, 1\)"),
+        ({"stages": 2, "sparsity": 1.0}, r"Expected a number in \[0, 1\)"),
+        ({"stages": 2, "sparsity": "0.5"}, r"Expected a number in \[0, 1\)"),
+        ({"stages": 2, "masked": False, "sparsity": 7}, "sparsity=7"),
+        ({"stages": 2, "seed": -1}, "seed=-1"),
+        ({"stages": 2, "width": "a"}, "width='a'"),
         ({"stages": 2, "binary_activations": "tanh"}, "approx_sign"),
     ],
 )

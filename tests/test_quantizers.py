@@ -80,7 +80,7 @@ def test_get_takes_names_classes_objects_and_callables():
     assert quantizers.get(serialized).beta == 2.0
 
 
-@pytest.mark.parametrize("unknown", ["sign", 3])
+@pytest.mark.parametrize("unknown", ["sign", 3, int])
 def test_unknown_quantizer_is_named(unknown):
     with pytest.raises(ValueError, match=r"'approx_sign', 'ste_sign'.*Receiv"):
         MPTDense(3, input_quantizer=unknown)

@@ -30,13 +30,42 @@ def joined_signature(cls, keras_layer):
     return inspect.Signature(list(parameters.values()))
 
 
+def own_signature(cls):
+    """The signature of a constructor that a subclass writes itself."""
+    if "__init__" not in vars(cls):
+        return None
+    _, *parameters = inspect.signature(cls.__init__).parameters.values()
+    return inspect.Signature(parameters)
+
+
+def check_flag(name, value, where):
+    """Returns a Boolean; refuses what only looks like one."""
+    if not isinstance(value, bool):
+        raise ValueError(
+            f"Invalid value for argument `{name}`. Expected True or False. "
+            f"Received: {name}={value!r}{where}"
+        )
+    return value
+
+
+def refuse_quantized_policy(layer):
+    """Raises `ValueError` if a dtype policy would round the frozen kernel."""
+    if getattr(layer.dtype_policy, "quantization_mode", None):
+        raise ValueError(
+            f"Layer '{layer.name}' selects its weights anew at every call and "
+            "cannot be quantized. Expected a float or mixed precision policy. "
+            f"Received: dtype={layer.dtype_policy.name!r}. Freeze the trained "
+            "model, then quantize: mpt_keras.freeze(model)."
+        )
+
+
 def refuse_meaningless(options, where):
+    """Raises `ValueError` for arguments that act on trained kernels only."""
     for name, value in options.items():
         of_kernel = name.startswith(("kernel", "depthwise", "pointwise"))
         trained = name.endswith(("_regularizer", "_constraint"))
-        if value is not None and (
-            name == "lora_rank" or (of_kernel and trained)
-        ):
+        of_fine_tuning = name in ("lora_rank", "quantization_config")
+        if value is not None and (of_fine_tuning or (of_kernel and trained)):
             raise ValueError(
                 f"Argument `{name}` has no effect on a masked layer, whose "
                 "kernel is frozen; it is the scores that train "

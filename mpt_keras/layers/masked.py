@@ -15,8 +15,11 @@ from keras import ops
 from mpt_keras import initializers, quantizers, selection
 from mpt_keras.layers.arguments import (
     OWN_DEFAULTS,
+    check_flag,
     joined_signature,
+    own_signature,
     refuse_meaningless,
+    refuse_quantized_policy,
 )
 from mpt_keras.layers.masked_kernel import MaskedKernel
 
@@ -36,10 +39,12 @@ class MaskedLayer:
         super().__init_subclass__(**kwargs)
         if issubclass(cls, keras.layers.Layer):
             keras_layer = cls.__mro__[cls.__mro__.index(MaskedLayer) + 1]
-            cls.__signature__ = joined_signature(cls, keras_layer)
+            cls._arguments = joined_signature(cls, keras_layer)
+            # What `help` and completion show.
+            cls.__signature__ = own_signature(cls) or cls._arguments
 
     def __init__(self, *args, **kwargs):
-        arguments = self.__signature__.bind(*args, **kwargs)
+        arguments = self._arguments.bind(*args, **kwargs)
         arguments.apply_defaults()
         options = arguments.arguments
         options |= options.pop("kwargs", {})
@@ -49,6 +54,7 @@ class MaskedLayer:
         refuse_meaningless(options, where)
         initial_sparsity = selection.check_sparsity(ours["sparsity"], where)
         seed = initializers.check_seed(ours["seed"], where)
+        binarize = check_flag("binarize", ours["binarize"], where)
         for stream, name in enumerate(self.kernel_initializers.values()):
             if options.get(name) is None:
                 options[name] = initializers.KaimingNormal(
@@ -58,9 +64,10 @@ class MaskedLayer:
                     stream=2 * stream,
                 )
         super().__init__(**options)
+        refuse_quantized_policy(self)
         self.initial_sparsity = initial_sparsity
         self.seed = seed
-        self.binarize = bool(ours["binarize"])
+        self.binarize = binarize
         self.input_quantizer = quantizers.get(ours["input_quantizer"])
         self.scores_initializer = keras.initializers.get(
             ours["scores_initializer"]
@@ -99,7 +106,7 @@ class MaskedLayer:
                 seed=self.seed, stream=2 * stream + 1
             )
         size = math.prod(kernel.shape)
-        masked = MaskedKernel(
+        return MaskedKernel(
             self.name,
             kernel,
             scores=self.add_weight(
@@ -130,7 +137,6 @@ class MaskedLayer:
             ),
             binarize=self.binarize,
         )
-        return masked
 
     def _with_fan_in(self, initializer, kernel_name, shape):
         """Tells our initializers the fan-in; checks what others give."""
@@ -138,7 +144,9 @@ class MaskedLayer:
             fan_in = self.fan_in(kernel_name, shape)
             return functools.partial(initializer, fan_in=fan_in)
         return functools.partial(
-            _checked_values, keras.initializers.get(initializer), self.name
+            _checked_values,
+            keras.initializers.get(initializer),
+            f" in layer '{self.name}'",
         )
 
     def fan_in(self, kernel_name, kernel_shape):
@@ -186,7 +194,8 @@ class MaskedLayer:
             raise AttributeError(
                 f"{type(self).__name__} layer '{self.name}' has no kernel "
                 "yet. Build the layer (call it once, or "
-                "`layer.build(input_shape)`) before asking for its mask."
+                "`layer.build(input_shape)`) before you use its mask, its "
+                "scores or its sparsity."
             )
         return self._masked_kernels
 
@@ -279,16 +288,29 @@ def masked_layers(model):
     Returns:
         List of masked layers, each once, in the model's order.
 
+    Raises:
+        ValueError: If `model` is no Keras model or layer.
+
     Example:
 
     >>> model = keras.Sequential([mpt_keras.MPTDense(8), mpt_keras.MPTDense(2)])
     >>> len(mpt_keras.masked_layers(model))
     2
     """
-    layers = model._flatten_layers(include_self=True, recursive=True)
-    found = {
-        id(layer): layer for layer in layers if isinstance(layer, MaskedLayer)
-    }
+    if not isinstance(model, keras.layers.Layer):
+        raise ValueError(
+            f"Expected a Keras model or layer. Received: {model!r}"
+        )
+    found = {}
+
+    def visit(layer):
+        if isinstance(layer, MaskedLayer):
+            found.setdefault(id(layer), layer)
+        is_model = isinstance(layer, keras.Model)
+        for inner in layer.layers if is_model else layer._layers:
+            visit(inner)
+
+    visit(model)
     return list(found.values())
 
 
@@ -296,15 +318,15 @@ def _constant_count(count, shape, dtype=None):
     return ops.full(shape, count, dtype=dtype)
 
 
-def _checked_values(initializer, layer_name, shape, dtype=None):
+def _checked_values(initializer, where, shape, dtype=None):
     values = initializer(shape, dtype=dtype)
     if tuple(values.shape) != tuple(shape):
         raise ValueError(
-            f"The initializer {initializer!r} of layer '{layer_name}' must "
-            "give one number per weight. Expected shape: "
-            f"{tuple(shape)}. Received shape: {tuple(values.shape)}"
+            f"The initializer {initializer!r}{where} must give one number per "
+            f"weight. Expected shape: {tuple(shape)}. Received shape: "
+            f"{tuple(values.shape)}"
         )
-    selection.check_no_nan(values, f" in layer '{layer_name}'")
+    selection.check_no_nan(values, where, what="initial values")
     return values
 
 

@@ -6,10 +6,13 @@ output, as in the authors' code. All weights are masked, first and last layer
 included.
 """
 
+import inspect
+import numbers
+
 import keras
 import numpy as np
 
-from mpt_keras import initializers, quantizers
+from mpt_keras import initializers, quantizers, selection
 from mpt_keras.layers.convolutional import MPTConv2D
 from mpt_keras.layers.dense import MPTDense
 
@@ -84,15 +87,17 @@ def conv_net(
             f"Invalid value for argument `stages`. Expected 1 to "
             f"{len(_STAGES)}. Received: stages={stages!r}"
         )
-    if not width > 0 or int(_STAGES[0] * width) < 1:
+    is_number = isinstance(width, numbers.Real)
+    if not is_number or not int(_STAGES[0] * width) >= 1:
         raise ValueError(
             "Invalid value for argument `width`. Expected a multiplier that "
             f"leaves at least one of 64 filters. Received: width={width!r}"
         )
-    seeds = np.random.SeedSequence(
-        initializers.random_seed() if seed is None else seed
+    selection.check_sparsity(sparsity)
+    states = np.random.SeedSequence(
+        initializers.check_seed(seed)
     ).generate_state(2 * stages + 3)
-    seeds = iter(int(state) for state in seeds)
+    seeds = iter(int(state) for state in states)
 
     def weights():
         """The arguments of the next layer with weights."""
@@ -130,7 +135,7 @@ def conv_net(
             keras.layers.BatchNormalization(
                 epsilon=1e-5, momentum=0.9, **affine
             ),
-            quantizers.get(quantizer),
+            quantizers.as_layer(quantizer),
         ]
 
     convolution = MPTConv2D if masked else keras.layers.Conv2D
@@ -163,11 +168,20 @@ def conv_net(
     return keras.Sequential(layers, name=name)
 
 
+def _with_options_of_conv_net(function):
+    """Lets `help` and completion show the options behind `**kwargs`."""
+    _, *options = inspect.signature(conv_net).parameters.values()
+    function.__signature__ = inspect.Signature(options)
+    return function
+
+
+@_with_options_of_conv_net
 def conv2(**kwargs):
     """Conv-2: 64, 64; 4,300,992 weights at width 1. Arguments of `conv_net`."""
     return conv_net(1, **{"name": "conv2", **kwargs})
 
 
+@_with_options_of_conv_net
 def conv4(**kwargs):
     """Conv-4: 64, 64, 128, 128; 2,425,024 weights. Arguments of `conv_net`.
 
@@ -180,11 +194,13 @@ def conv4(**kwargs):
     return conv_net(2, **{"name": "conv4", **kwargs})
 
 
+@_with_options_of_conv_net
 def conv6(**kwargs):
     """Conv-6: Conv-4 and 256, 256; 2,261,184 weights. As `conv_net`."""
     return conv_net(3, **{"name": "conv6", **kwargs})
 
 
+@_with_options_of_conv_net
 def conv8(**kwargs):
     """Conv-8: Conv-6 and 512, 512; 5,275,840 weights. As `conv_net`."""
     return conv_net(4, **{"name": "conv8", **kwargs})

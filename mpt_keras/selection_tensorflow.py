@@ -12,6 +12,7 @@ from tensorflow.python.ops import control_flow_util
 _HALF = 16
 _BINS = 1 << _HALF
 _SIGN = 1 << (_HALF - 1)
+_ROW = 1 << (_HALF // 2)
 
 
 def compiled_by_xla() -> bool:
@@ -52,11 +53,24 @@ def threshold(scores, kept):
 
 
 def _histogram(values):
-    return tf.math.bincount(values, minlength=_BINS, maxlength=_BINS)
+    return tf.raw_ops.DenseBincount(
+        input=values, size=_BINS, weights=tf.constant([], tf.int32)
+    )
 
 
 def _bin_of_kth(counts, kept):
-    """The bin of the `kept`-th largest value; entries in it or above; above."""
-    reaching = tf.cumsum(counts, reverse=True)
+    """The bin of the `kept`-th largest value; entries in it or above; above.
+
+    First the row of bins, then the bin in the row: a running sum over all
+    bins at once would take longer than the counting.
+    """
+    rows = tf.reshape(counts, [-1, _ROW])
+    row, _, above = _last_reaching(tf.reduce_sum(rows, 1), kept, 0)
+    column, reaching, above = _last_reaching(rows[row], kept, above)
+    return row * _ROW + column, reaching, above
+
+
+def _last_reaching(counts, kept, above):
+    reaching = tf.cumsum(counts, reverse=True) + above
     index = tf.reduce_sum(tf.cast(reaching >= kept, tf.int32)) - 1
     return index, reaching[index], reaching[index] - counts[index]

@@ -2,6 +2,7 @@
 
 import doctest
 import importlib
+import importlib.util
 import pathlib
 import pkgutil
 import subprocess
@@ -73,6 +74,8 @@ def test_public_names_are_documented(name):
 @pytest.mark.parametrize("module", list(modules()), ids=lambda m: m.__name__)
 def test_examples_in_docstrings_run(module, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    if module is mpt.larq and importlib.util.find_spec("larq") is None:
+        pytest.skip("needs the extra larq")
     model = keras.Sequential(
         [keras.Input((4,)), mpt.MPTDense(8), mpt.MPTDense(2)]
     )

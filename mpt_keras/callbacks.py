@@ -49,6 +49,11 @@ class _SparsityCallback(keras.callbacks.Callback):
             )
         return [m for layer in self._layers for m in layer.masked_kernels]
 
+    def take_back_variables(self):
+        """On JAX a running `fit` holds the variables' values elsewhere."""
+        if keras.backend.backend() == "jax":
+            self.model.jax_state_sync()
+
     def _log_sparsity(self, logs):
         if logs is not None:
             logs["sparsity"] = overall_sparsity(self.model)
@@ -133,6 +138,7 @@ class SparsitySchedule(_SparsityCallback):
         self._log_sparsity(logs)
 
     def _set(self, sparsity):
+        self.take_back_variables()
         for masked in self.masked_kernels:
             masked.set_sparsity(sparsity)
 
@@ -230,6 +236,7 @@ class GlobalSparsity(_SparsityCallback):
         """Finds the threshold for the scores as they are now, and sets it."""
         if self.current_sparsity is None:
             return
+        self.take_back_variables()
         total = sum(masked.size for masked in self.masked_kernels)
         pruned = selection.pruned_count(self.current_sparsity, total)
         self._raw_shares = self._assign_shares(

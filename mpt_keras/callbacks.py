@@ -12,7 +12,7 @@ import keras
 from keras import ops
 
 from mpt_keras import schedules, selection
-from mpt_keras.layers.masked import masked_layers
+from mpt_keras.layers.traversal import masked_layers
 
 # A step under TensorFlow runs its graph without returning to Python for
 # every operation; other backends dispatch asynchronously as they are.

@@ -7,7 +7,8 @@ import keras
 from keras import ops
 
 from mpt_keras import quantizers
-from mpt_keras.layers.masked import MaskedLayer, masked_layers
+from mpt_keras.layers.masked import MaskedLayer
+from mpt_keras.layers.traversal import masked_layers
 
 
 def freeze(model):

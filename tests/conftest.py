@@ -1,4 +1,4 @@
-"""Shared fixtures. The only place that reaches into Keras' private modules."""
+"""Shared fixtures. The tests' only place that imports a private Keras module."""
 
 import os
 import pathlib

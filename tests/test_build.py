@@ -19,7 +19,7 @@ ROWS = (
     ("masking", "quantizers"),
     ("layers.arguments", "layers.masked_kernel"),
     ("layers.masked",),
-    ("layers.convolutional", "layers.dense"),
+    ("layers.convolutional", "layers.dense", "layers.traversal"),
     ("layers",),
     ("callbacks", "conversion", "models"),
     ("mpt_keras",),

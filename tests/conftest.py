@@ -1,4 +1,4 @@
-"""Shared fixtures. The tests' only place that imports a private Keras module."""
+"""Shared fixtures. Only here do the tests import a private Keras module."""
 
 import os
 import pathlib

@@ -10,6 +10,7 @@ datasets = pytest.importorskip("sklearn.datasets")
 
 
 def digits():
+    """A random fifth is held out; the last 297 (other writers) are harder."""
     bunch = datasets.load_digits()
     images = (bunch.images[..., None] / 16).astype("float32")
     order = np.random.default_rng(0).permutation(len(images))

@@ -11,17 +11,8 @@ import warnings
 import keras
 from keras import ops
 
-from mpt_keras import schedules, selection
+from mpt_keras import _fusion, schedules, selection
 from mpt_keras.layers.traversal import masked_layers
-
-# A step under TensorFlow runs its graph without returning to Python for
-# every operation; other backends dispatch asynchronously as they are.
-if keras.backend.backend() == "tensorflow":
-    from tensorflow import function as _compiled
-else:
-
-    def _compiled(function):
-        return function
 
 
 class _SparsityCallback(keras.callbacks.Callback):
@@ -203,7 +194,7 @@ class GlobalSparsity(_SparsityCallback):
     def set_model(self, model):
         super().set_model(model)
         # A new model, a new graph over its variables.
-        self._assign_shares = _compiled(self._assign_shares_eagerly)
+        self._assign_shares = _fusion.in_graph(self._assign_shares_eagerly)
         self._already_named = set()
 
     def on_train_begin(self, logs=None):

@@ -6,7 +6,7 @@ import warnings
 import keras
 from keras import ops
 
-from mpt_keras import quantizers
+from mpt_keras import _fusion, quantizers
 from mpt_keras.layers.masked import MaskedLayer
 from mpt_keras.layers.traversal import masked_layers
 
@@ -17,9 +17,10 @@ def freeze(model):
     Every masked layer becomes the Keras layer it derives from (`Conv2D`,
     `Dense`, ...), its kernel holding exactly `{-gain, 0, +gain}` (or the
     masked random weights with `binarize=False`). An `input_quantizer` becomes
-    a layer of its own in front. Predictions are bit-identical (XLA may round
-    the last bit of a gain differently), nothing is selected any more, and the
-    weights take half the memory. The given model is left as it is.
+    a layer of its own in front. Predictions are bit-identical (a model called
+    eagerly or compiled with XLA may round the last bit of a gain otherwise),
+    nothing is selected any more, and the weights take half the memory. The
+    given model is left as it is.
 
     Args:
         model: A built Sequential or functional model, which may hold further
@@ -163,7 +164,9 @@ def _plain_layer(layer):
     names = layer.kernel_initializers
     for name, masked in zip(names, layer.masked_kernels, strict=True):
         kernel = getattr(plain, name)
-        kernel.assign(ops.cast(masked.effective(), kernel.dtype))
+        # In a graph, as `predict` computes it: the same gain to the last bit.
+        effective = _fusion.in_graph(masked.effective)()
+        kernel.assign(ops.cast(effective, kernel.dtype))
     if layer.use_bias:
         plain.bias.assign(layer.bias)
     return plain

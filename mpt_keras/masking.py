@@ -5,7 +5,7 @@ Pure functions of tensors. Layers hold the variables and call these.
 
 from keras import ops
 
-from mpt_keras import selection
+from mpt_keras import _fusion, selection
 
 
 def gain(kernel, mask):
@@ -32,7 +32,7 @@ def gain(kernel, mask):
     Reference:
         Diffenderfer and Kailkhura, ICLR 2021, algorithm 1 (`alpha`).
     """
-    return _mean_kept(ops.cast(kernel, "float32"), mask, _count(mask))
+    return _mean_kept(kernel, mask, _count(mask))
 
 
 def masked_kernel(scores, kernel, kept, binarize=True):
@@ -84,29 +84,36 @@ def masked_kernel(scores, kernel, kept, binarize=True):
 
     @ops.custom_gradient
     def straight_through(scores):
-        mask = selection.top_mask(scores, kept)
-        kept_weights = ops.sign(kernel) if binarize else kernel
-        output = ops.where(mask, kept_weights, ops.zeros_like(kernel))
-        if binarize:
-            output *= ops.cast(
-                _mean_kept(ops.cast(kernel, "float32"), mask, kept),
-                kernel.dtype,
-            )
+        output = _select(scores, kernel, kept, binarize=binarize)
 
         def gradient(*args, upstream=None):
             # PyTorch passes the upstream gradient by name, the others by
             # position.
             upstream = args[0] if upstream is None else upstream
-            through = ops.cast(upstream * kernel, scores.dtype)
-            return through * ops.sign(scores)
+            return _pass_through(upstream, kernel, scores)
 
         return output, gradient
 
     return straight_through(scores)
 
 
+@_fusion.fused
+def _select(scores, kernel, kept, binarize):
+    mask = selection.top_mask(scores, kept)
+    if binarize:
+        mean = _mean_kept(kernel, mask, kept)
+        kernel = ops.sign(kernel) * ops.cast(mean, kernel.dtype)
+    return ops.where(mask, kernel, ops.zeros_like(kernel))
+
+
+@_fusion.fused
+def _pass_through(upstream, kernel, scores):
+    return ops.cast(upstream * kernel, scores.dtype) * ops.sign(scores)
+
+
 def _mean_kept(kernel, mask, kept):
-    magnitudes = ops.where(mask, ops.abs(kernel), ops.zeros_like(kernel))
+    magnitudes = ops.abs(ops.cast(kernel, "float32"))
+    magnitudes = ops.where(mask, magnitudes, ops.zeros_like(magnitudes))
     return ops.sum(magnitudes) / ops.cast(kept, "float32")
 
 

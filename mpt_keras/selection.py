@@ -11,17 +11,19 @@ The order is that of `numpy.argsort(abs(scores), kind="stable")`.
 import math
 import numbers
 
-import keras
 import numpy as np
 from keras import ops
 
-# The other backends need no more than the portable form below.
-if keras.backend.backend() == "tensorflow":
-    from mpt_keras import selection_tensorflow
-else:
-    selection_tensorflow = None
+from mpt_keras import _fusion
 
 _KEY_BITS = 31
+_MANTISSA_BITS = 23
+# Large enough to place the first guesses within a percent of the scores.
+_SAMPLE_SIZE = 2**13
+# Secant steps converge in seven, or not at all.
+_SECANT_STEPS = 10
+# So few scores are counted in no time, however it is done.
+_SMALL = 2**16
 # The largest relative error of a float32 product of two float32 factors that
 # were themselves rounded once.
 _FLOAT32_RESOLUTION = 2.0**-23
@@ -108,61 +110,100 @@ def magnitude_keys(scores):
     return ops.bitwise_and(bits, 2**_KEY_BITS - 1)  # without the sign
 
 
-def threshold(scores, kept):
-    """Finds the key of the `kept`-th largest score over one or more tensors.
+def threshold(keys, kept):
+    """Finds the key of the `kept`-th largest entry.
+
+    It is searched between bounds, by counting the entries that reach a guess.
+    A sample of the entries gives the first guess, the later ones are
+    interpolated between the counts at the bounds. Seven to ten reads of the
+    keys are enough as a rule, nothing of their size is written, and all
+    shapes are static.
 
     Args:
-        scores: List of float tensors of any shapes.
-        kept: Scalar int32 tensor, at least 1 and at most the number of
-            entries in all tensors together.
+        keys: int32 tensor of shape `(n,)`, from `magnitude_keys`.
+        kept: Scalar int32 tensor in [1, n].
 
     Returns:
-        `(key, surplus)`, int32 scalars: the largest key that at least `kept`
-        entries reach, and how many entries more than `kept` reach it (other
-        than 0 only where scores tie at the threshold).
+        `(key, surplus)`, int32 scalars: a key that at least `kept` entries
+        reach, and how many more than `kept` reach it (other than 0 only where
+        entries tie at the threshold; then it is their key).
     """
-    if selection_tensorflow and not selection_tensorflow.compiled_by_xla():
-        return selection_tensorflow.threshold(scores, kept)
-    return threshold_by_bisection(scores, kept)
+    size = keys.shape[0]
+    # Odd, so that no channel of a kernel is left out of the sample.
+    stride = size // _SAMPLE_SIZE | 1
+    if stride == 1:
+        return _search(keys, kept)
+    sample = keys[::stride]
+    sample_size = sample.shape[0]
+    rank = ops.cast(_float(kept) * (sample_size / size), "int32")
+    guess, _ = _search(sample, ops.clip(rank, 1, sample_size))
+    return _search(keys, kept, guess)
 
 
-def threshold_by_bisection(scores, kept):
-    """`threshold` with static shapes only: compiles under XLA, runs on TPUs.
+def _search(keys, kept, guess=None):
+    """`threshold` by secant steps from a guess, then by bisection.
 
-    Bisects the 31 bits of the key; each step is one read of the scores, and
-    the search ends as soon as a key splits off exactly `kept` entries.
+    A secant goes through the last two keys tried and their counts. Where the
+    entries lie too unevenly for it, as with ties, bisection ends the search.
     """
-    keys = [magnitude_keys(tensor) for tensor in scores]
+    size = keys.shape[0]
+    lowest, highest = 0, 2**_KEY_BITS - 1
+    secant_steps = 0 if guess is None else _SECANT_STEPS
+    first_key = _middle(lowest, highest) if guess is None else guess
+    # Keys from one entry to the next, until there are two keys for a secant:
+    # those of a logistic distribution over the octaves of the scores.
+    spacing = 2.0**_MANTISSA_BITS * size
+    spacing /= _float(kept) * _float(size - kept + 1)
 
-    def entries_reaching(key):
-        counts = [ops.sum(ops.cast(k >= key, "int32")) for k in keys]
-        return sum(counts[1:], counts[0])
+    # At least `kept` entries reach `low`, fewer reach `high`.
+    def narrow(
+        step, key, low, high, reaching_low, last_key, last_reaching, spacing
+    ):
+        key = ops.clip(key, low + 1, high - 1)
+        reaching = _reaching(keys, key)
+        enough = reaching >= kept
+        low = ops.where(enough, key, low)
+        high = ops.where(enough, high, key)
+        reaching_low = ops.where(enough, reaching, reaching_low)
 
-    # Invariant: at least `kept` entries reach `low`, fewer reach `high`.
-    def halve(low, high, reaching):
-        middle = low + (high - low) // 2
-        count = entries_reaching(middle)
-        enough = count >= kept
-        return (
-            ops.where(enough, middle, low),
-            ops.where(enough, high, middle),
-            ops.where(enough, count, reaching),
+        between = _float(last_reaching - reaching)
+        known = ops.logical_and(step > 0, between != 0.0)
+        secant = _float(key - last_key) / ops.where(known, between, 1.0)
+        spacing = ops.where(known, secant, spacing)
+        move = (_float(reaching - kept) + 0.5) * spacing
+        move = ops.cast(ops.clip(move, -(2.0**30), 2.0**30), "int32")
+        next_key = ops.where(
+            step < secant_steps, key + move, _middle(low, high)
         )
+        return (
+            step + 1, next_key, low, high, reaching_low, key, reaching, spacing
+        )  # fmt: skip
 
-    low, _, reaching = ops.while_loop(
-        lambda low, high, reaching: ops.logical_and(
-            high - low > 1, reaching != kept
-        ),
-        halve,
-        (
-            ops.convert_to_tensor(0, "int32"),
-            ops.convert_to_tensor(2**_KEY_BITS - 1, "int32"),
-            ops.convert_to_tensor(
-                sum(math.prod(k.shape) for k in keys), "int32"
-            ),
-        ),
+    def unfinished(step, key, low, high, reaching_low, *_):
+        return ops.logical_and(high - low > 1, reaching_low != kept)
+
+    start = [0, first_key, lowest, highest, size, first_key, 0]
+    _, _, low, _, reaching_low, *_ = ops.while_loop(
+        unfinished, narrow, (*map(_int, start), spacing)
     )
-    return low, reaching - kept
+    return low, reaching_low - kept
+
+
+def _middle(low, high):
+    return low + (high - low) // 2
+
+
+def _reaching(keys, key):
+    """How many entries of a vector reach a key."""
+
+    def reaches(part):
+        return ops.cast(part >= key, "int8")
+
+    if keys.shape[0] > _SMALL:
+        counts = _fusion.sum_in_lanes(reaches, keys)
+    else:
+        counts = reaches(keys)
+    return ops.sum(ops.cast(counts, "int32"))
 
 
 def top_mask(scores, kept):
@@ -175,19 +216,43 @@ def top_mask(scores, kept):
     Returns:
         Boolean tensor of the same shape.
     """
-    key, surplus = threshold([scores], kept)
-    keys = magnitude_keys(scores)
-    reaching = keys >= key
+    keys = ops.reshape(magnitude_keys(scores), (-1,))
+    key, surplus = threshold(keys, kept)
+    mask = ops.cond(
+        surplus > 0,
+        lambda: _without_first_ties(keys, key, surplus),
+        lambda: keys >= key,
+    )
+    return ops.reshape(mask, scores.shape)
 
-    def without_first_ties():
-        ties = ops.reshape(keys == key, (-1,))
-        position = ops.cumsum(ops.cast(ties, "int32"))
-        dropped = ops.logical_and(ties, position <= surplus)
-        return ops.logical_and(
-            reaching, ops.logical_not(ops.reshape(dropped, keys.shape))
+
+def _without_first_ties(keys, key, surplus):
+    """Mask of what reaches a key, but for the first `surplus` that equal it."""
+    positions = ops.arange(keys.shape[0], dtype="int32")
+
+    # Bisects for the position that `surplus` ties stand before.
+    def halve(low, high):
+        middle = low + (high - low) // 2
+        ties_before = ops.logical_and(keys == key, positions < middle)
+        enough = ops.sum(ops.cast(ties_before, "int32")) >= surplus
+        return (
+            ops.where(enough, low, middle + 1),
+            ops.where(enough, middle, high),
         )
 
-    return ops.cond(surplus > 0, without_first_ties, lambda: reaching)
+    _, first_kept = ops.while_loop(
+        lambda low, high: low < high, halve, (_int(0), _int(keys.shape[0]))
+    )
+    tie_kept = ops.logical_and(keys == key, positions >= first_kept)
+    return ops.logical_or(keys > key, tie_kept)
+
+
+def _int(value):
+    return ops.convert_to_tensor(value, "int32")
+
+
+def _float(value):
+    return ops.cast(value, "float32")
 
 
 def select(scores, sparsity):
@@ -240,10 +305,11 @@ def shares_of_global_selection(scores, kept, minimum=1):
         `(shares, raw_shares)`, int32 tensors of shape `(len(scores),)`: the
         weights kept in each tensor, with and without the minimum.
     """
-    key, surplus = threshold(scores, kept)
-    keys = [magnitude_keys(tensor) for tensor in scores]
-    above = ops.stack([ops.sum(ops.cast(k > key, "int32")) for k in keys])
-    ties = ops.stack([ops.sum(ops.cast(k == key, "int32")) for k in keys])
+    scores = [ops.reshape(tensor, (-1,)) for tensor in scores]
+    key, surplus = _threshold_of_scores(ops.concatenate(scores), kept)
+    counts = ops.stack([_reaching_and_above(part, key) for part in scores])
+    reaching, above = counts[:, 0], counts[:, 1]
+    ties = reaching - above
     # The first `surplus` ties in the common order are the ones dropped.
     before = ops.cumsum(ties) - ties
     shares = above + ties - ops.clip(surplus - before, 0, ties)
@@ -251,6 +317,17 @@ def shares_of_global_selection(scores, kept, minimum=1):
         [min(minimum, math.prod(tensor.shape)) for tensor in scores], "int32"
     )
     return ops.maximum(shares, sizes), shares
+
+
+@_fusion.fused
+def _threshold_of_scores(scores, kept):
+    return threshold(magnitude_keys(scores), kept)
+
+
+@_fusion.fused
+def _reaching_and_above(scores, key):
+    keys = magnitude_keys(scores)
+    return ops.stack([_reaching(keys, key), _reaching(keys, key + 1)])
 
 
 def check_no_nan(values, where="", what="scores"):

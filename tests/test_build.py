@@ -14,7 +14,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 # in this list. The name of a package stands for all modules in it that have
 # no row of their own.
 ROWS = (
-    ("selection_tensorflow",),
+    ("_fusion",),
     ("_environment", "initializers", "larq", "schedules", "selection"),
     ("masking", "quantizers"),
     ("layers.arguments", "layers.masked_kernel"),
@@ -196,11 +196,8 @@ def test_imports_have_no_cycle():
     check_no_cycle(ROOT)
 
 
-def test_only_two_modules_import_tensorflow():
-    assert importers_of_tensorflow(ROOT) == {
-        "mpt_keras/callbacks.py",
-        "mpt_keras/selection_tensorflow.py",
-    }
+def test_only_one_module_imports_tensorflow():
+    assert importers_of_tensorflow(ROOT) == {"mpt_keras/_fusion.py"}
 
 
 @pytest.fixture
@@ -253,6 +250,7 @@ def test_an_import_missing_from_build_is_found(copy, line, label):
 def test_a_dependency_that_is_not_imported_is_found(copy):
     (copy / "mpt_keras/masking.py").write_text("import math\n")
     assert dependency_differences(copy) == [
+        "masking: drop :_fusion",
         "masking: drop :selection",
         "masking: drop @pypi//keras",
     ]

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from keras import ops
 
-from mpt_keras import selection, selection_tensorflow
+from mpt_keras import selection
 
 FORMS = {
     "eager": lambda scores, kept: selection.top_mask(scores, kept),
@@ -73,30 +73,50 @@ def test_any_scores_give_the_oracles_mask(scores, sparsity):
     )
 
 
-@settings(max_examples=100, deadline=None)
-@given(
-    parts=st.lists(
-        hnp.arrays("float32", st.integers(1, 40), elements=tied | finite),
-        min_size=1,
-        max_size=5,
+# Enough entries that a sample is drawn and that they are counted in lanes.
+LARGE = 70_001
+LARGE_CASES = {
+    "uniform": lambda rng: rng.uniform(-0.02, 0.02, LARGE),
+    "normal": lambda rng: rng.standard_normal(LARGE),
+    "lognormal": lambda rng: np.exp(3 * rng.standard_normal(LARGE)),
+    "few values": lambda rng: rng.integers(-3, 4, LARGE) / 7,
+    "mostly zero": lambda rng: (
+        rng.standard_normal(LARGE) * (rng.random(LARGE) < 0.1)
     ),
-    sparsity=st.floats(0, 1, exclude_max=True),
-)
-def test_both_forms_find_the_same_global_threshold(parts, sparsity):
-    size = sum(part.size for part in parts)
-    kept = ops.convert_to_tensor(
-        size - selection.pruned_count(sparsity, size), "int32"
-    )
-    parts = [ops.convert_to_tensor(part) for part in parts]
-    by_bisection = selection.threshold_by_bisection(parts, kept)
-    by_histogram = selection_tensorflow.threshold(parts, kept)
-    reaching = [
-        sum(int(ops.sum(selection.magnitude_keys(p) >= key)) for p in parts)
-        for key, _ in (by_bisection, by_histogram)
-    ]
-    # The bisection may stop at any key that splits off the same entries.
-    assert reaching[0] == reaching[1] == int(kept) + int(by_histogram[1])
-    assert int(by_bisection[1]) == int(by_histogram[1])
+    "two scales": lambda rng: (
+        rng.uniform(0.9, 1, LARGE) * np.where(rng.random(LARGE) < 0.5, 1e-3, 1)
+    ),
+    "sorted": lambda rng: np.sort(rng.standard_normal(LARGE)),
+    "equal": lambda rng: np.ones(LARGE),
+    "subnormal": lambda rng: rng.uniform(0, 1e-39, LARGE),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("case", LARGE_CASES)
+def test_large_layers_get_the_oracles_mask(form, case, rng):
+    scores = LARGE_CASES[case](rng).astype("float32")
+    for sparsity in (0.0, 0.05, 0.5, 0.9, 0.9999):
+        np.testing.assert_array_equal(
+            mask_of(scores, sparsity, form), oracle.mask(scores, sparsity)
+        )
+
+
+def test_the_sample_finds_the_threshold_in_few_reads(rng, monkeypatch):
+    reads = []
+    count = selection._reaching
+
+    def counted(keys, key):
+        reads.append(keys.shape[0])
+        return count(keys, key)
+
+    monkeypatch.setattr(selection, "_reaching", counted)
+    for _ in range(20):
+        scores = rng.standard_normal(LARGE).astype("float32")
+        keys = selection.magnitude_keys(ops.convert_to_tensor(scores))
+        kept = int(rng.integers(1, LARGE))
+        selection.threshold(keys, ops.convert_to_tensor(kept, "int32"))
+    assert reads.count(LARGE) / 20 < 10
 
 
 @settings(max_examples=100, deadline=None)
@@ -170,32 +190,6 @@ def test_one_graph_serves_every_sparsity(rng):
         mask = graph(scores, ops.convert_to_tensor(kept, "int32"))
         assert int(ops.sum(ops.cast(mask, "int32"))) == kept
     assert graph.experimental_get_tracing_count() == 1
-
-
-def test_xla_is_noticed_while_tracing():
-    seen = {}
-
-    def note(name, value):
-        seen[name] = selection_tensorflow.compiled_by_xla()
-        return value
-
-    @tf.function
-    def plain(x):
-        return note("plain", x)
-
-    @tf.function(jit_compile=True)
-    def compiled(x):
-        return tf.function(lambda y: note("inside", y))(note("compiled", x))
-
-    plain(tf.constant(1.0))
-    compiled(tf.constant(1.0))
-    note("eager", None)
-    assert seen == {
-        "plain": False,
-        "compiled": True,
-        "inside": True,
-        "eager": False,
-    }
 
 
 @pytest.mark.parametrize("sparsity", [-0.1, 1.0, 1.5, float("nan"), "half"])

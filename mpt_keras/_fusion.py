@@ -1,0 +1,98 @@
+"""Passes over memory: fewer of them, by letting XLA fuse operations.
+
+Selection and masking do little with each number and a layer has millions of
+them, so their cost is the number of times that memory is read and written.
+XLA fuses a chain of elementwise operations into one read. It does not fuse a
+chain into the reduction of a whole vector (on CPUs); sums are therefore
+written here as elementwise sums of a few slices, which it does.
+"""
+
+import functools
+
+import keras
+from keras import ops
+
+if keras.backend.backend() == "tensorflow":
+    import tensorflow as tf
+    from tensorflow.python.ops import control_flow_util
+
+# Enough to make what is left over small, few enough to fit an int8 and the
+# processor's prefetching (8 and 32 are slower).
+_LANES = 16
+
+
+def fused(function):
+    """Decorates a pure function of tensors so that XLA fuses its operations.
+
+    On TensorFlow the function becomes a part of the graph that is compiled on
+    its own, whether or not the graph around it is. Called eagerly, and on
+    other backends, it is called as it is: there compiling is the business of
+    whoever compiles the model.
+
+    Args:
+        function: Takes tensors by position and Python values by keyword.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return function
+
+    @functools.wraps(function)
+    def call(*tensors, **options):
+        if tf.executing_eagerly() or compiled_by_xla():
+            return function(*tensors, **options)
+        # One graph per signature: layers of the same shape share it, and
+        # TensorFlow does not warn about a function traced again and again.
+        signature = tuple(
+            (tuple(part.shape), part.dtype) for part in tf.nest.flatten(tensors)
+        )
+        graph = _compiled(function, signature, tuple(sorted(options.items())))
+        return graph(*tensors)
+
+    return call
+
+
+def in_graph(function):
+    """Decorates a function to run as a graph, as it would inside `fit`.
+
+    Other backends than TensorFlow dispatch asynchronously as they are.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return function
+    return tf.function(function, autograph=False)
+
+
+@functools.cache
+def _compiled(function, signature, options):
+    del signature  # part of the key only
+    return tf.function(
+        functools.partial(function, **dict(options)),
+        jit_compile=True,
+        autograph=False,
+    )
+
+
+def compiled_by_xla() -> bool:
+    """Whether the TensorFlow graph now being traced will be XLA's anyway."""
+    graph = tf.compat.v1.get_default_graph()
+    return control_flow_util.GraphOrParentsInXlaContext(graph)
+
+
+def sum_in_lanes(term, vector):
+    """Adds up a term over a vector, down to a sixteenth of its length.
+
+    Args:
+        term: Elementwise function of (slices of) the vector.
+        vector: Tensor of shape `(n,)`.
+
+    Returns:
+        Tensor of shape `(ceil(n / 16),)` and the term's dtype: entry `j` is
+        the sum over `i` of `term(vector)[i * ceil(n / 16) + j]`.
+    """
+    size = vector.shape[0]
+    width = -(-size // _LANES)
+    lanes = [
+        term(vector[start : start + width]) for start in range(0, size, width)
+    ]
+    missing = width * len(lanes) - size
+    if missing:
+        lanes[-1] = ops.pad(lanes[-1], [[0, missing]])
+    return functools.reduce(ops.add, lanes)

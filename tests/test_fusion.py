@@ -1,0 +1,97 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from keras import ops
+
+from mpt_keras import _fusion
+
+
+def test_xla_is_noticed_while_tracing():
+    seen = {}
+
+    def note(name, value):
+        seen[name] = _fusion.compiled_by_xla()
+        return value
+
+    @tf.function
+    def plain(x):
+        return note("plain", x)
+
+    @tf.function(jit_compile=True)
+    def compiled(x):
+        return tf.function(lambda y: note("inside", y))(note("compiled", x))
+
+    plain(tf.constant(1.0))
+    compiled(tf.constant(1.0))
+    note("eager", None)
+    assert seen == {
+        "plain": False,
+        "compiled": True,
+        "inside": True,
+        "eager": False,
+    }
+
+
+@pytest.fixture
+def scaled():
+    """A fused function, and the list of the times that it was traced."""
+    traces = []
+
+    @_fusion.fused
+    def scale(x, y, by=1.0):
+        traces.append(x.shape)
+        return by * x * y
+
+    return scale, traces
+
+
+def xla_calls(function, *args):
+    """Names of the functions in a graph that XLA is to compile by itself."""
+    graph = function.get_concrete_function(*args).graph.as_graph_def()
+    return [
+        definition.signature.name
+        for definition in graph.library.function
+        if definition.attr["_XlaMustCompile"].b
+    ]
+
+
+def test_a_graph_compiles_a_fused_function_once_per_signature(scaled):
+    scale, traces = scaled
+    x, y = tf.constant([1.0, 2.0]), tf.constant([3.0])
+
+    @tf.function
+    def graph(x, y):
+        return scale(x, x), scale(2.0 * x, x), scale(y, y), scale(y, y, by=2.0)
+
+    results = graph(x, y)
+    np.testing.assert_array_equal(results[0], [1, 4])
+    np.testing.assert_array_equal(results[1], [2, 8])
+    np.testing.assert_array_equal(results[2], [9])
+    np.testing.assert_array_equal(results[3], [18])
+    assert len(traces) == len(xla_calls(graph, x, y)) == 3
+
+    tf.function(lambda x: scale(x, x))(x)
+    assert len(traces) == 3
+
+
+def test_eagerly_and_under_xla_a_fused_function_is_called_as_it_is(scaled):
+    scale, _ = scaled
+    x = tf.constant([1.0, 2.0])
+    np.testing.assert_array_equal(scale(x, x), [1, 4])
+    compiled = tf.function(scale, jit_compile=True)
+    np.testing.assert_array_equal(compiled(x, x), [1, 4])
+    # The whole graph is XLA's; there is no function in it to be compiled.
+    assert not xla_calls(compiled, x, x)
+
+
+@settings(max_examples=100, deadline=None)
+@given(values=st.lists(st.integers(-5, 5), min_size=1, max_size=100))
+def test_lanes_add_up_to_the_sum(values):
+    lanes = _fusion.sum_in_lanes(
+        lambda part: ops.cast(part, "int8") * 2,
+        ops.convert_to_tensor(np.array(values, "int32")),
+    )
+    assert lanes.shape == (-(-len(values) // 16),)
+    assert int(np.asarray(lanes, "int32").sum()) == 2 * sum(values)

@@ -1,6 +1,7 @@
 """What the benchmarks share: runs in turn, medians, a table and JSON."""
 
 import datetime
+import importlib.metadata
 import json
 import os
 import pathlib
@@ -27,23 +28,36 @@ flags.DEFINE_string("json", None, "File for the figures, settings, machine.")
 def in_turn(candidates):
     """Times the candidates in turn, so that all of them see the same machine.
 
+    Every round runs each candidate once, in an order drawn anew: what ran
+    before leaves the caches as it likes them.
+
     Args:
         candidates: Dictionary, name -> function that returns when its work is
             done.
 
     Returns:
-        Dictionary, name -> median milliseconds.
+        Dictionary, name -> list of milliseconds, one per round.
     """
     for _ in range(FLAGS.warmup):
         for work in candidates.values():
             work()
-    times = {name: [] for name in candidates}
+    names = list(candidates)
+    order = np.random.default_rng(0)
+    times = {name: [] for name in names}
     for _ in range(FLAGS.rounds):
-        for name, work in candidates.items():
+        for name in order.permutation(names):
             start = time.perf_counter()
-            work()
+            candidates[name]()
             times[name].append(1e3 * (time.perf_counter() - start))
-    return {name: statistics.median(ms) for name, ms in times.items()}
+    return times
+
+
+def ratio(times, name, reference):
+    """Median over the rounds of one candidate's time by another's."""
+    return statistics.median(
+        ours / theirs
+        for ours, theirs in zip(times[name], times[reference], strict=True)
+    )
 
 
 def machine():
@@ -55,6 +69,7 @@ def machine():
         "python": platform.python_version(),
         "keras": keras.__version__,
         "backend": keras.backend.backend(),
+        "backend_version": importlib.metadata.version(keras.backend.backend()),
         "numpy": np.__version__,
         "mpt_keras": mpt.__version__,
         "flags": {k: v for k, v in FLAGS.flag_values_dict().items() if v},
@@ -87,8 +102,7 @@ def report(question, rows):
     console.print(table)
     console.print(
         f"{where['processor']}, {where['cores']} cores, keras "
-        f"{where['keras']} on {where['backend']}; medians of {FLAGS.rounds} "
-        "rounds in turn"
+        f"{where['keras']} on {where['backend']} {where['backend_version']}"
     )
     if FLAGS.json:
         content = {"question": question, "rows": rows, **where}

@@ -3,6 +3,7 @@
 import keras
 
 import mpt_keras as mpt
+from mpt_keras.layers.traversal import masked_layers
 
 
 def build(name, masked, binary_activations=False):
@@ -30,6 +31,15 @@ def build(name, masked, binary_activations=False):
         graph = {"resnet18": _resnet18, "vgg_small": _vgg_small}[name]
         model = graph(_Layers(masked, binary_activations))
     return model
+
+
+def weights(model):
+    """How many weights the masked layers of a model choose from."""
+    return sum(
+        masked.size
+        for layer in masked_layers(model)
+        for masked in layer.masked_kernels
+    )
 
 
 class _Layers:

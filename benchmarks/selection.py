@@ -3,6 +3,8 @@
 python benchmarks/selection.py
 """
 
+import statistics
+
 import harness
 import numpy as np
 import tensorflow as tf
@@ -19,24 +21,31 @@ flags.DEFINE_list(
 flags.DEFINE_float("sparsity", 0.5, "Fraction of weights pruned.")
 
 
+flags.DEFINE_enum(
+    "scores", "uniform", ["uniform", "normal"], "How the scores are drawn."
+)
+
+
 def candidates(size):
     rng = np.random.default_rng(0)
-    array = rng.uniform(-1, 1, size).astype("float32")
+    drawn = {
+        "uniform": lambda: rng.uniform(-1, 1, size),
+        "normal": lambda: rng.standard_normal(size),
+    }
+    array = drawn[FLAGS.scores]().astype("float32")
     scores = tf.constant(array)
     pruned = selection.pruned_count(FLAGS.sparsity, size)
     kept = tf.constant(size - pruned, tf.int32)
 
     def compiled(function, **options):
-        graph = tf.function(function, **options)
+        graph = tf.function(function, autograph=False, **options)
         return lambda: tf.nest.map_structure(np.asarray, graph(scores, kept))
 
-    def threshold(s, k):
-        return selection.threshold([s], k)
-
     return {
-        "selection": compiled(threshold),
-        "selection, XLA": compiled(threshold, jit_compile=True),
-        "mask": compiled(lambda s, k: selection.top_mask(s, k)[:1]),
+        "selection": compiled(selection.threshold_of_scores),
+        "selection in XLA": compiled(
+            selection.threshold_of_scores, jit_compile=True
+        ),
         "tf.sort": compiled(lambda s, k: tf.sort(tf.abs(s))[-k]),
         "tf.math.top_k": compiled(
             lambda s, k: tf.math.top_k(tf.abs(s), k, sorted=False)[0][-1]
@@ -52,9 +61,16 @@ def main(_):
         rows.append(
             {
                 "scores": size,
-                **{f"{name} ms": ms for name, ms in times.items()},
-                "sort / selection": times["tf.sort"] / times["selection"],
-                "XLA / plain": times["selection, XLA"] / times["selection"],
+                **{
+                    f"{name} ms": statistics.median(ms)
+                    for name, ms in times.items()
+                },
+                "sort / selection": harness.ratio(
+                    times, "tf.sort", "selection"
+                ),
+                "XLA / plain": harness.ratio(
+                    times, "selection in XLA", "selection"
+                ),
             }
         )
     harness.report("The k-th largest of n float32 scores", rows)

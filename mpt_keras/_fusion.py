@@ -60,6 +60,15 @@ def in_graph(function):
     return tf.function(function, autograph=False)
 
 
+def call_in_graph(function):
+    """Calls a function without arguments as a graph, for once."""
+    if keras.backend.backend() != "tensorflow":
+        return function()
+    graph = tf.function(function, autograph=False)
+    # Without the warning that a function is traced again and again.
+    return graph.get_concrete_function()()
+
+
 @functools.cache
 def _compiled(function, signature, options):
     del signature  # part of the key only

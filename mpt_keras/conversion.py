@@ -165,7 +165,7 @@ def _plain_layer(layer):
     for name, masked in zip(names, layer.masked_kernels, strict=True):
         kernel = getattr(plain, name)
         # In a graph, as `predict` computes it: the same gain to the last bit.
-        effective = _fusion.in_graph(masked.effective)()
+        effective = _fusion.call_in_graph(masked.effective)
         kernel.assign(ops.cast(effective, kernel.dtype))
     if layer.use_bias:
         plain.bias.assign(layer.bias)

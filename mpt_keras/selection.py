@@ -216,35 +216,24 @@ def top_mask(scores, kept):
     Returns:
         Boolean tensor of the same shape.
     """
-    keys = ops.reshape(magnitude_keys(scores), (-1,))
-    key, surplus = threshold(keys, kept)
+    flat = ops.reshape(scores, (-1,))
+    key, surplus = threshold(magnitude_keys(flat), kept)
+    # From the scores again, so that nobody need hold their keys meanwhile.
     mask = ops.cond(
         surplus > 0,
-        lambda: _without_first_ties(keys, key, surplus),
-        lambda: keys >= key,
+        lambda: _mask_among_ties(magnitude_keys(flat), key, kept),
+        lambda: magnitude_keys(flat) >= key,
     )
     return ops.reshape(mask, scores.shape)
 
 
-def _without_first_ties(keys, key, surplus):
-    """Mask of what reaches a key, but for the first `surplus` that equal it."""
-    positions = ops.arange(keys.shape[0], dtype="int32")
-
-    # Bisects for the position that `surplus` ties stand before.
-    def halve(low, high):
-        middle = low + (high - low) // 2
-        ties_before = ops.logical_and(keys == key, positions < middle)
-        enough = ops.sum(ops.cast(ties_before, "int32")) >= surplus
-        return (
-            ops.where(enough, low, middle + 1),
-            ops.where(enough, middle, high),
-        )
-
-    _, first_kept = ops.while_loop(
-        lambda low, high: low < high, halve, (_int(0), _int(keys.shape[0]))
-    )
-    tie_kept = ops.logical_and(keys == key, positions >= first_kept)
-    return ops.logical_or(keys > key, tie_kept)
+def _mask_among_ties(keys, key, kept):
+    """Mask of what exceeds a key, and of the last ones that equal it."""
+    above = _reaching(keys, key + 1)
+    positions = ops.arange(1, keys.shape[0] + 1, dtype="int32")
+    tied_positions = ops.where(keys == key, positions, 0)
+    first_kept, _ = threshold(tied_positions, kept - above)
+    return ops.logical_or(keys > key, tied_positions >= first_kept)
 
 
 def _int(value):
@@ -306,7 +295,7 @@ def shares_of_global_selection(scores, kept, minimum=1):
         weights kept in each tensor, with and without the minimum.
     """
     scores = [ops.reshape(tensor, (-1,)) for tensor in scores]
-    key, surplus = _threshold_of_scores(ops.concatenate(scores), kept)
+    key, surplus = threshold_of_scores(ops.concatenate(scores), kept)
     counts = ops.stack([_reaching_and_above(part, key) for part in scores])
     reaching, above = counts[:, 0], counts[:, 1]
     ties = reaching - above
@@ -320,7 +309,8 @@ def shares_of_global_selection(scores, kept, minimum=1):
 
 
 @_fusion.fused
-def _threshold_of_scores(scores, kept):
+def threshold_of_scores(scores, kept):
+    """`threshold` of a flat float tensor."""
     return threshold(magnitude_keys(scores), kept)
 
 

@@ -17,7 +17,7 @@ flags.DEFINE_enum(
     "network", "conv4", ["conv4", "resnet18", "vgg_small", "dense"], "Network."
 )
 flags.DEFINE_integer("batch_size", 128, "Images per batch.")
-flags.DEFINE_integer("batches", 4, "Batches per call of predict.")
+flags.DEFINE_integer("batches", 16, "Batches per call of predict.")
 
 
 def main(_):

@@ -40,7 +40,8 @@ def one_step(masked, global_sparsity=False):
     model.compile(
         keras.optimizers.SGD(0.1, momentum=0.9),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        jit_compile=FLAGS.jit_compile,
+        # JAX without it would dispatch operation by operation.
+        jit_compile=FLAGS.jit_compile or keras.backend.backend() == "jax",
     )
     rng = np.random.default_rng(0)
     shape = (FLAGS.batch_size, *model.input_shape[1:])

@@ -195,6 +195,8 @@ class GlobalSparsity(_SparsityCallback):
         super().set_model(model)
         # A new model, a new graph over its variables.
         self._assign_shares = _fusion.in_graph(self._assign_shares_eagerly)
+        # The last threshold, where the search for the next one starts.
+        self._key = ops.convert_to_tensor(0, "int32")
         self._already_named = set()
 
     def on_train_begin(self, logs=None):
@@ -230,19 +232,20 @@ class GlobalSparsity(_SparsityCallback):
         self.take_back_variables()
         total = sum(masked.size for masked in self.masked_kernels)
         pruned = selection.pruned_count(self.current_sparsity, total)
-        self._raw_shares = self._assign_shares(
-            ops.convert_to_tensor(total - pruned, "int32")
+        self._raw_shares, self._key = self._assign_shares(
+            ops.convert_to_tensor(total - pruned, "int32"), self._key
         )
 
-    def _assign_shares_eagerly(self, kept):
-        shares, raw_shares = selection.shares_of_global_selection(
+    def _assign_shares_eagerly(self, kept, guess):
+        shares, raw_shares, key = selection.shares_of_global_selection(
             [ops.copy(masked.scores) for masked in self.masked_kernels],
             kept,
             self.minimum,
+            guess,
         )
         for index, masked in enumerate(self.masked_kernels):
             masked.set_kept(shares[index])
-        return raw_shares
+        return raw_shares, key
 
     def _warn_of_starved_layers(self):
         if self.current_sparsity is None:

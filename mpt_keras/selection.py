@@ -110,18 +110,19 @@ def magnitude_keys(scores):
     return ops.bitwise_and(bits, 2**_KEY_BITS - 1)  # without the sign
 
 
-def threshold(keys, kept):
+def threshold(keys, kept, guess=None):
     """Finds the key of the `kept`-th largest entry.
 
     It is searched between bounds, by counting the entries that reach a guess.
-    A sample of the entries gives the first guess, the later ones are
-    interpolated between the counts at the bounds. Seven to ten reads of the
-    keys are enough as a rule, nothing of their size is written, and all
-    shapes are static.
+    The later guesses follow from the counts at the earlier ones. Seven reads
+    of the keys are enough as a rule, nothing of their size is written, and
+    all shapes are static.
 
     Args:
         keys: int32 tensor of shape `(n,)`, from `magnitude_keys`.
         kept: Scalar int32 tensor in [1, n].
+        guess: Scalar int32 tensor, the key to try first. By default that of a
+            sample of the entries. The result does not depend on it.
 
     Returns:
         `(key, surplus)`, int32 scalars: a key that at least `kept` entries
@@ -131,8 +132,8 @@ def threshold(keys, kept):
     size = keys.shape[0]
     # Odd, so that no channel of a kernel is left out of the sample.
     stride = size // _SAMPLE_SIZE | 1
-    if stride == 1:
-        return _search(keys, kept)
+    if stride == 1 or guess is not None:
+        return _search(keys, kept, guess)
     sample = keys[::stride]
     sample_size = sample.shape[0]
     rank = ops.cast(_float(kept) * (sample_size / size), "int32")
@@ -277,7 +278,7 @@ def select(scores, sparsity):
     return top_mask(scores, ops.convert_to_tensor(kept, "int32"))
 
 
-def shares_of_global_selection(scores, kept, minimum=1):
+def shares_of_global_selection(scores, kept, minimum=1, guess=None):
     """Splits `kept` weights over several tensors by one common threshold.
 
     Ties at the threshold are broken by position, earlier tensors before
@@ -289,13 +290,17 @@ def shares_of_global_selection(scores, kept, minimum=1):
         minimum: Weights that each tensor keeps at least (all of them where
             it has fewer). A tensor that falls below is filled up; the others
             then keep their share, so the total exceeds `kept`.
+        guess: Scalar int32 tensor, a key to try first, such as the one of the
+            last step: what is near is found sooner.
 
     Returns:
-        `(shares, raw_shares)`, int32 tensors of shape `(len(scores),)`: the
-        weights kept in each tensor, with and without the minimum.
+        `(shares, raw_shares, key)`: int32 tensors of shape `(len(scores),)`,
+        the weights kept in each tensor with and without the minimum; and the
+        common threshold's key, an int32 scalar.
     """
     scores = [ops.reshape(tensor, (-1,)) for tensor in scores]
-    key, surplus = threshold_of_scores(ops.concatenate(scores), kept)
+    hint = () if guess is None else (guess,)
+    key, surplus = threshold_of_scores(ops.concatenate(scores), kept, *hint)
     counts = ops.stack([_reaching_and_above(part, key) for part in scores])
     reaching, above = counts[:, 0], counts[:, 1]
     ties = reaching - above
@@ -305,13 +310,13 @@ def shares_of_global_selection(scores, kept, minimum=1):
     sizes = ops.convert_to_tensor(
         [min(minimum, math.prod(tensor.shape)) for tensor in scores], "int32"
     )
-    return ops.maximum(shares, sizes), shares
+    return ops.maximum(shares, sizes), shares, key
 
 
 @_fusion.fused
-def threshold_of_scores(scores, kept):
+def threshold_of_scores(scores, kept, guess=None):
     """`threshold` of a flat float tensor."""
-    return threshold(magnitude_keys(scores), kept)
+    return threshold(magnitude_keys(scores), kept, guess)
 
 
 @_fusion.fused

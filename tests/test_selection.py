@@ -132,7 +132,7 @@ def test_global_shares_are_those_of_one_long_vector(parts, sparsity):
     mask = oracle.mask(np.concatenate(parts), sparsity)
     bounds = np.cumsum([part.size for part in parts])[:-1]
     expected = [part.sum() for part in np.split(mask, bounds)]
-    shares, raw_shares = selection.shares_of_global_selection(
+    shares, raw_shares, _ = selection.shares_of_global_selection(
         [ops.convert_to_tensor(part) for part in parts],
         ops.convert_to_tensor(int(mask.sum()), "int32"),
     )

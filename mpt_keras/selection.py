@@ -20,7 +20,7 @@ _KEY_BITS = 31
 _MANTISSA_BITS = 23
 # Large enough to place the first guesses within a percent of the scores.
 _SAMPLE_SIZE = 2**13
-# Secant steps converge in seven, or not at all.
+# Secants arrive in about seven steps, or not at all.
 _SECANT_STEPS = 10
 # So few scores are counted in no time, however it is done.
 _SMALL = 2**16

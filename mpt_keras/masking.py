@@ -112,9 +112,13 @@ def _pass_through(upstream, kernel, scores):
 
 
 def _mean_kept(kernel, mask, kept):
-    magnitudes = ops.abs(ops.cast(kernel, "float32"))
-    magnitudes = ops.where(mask, magnitudes, ops.zeros_like(magnitudes))
-    return ops.sum(magnitudes) / ops.cast(kept, "float32")
+    def magnitudes(mask, kernel):
+        return ops.where(mask, ops.abs(ops.cast(kernel, "float32")), 0.0)
+
+    total = _fusion.sum_in_blocks(
+        magnitudes, ops.reshape(mask, (-1,)), ops.reshape(kernel, (-1,))
+    )
+    return total / ops.cast(kept, "float32")
 
 
 def _count(mask):

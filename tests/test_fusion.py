@@ -95,3 +95,15 @@ def test_lanes_add_up_to_the_sum(values):
     )
     assert lanes.shape == (-(-len(values) // 16),)
     assert int(np.asarray(lanes, "int32").sum()) == 2 * sum(values)
+
+
+@pytest.mark.parametrize("size", [1, 100, 8192, 8193, 20_000])
+def test_blocks_add_up_to_the_sum(size, rng):
+    values = rng.integers(-9, 9, size).astype("float32")
+    chosen = rng.random(size) < 0.5
+    total = _fusion.sum_in_blocks(
+        lambda values, chosen: ops.where(chosen, 2.0 * values, 0.0),
+        ops.convert_to_tensor(values),
+        ops.convert_to_tensor(chosen),
+    )
+    assert float(total) == 2 * values[chosen].sum()

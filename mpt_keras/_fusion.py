@@ -32,7 +32,8 @@ def fused(function):
     whoever compiles the model.
 
     Args:
-        function: Takes tensors by position and Python values by keyword.
+        function: Takes tensors (or None, or lists of them) by position and
+            Python values by keyword.
     """
     if keras.backend.backend() != "tensorflow":
         return function
@@ -44,7 +45,8 @@ def fused(function):
         # One graph per signature: layers of the same shape share it, and
         # TensorFlow does not warn about a function traced again and again.
         signature = tuple(
-            (tuple(part.shape), part.dtype) for part in tf.nest.flatten(tensors)
+            part if part is None else (tuple(part.shape), part.dtype)
+            for part in tf.nest.flatten(tensors)
         )
         graph = _compiled(function, signature, tuple(sorted(options.items())))
         return graph(*tensors)

@@ -299,8 +299,7 @@ def shares_of_global_selection(scores, kept, minimum=1, guess=None):
         common threshold's key, an int32 scalar.
     """
     scores = [ops.reshape(tensor, (-1,)) for tensor in scores]
-    hint = () if guess is None else (guess,)
-    key, surplus = threshold_of_scores(ops.concatenate(scores), kept, *hint)
+    key, surplus = threshold_of_scores(ops.concatenate(scores), kept, guess)
     counts = ops.stack([_reaching_and_above(part, key) for part in scores])
     reaching, above = counts[:, 0], counts[:, 1]
     ties = reaching - above

@@ -1,0 +1,58 @@
+"""The benchmarks run and write what they say; nothing here looks at a time."""
+
+import json
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+BENCHMARKS = pathlib.Path(__file__).parents[1] / "benchmarks"
+
+
+@pytest.mark.parametrize(
+    ("command", "columns"),
+    [
+        (
+            ["selection.py", "--sizes=100,70000"],
+            {"scores", "selection ms", "sort / selection", "XLA / plain"},
+        ),
+        (
+            ["scaling.py", "--sizes=1000000", "--depths=1,4"],
+            {"layers", "weights", "ns per weight"},
+        ),
+        (
+            ["inference.py", "--batch_size=2"],
+            {"what", "ms per batch", "against plain"},
+        ),
+        (
+            ["memory.py", "--batch_size=2"],
+            {"what", "variables MB", "lent beyond plain, in kernels"},
+        ),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_a_benchmark_writes_figures_settings_and_machine(
+    command, columns, tmp_path
+):
+    file = tmp_path / "figures.json"
+    name, *options = command
+    subprocess.run(
+        [
+            sys.executable,
+            BENCHMARKS / name,
+            *options,
+            "--rounds=1",
+            "--warmup=1",
+            f"--json={file}",
+        ],
+        check=True,
+        capture_output=True,
+        timeout=300,
+    )
+    written = json.loads(file.read_text())
+    assert written["flags"]["rounds"] == 1
+    assert {"processor", "cores", "keras", "backend_version"} <= set(written)
+    assert len(written["rows"]) >= 2
+    for row in written["rows"]:
+        assert columns <= set(row)

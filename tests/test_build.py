@@ -21,6 +21,7 @@ ROWS = (
     ("layers.masked",),
     ("layers.convolutional", "layers.dense", "layers.traversal"),
     ("layers",),
+    ("callbacks.sparsity",),
     ("callbacks", "conversion", "models"),
     ("mpt_keras",),
 )

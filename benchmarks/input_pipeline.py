@@ -12,8 +12,8 @@ import sys
 
 sys.path.append(str(pathlib.Path(__file__).parents[1] / "examples"))
 
-import experiment
 import harness
+import images
 import keras
 import networks
 import numpy as np
@@ -26,22 +26,20 @@ flags.DEFINE_integer("batches", 2000, "Batches drawn per round.")
 
 def batches_of(augment):
     rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (50_000, 32, 32, 3)).astype("uint8")
+    pixels = rng.integers(0, 256, (50_000, 32, 32, 3)).astype("uint8")
     labels = rng.integers(0, 10, 50_000)
-    data = experiment.ImageData(
+    data = images.ImageData(
         name="random",
-        train_images=images,
+        train_images=pixels,
         train_labels=labels,
-        test_images=images,
+        test_images=pixels,
         test_labels=labels,
         mean=(0.0,) * 3,
         std=(1.0,) * 3,
         classes=10,
     )
-    recipe = experiment.Recipe(
-        epochs=1, batch_size=FLAGS.batch_size, augment=augment
-    )
-    batches = iter(experiment.training_batches(data, recipe, seed=0))
+    batches = images.Batches(data, FLAGS.batch_size, seed=0, augment=augment)
+    batches = iter(batches.from_epoch(0))
 
     def draw():
         for _ in itertools.islice(batches, FLAGS.batches):

@@ -8,11 +8,14 @@ scores. `--method=edge_popup` keeps the random weights as they are,
 `--method=dense` trains the same network the ordinary way, to compare with.
 """
 
+import command
 import experiment
+import images
 import keras
 import numpy as np
-import tensorflow_datasets as tfds
+import run_folder
 from absl import flags
+from command import RunError
 
 import mpt_keras as mpt
 
@@ -27,6 +30,14 @@ _MODELS = {
 
 flags.DEFINE_string("data_dir", None, "Folder of TensorFlow Datasets.")
 flags.DEFINE_bool("download", False, "Fetch the images if they are missing.")
+flags.DEFINE_string(
+    "images",
+    None,
+    "Plain file of the images instead, which needs neither TensorFlow nor "
+    "TensorFlow Datasets: a NumPy .npz with train_images (uint8, NHWC), "
+    "train_labels, test_images and test_labels, or with PNG or JPEG files end "
+    "to end in train_bytes, from train_offsets on.",
+)
 flags.DEFINE_enum("model", "conv4", sorted(_MODELS), "Network.")
 flags.DEFINE_float("width", 1.0, "Multiplier of every layer's width.")
 flags.DEFINE_enum(
@@ -88,30 +99,14 @@ flags.register_validator(
 )
 
 
-def cifar10(data_dir, download):
-    """CIFAR-10 from TensorFlow Datasets, decoded once into memory."""
-    builder = tfds.builder("cifar10", data_dir=data_dir)
-    if download:
-        try:
-            builder.download_and_prepare()
-        except Exception as error:
-            raise experiment.RunError(
-                f"Could not download CIFAR-10 to '{builder.data_dir}': "
-                f"{type(error).__name__}: {error}. Expected access to the "
-                "network and a folder that can be written. Without a network, "
-                "copy a prepared folder there and drop --download."
-            ) from error
-    if not builder.data_path.joinpath("dataset_info.json").exists():
-        raise experiment.RunError(
-            f"No prepared CIFAR-10 in --data_dir='{data_dir}'. Expected the "
-            f"folder '{builder.data_dir}' with dataset_info.json. Pass "
-            "--download to fetch it, or the --data_dir that holds it."
-        )
-    splits = builder.as_dataset(as_supervised=True, batch_size=-1)
-    (train_images, train_labels), (test_images, test_labels) = tfds.as_numpy(
-        (splits["train"], splits["test"])
-    )
-    return experiment.ImageData(
+def cifar10():
+    """CIFAR-10, decoded once into memory."""
+    if FLAGS.images:
+        splits = images.read_images(FLAGS.images, (32, 32, 3), classes=10)
+    else:
+        splits = from_tfds(FLAGS.data_dir, FLAGS.download)
+    train_images, train_labels, test_images, test_labels = splits
+    return images.ImageData(
         name="cifar10",
         train_images=train_images,
         train_labels=train_labels.astype("int32"),
@@ -121,6 +116,38 @@ def cifar10(data_dir, download):
         std=tuple(255 * np.array([0.247, 0.243, 0.262])),
         classes=10,
     )
+
+
+def from_tfds(data_dir, download):
+    """The four arrays from TensorFlow Datasets."""
+    try:
+        import tensorflow_datasets as tfds
+    except ImportError as error:
+        raise RunError(
+            f"TensorFlow Datasets cannot be imported ({error}). Install the "
+            "extra `examples` and TensorFlow, or pass --images=FILE, which "
+            "needs neither."
+        ) from error
+    builder = tfds.builder("cifar10", data_dir=data_dir)
+    if download:
+        try:
+            builder.download_and_prepare()
+        except Exception as error:
+            raise RunError(
+                f"Could not download CIFAR-10 to '{builder.data_dir}': "
+                f"{type(error).__name__}: {error}. Expected access to the "
+                "network and a folder that can be written. Without a network, "
+                "copy a prepared folder there and drop --download."
+            ) from error
+    if not builder.data_path.joinpath("dataset_info.json").exists():
+        raise RunError(
+            f"No prepared CIFAR-10 in --data_dir='{data_dir}'. Expected the "
+            f"folder '{builder.data_dir}' with dataset_info.json. Pass "
+            "--download to fetch it, or the --data_dir that holds it."
+        )
+    splits = builder.as_dataset(as_supervised=True, batch_size=-1)
+    train, test = tfds.as_numpy((splits["train"], splits["test"]))
+    return (*train, *test)
 
 
 def build(score_decay):
@@ -160,26 +187,28 @@ def recipe():
 def main(_):
     if FLAGS.mixed_precision != "none":
         keras.config.set_dtype_policy(f"mixed_{FLAGS.mixed_precision}")
-    keras.utils.set_random_seed(FLAGS.seed)
     how = recipe()
     score_decay = FLAGS.score_decay
     if score_decay is None:
         score_decay = 1e-4 if how.optimizer == "sgd" else 0.0
+    devices = experiment.start(how)
     try:
-        network = build(score_decay)
+        with devices.scope():
+            network = build(score_decay)
     except ValueError as error:
-        raise experiment.RunError(error) from error
-    data = cifar10(FLAGS.data_dir, FLAGS.download)
-    folder = experiment.new_run_folder(
-        f"cifar10-{FLAGS.model}-{FLAGS.method}-{FLAGS.sparsity}"
+        raise RunError(error) from error
+    data = cifar10()
+    folder = run_folder.open_run_folder(
+        f"cifar10-{FLAGS.model}-{FLAGS.method}-{FLAGS.sparsity}", devices
     )
     callbacks = []
     if FLAGS.global_sparsity:
         ramp = mpt.schedules.CubicRamp(FLAGS.sparsity)
         callbacks.append(mpt.callbacks.GlobalSparsity(schedule=ramp))
-    _, result = experiment.train(network, data, how, folder, callbacks)
-    experiment.report(result)
+    result = experiment.train(network, data, how, folder, devices, callbacks)
+    if devices.writes_files:
+        experiment.report(result)
 
 
 if __name__ == "__main__":
-    experiment.run(main)
+    command.run(main)

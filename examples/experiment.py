@@ -1,22 +1,19 @@
-"""What the examples share: flags, batches, a run's folder, training, export."""
+"""What the examples share: training, its interruptions, export, the report."""
 
+import contextlib
 import dataclasses
-import datetime
 import json
 import math
-import os
-import pathlib
-import platform
-import sys
+import shutil
 import time
 
-# Before TensorFlow is imported: its start-up notes would bury the results.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-
+import distribution
 import keras
 import numpy as np
-import tensorflow as tf
-from absl import app, flags, logging
+import run_folder
+from absl import flags
+from command import RunError
+from images import Batches
 
 import mpt_keras as mpt
 
@@ -35,47 +32,21 @@ flags.register_validator(
     lambda value: value is None or value > 0,
     "Expected a positive number.",
 )
-flags.DEFINE_string(
-    "output_dir",
+flags.DEFINE_bool(
+    "drop_remainder",
     None,
-    "New folder for everything that the run writes; by default one under "
-    "runs/ that is named after the settings and the time.",
+    "End an epoch with its last whole batch. By default only on several "
+    "devices, which share every batch evenly.",
+)
+flags.DEFINE_bool(
+    "deterministic",
+    False,
+    "Let TensorFlow use only operations that repeat their results to the "
+    "bit, also on GPUs; slower.",
 )
 
-
-class RunError(Exception):
-    """A run that cannot start or finish, with what to do about it."""
-
-
-def run(main):
-    """`absl.app.run` that ends a `RunError` in one line instead of a trace."""
-
-    def quietly(arguments):
-        logging.set_verbosity(logging.WARNING)
-        try:
-            main(arguments)
-        except RunError as error:
-            sys.exit(f"{pathlib.Path(arguments[0]).name}: {error}")
-
-    app.run(quietly)
-
-
-@dataclasses.dataclass(frozen=True)
-class ImageData:
-    """Images (uint8, NHWC), labels; mean and std per channel of the uint8s."""
-
-    name: str
-    train_images: np.ndarray
-    train_labels: np.ndarray
-    test_images: np.ndarray
-    test_labels: np.ndarray
-    mean: tuple
-    std: tuple
-    classes: int
-
-    @property
-    def image_shape(self):
-        return self.train_images.shape[1:]
+_EVALUATION_BATCH = 500
+_COMPARED = 100
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,66 +76,192 @@ class Recipe:
         return 0.5 * (1.0 + math.cos(turn)) * self.learning_rate
 
 
-def training_batches(data, recipe, seed):
-    """An endless dataset of shuffled, cropped and flipped batches.
+def start(recipe):
+    """Seeds everything and returns the `Devices` to compute on."""
+    keras.utils.set_random_seed(FLAGS.seed)
+    devices = distribution.start(recipe.batch_size)
+    if FLAGS.deterministic and keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
 
-    Batch `i` is a function of the seed and `i` alone: an epoch's order is a
-    keyed permutation, crops and flips come from stateless draws.
-    """
-    images = tf.convert_to_tensor(data.train_images)
-    labels = tf.convert_to_tensor(data.train_labels)
-    count = len(data.train_labels)
-    steps = steps_per_epoch(data, recipe)
-
-    def batch(step):
-        epoch, within = step // steps, step % steps
-        first = within * recipe.batch_size
-        positions = tf.range(
-            first, tf.minimum(first + recipe.batch_size, count)
-        )
-        key = tf.cast(tf.stack([seed, epoch]), tf.uint32)
-        order = tf.random.experimental.index_shuffle(
-            tf.cast(positions, tf.uint32), key, tf.cast(count - 1, tf.uint32)
-        )
-        order = tf.cast(order, tf.int32)
-        chosen = tf.gather(images, order)
-        if recipe.augment:
-            chosen = crop_and_flip(chosen, tf.stack([seed, step]))
-        return chosen, tf.gather(labels, order)
-
-    return (
-        tf.data.Dataset.counter()
-        .map(batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-        .prefetch(tf.data.AUTOTUNE)
-    )
+        tf.config.experimental.enable_op_determinism()
+    return devices
 
 
-def steps_per_epoch(data, recipe):
-    return math.ceil(len(data.train_labels) / recipe.batch_size)
+def train(network, data, recipe, folder, devices, callbacks=(), verbose="auto"):
+    """Searches for a ticket (or trains a dense network), exports, reports.
 
-
-def crop_and_flip(images, seed, pad=4):
-    """Crops each image from its zero-padded self and flips half of them.
+    A run that was interrupted continues after its last whole epoch; one that
+    had come to its end only returns its result.
 
     Args:
-        images: Tensor `(batch, height, width, channels)`.
-        seed: Integer tensor of shape `(2,)`.
-        pad: Pixels of zeros on every side.
+        network: Keras model from normalised images to logits, built in
+            `devices.scope()`.
+        data: `ImageData`.
+        recipe: `Recipe`.
+        folder: Path of the run's folder.
+        devices: `Devices`.
+        callbacks: Further Keras callbacks, such as `GlobalSparsity`.
+        verbose: As for `keras.Model.fit`.
+
+    Returns:
+        The dictionary that was also written to `result.json`; None in the
+        workers that write no files.
     """
-    count, height, width, _ = tf.unstack(tf.shape(images))
-    padded = tf.pad(images, [[0, 0], [pad, pad], [pad, pad], [0, 0]])
-    draws = tf.random.stateless_uniform(
-        (3, count), tf.cast(seed, tf.int64), maxval=2**30, dtype=tf.int32
+    if (folder / "result.json").exists():
+        return json.loads((folder / "result.json").read_text())
+    devices.synchronize_batch_norms(network)
+    with devices.scope():
+        model = with_preprocessing(network, data)
+        model.compile(
+            optimizer=recipe.make_optimizer(),
+            loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            metrics=["accuracy"],
+        )
+    backup = mpt.callbacks.AtomicBackup(
+        folder / "backup", read_only=not devices.writes_files
     )
-    top, left, flip = tf.unstack(draws)
-    rows = (top % (2 * pad + 1))[:, None] + tf.range(height)
-    columns = (left % (2 * pad + 1))[:, None] + tf.range(width)
-    # A flip reads the columns backwards.
-    backwards = (flip // 2**10 % 2 == 0)[:, None]
-    columns = tf.where(backwards, tf.reverse(columns, [1]), columns)
-    cropped = tf.gather(padded, rows, axis=1, batch_dims=1)
-    cropped = tf.gather(cropped, columns, axis=2, batch_dims=1)
-    return tf.ensure_shape(cropped, images.shape)
+    callbacks = [
+        *callbacks,
+        mpt.callbacks.CheckFinite(),
+        keras.callbacks.LearningRateScheduler(
+            lambda epoch, _: recipe.learning_rate_at(epoch)
+        ),
+        *(_saving(folder, backup) if devices.writes_files else ()),
+        backup,
+    ]
+    with _surviving_the_loss_of_workers(devices):
+        try:
+            _fit(model, data, recipe, backup, callbacks, devices, verbose)
+        except FloatingPointError as error:
+            raise RunError(
+                f"{error} The {backup.completed_epochs} epochs before are "
+                f"kept in '{folder}': last.keras and best.keras."
+            ) from error
+        except OSError as error:
+            raise RunError(
+                f"{error} {backup.completed_epochs} epochs are whole in "
+                f"'{folder}'; --resume continues after them."
+            ) from error
+        result = None
+        if devices.writes_files:
+            result = _finish(network.name, data, recipe, folder, devices)
+        if devices.workers > 1:
+            _multiworker().wait_for_all(devices)
+    backup.remove()
+    return result
+
+
+def _multiworker():
+    import multiworker  # imports TensorFlow
+
+    return multiworker
+
+
+def _surviving_the_loss_of_workers(devices):
+    if devices.workers == 1:
+        return contextlib.nullcontext()
+    return _multiworker().start_again_when_alone(devices)
+
+
+def _saving(folder, backup):
+    """The callbacks that write what a user looks at."""
+    before = backup.completed_epochs
+    history = folder / "history.csv"
+    run_folder.cut_history(history, before)
+    best = [row["val_accuracy"] for row in run_folder.read_history(history)]
+    writers = [
+        _Seconds(),
+        keras.callbacks.CSVLogger(history, append=True),
+        mpt.callbacks.AtomicCheckpoint(folder / "last.keras"),
+        mpt.callbacks.AtomicCheckpoint(
+            folder / "best.keras",
+            "val_accuracy",
+            mode="max",
+            save_best_only=True,
+            initial_value_threshold=max(best, default=None),
+        ),
+    ]
+    if keras.backend.backend() == "tensorflow":
+        writers.append(
+            keras.callbacks.TensorBoard(
+                folder / "tensorboard", write_graph=False
+            )
+        )
+    return writers
+
+
+class _Seconds(keras.callbacks.Callback):
+    """Logs how long an epoch took, evaluation included."""
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._started = time.perf_counter()
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs["seconds"] = time.perf_counter() - self._started
+
+
+def _fit(model, data, recipe, backup, callbacks, devices, verbose):
+    share = devices.replicas // devices.workers
+    first_part = devices.index * share
+    one_process = devices.workers == 1
+    batches = Batches(
+        data,
+        recipe.batch_size,
+        FLAGS.seed,
+        recipe.augment,
+        drop_remainder=devices.replicas > 1
+        if FLAGS.drop_remainder is None
+        else FLAGS.drop_remainder,
+        parts=1 if one_process else devices.replicas,
+        own_parts=(0,)
+        if one_process
+        else tuple(range(first_part, first_part + share)),
+    )
+    if batches.per_epoch == 0:
+        raise RunError(
+            f"--batch_size={recipe.batch_size} is more than the "
+            f"{len(data.train_labels)} images of an epoch."
+        )
+    first = backup.completed_epochs
+    test = (data.test_images, data.test_labels)
+    if not one_process:
+        _multiworker().fit(
+            model,
+            batches,
+            first,
+            recipe.epochs,
+            test,
+            callbacks,
+            devices,
+            verbose,
+        )
+        return
+    model.fit(
+        batches.from_epoch(first),
+        epochs=recipe.epochs,
+        steps_per_epoch=batches.per_epoch,
+        validation_data=test,
+        validation_batch_size=_evaluation_batch(len(test[1]), devices),
+        callbacks=callbacks,
+        shuffle=False,
+        verbose=verbose,
+    )
+
+
+def _evaluation_batch(count, devices):
+    """A batch size that leaves no replica without an image."""
+    # JAX spreads arrays over devices in equal parts only.
+    unequal = devices.strategy is not None or devices.replicas == 1
+    largest = max(_EVALUATION_BATCH // devices.replicas, 1) * devices.replicas
+    for size in range(largest, 0, -devices.replicas):
+        rest = count % size
+        if rest == 0 or (rest >= devices.replicas and unequal):
+            return size
+    raise RunError(
+        f"The {count} test images cannot be shared evenly by the "
+        f"{devices.replicas} replicas of --distribute={FLAGS.distribute}. Use "
+        "a number of devices that divides them."
+    )
 
 
 def with_preprocessing(network, data):
@@ -182,123 +279,48 @@ def with_preprocessing(network, data):
     )
 
 
-def new_run_folder(name):
-    """Creates the run's folder; refuses one that holds anything already."""
-    now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S-%f")[:-3]
-    path = pathlib.Path(FLAGS.output_dir or f"runs/{name}-{now}")
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        occupied = any(path.iterdir())
-    except OSError as error:
-        raise RunError(
-            f"Cannot use --output_dir='{path}': {error.strerror}. Expected a "
-            "new or empty folder that can be written."
-        ) from error
-    if occupied:
-        raise RunError(
-            f"--output_dir='{path}' already holds files, perhaps another run. "
-            "Nothing was changed. Choose a new folder, or remove that one."
-        )
-    ours = {
-        flag.name: flag.value
-        for module, defined in FLAGS.flags_by_module_dict().items()
-        if module.split(".")[0] not in ("absl", "tensorflow_datasets")
-        for flag in defined
-    }
-    write_json(path / "flags.json", ours)
-    return path
-
-
-def write_json(path, content):
-    """Writes beside, then renames, so that no half file is ever seen."""
-    beside = path.with_suffix(".partial")
-    beside.write_text(json.dumps(content, indent=2, default=str) + "\n")
-    beside.replace(path)
-
-
-def train(network, data, recipe, folder, callbacks=(), verbose="auto"):
-    """Searches for a ticket (or trains a dense network), exports, reports.
-
-    Args:
-        network: Keras model from normalised images to logits.
-        data: `ImageData`.
-        recipe: `Recipe`.
-        folder: Path of the run's folder.
-        callbacks: Further Keras callbacks, such as `GlobalSparsity`.
-        verbose: As for `keras.Model.fit`.
-
-    Returns:
-        `(model, result)`: the trained model with its preprocessing, and the
-        dictionary that was also written to `result.json`.
-    """
-    model = with_preprocessing(network, data)
-    model.compile(
-        optimizer=recipe.make_optimizer(),
-        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=["accuracy"],
-    )
-    started = time.perf_counter()
-    history = model.fit(
-        training_batches(data, recipe, FLAGS.seed),
-        epochs=recipe.epochs,
-        steps_per_epoch=steps_per_epoch(data, recipe),
-        validation_data=(data.test_images, data.test_labels),
-        validation_batch_size=500,
-        callbacks=[
-            *callbacks,
-            keras.callbacks.LearningRateScheduler(
-                lambda epoch, _: recipe.learning_rate_at(epoch)
-            ),
-            keras.callbacks.TerminateOnNaN(),
-            keras.callbacks.ModelCheckpoint(folder / "last.keras"),
-            keras.callbacks.ModelCheckpoint(
-                folder / "best.keras", "val_accuracy", save_best_only=True
-            ),
-            keras.callbacks.CSVLogger(folder / "history.csv"),
-            keras.callbacks.TensorBoard(
-                folder / "tensorboard", write_graph=False
-            ),
-        ],
-        shuffle=False,
-        verbose=verbose,
-    ).history
-    seconds = time.perf_counter() - started
-    if not math.isfinite(history["loss"][-1]):
-        raise RunError(
-            f"Training diverged: loss {history['loss'][-1]} in epoch "
-            f"{len(history['loss'])}. The best checkpoint so far is in "
-            f"'{folder}'. Lower --learning_rate."
-        )
-
+def _finish(name, data, recipe, folder, devices):
+    """Exports what was found and describes it, from the files of the run."""
+    model = keras.models.load_model(folder / "last.keras")
     is_ticket = bool(mpt.masked_layers(model))
     shipped = mpt.freeze(model) if is_ticket else model
-    export_and_compare(shipped, model, data.test_images[:100], folder)
+    images = data.test_images[: _compared(devices)]
+    ticket = folder / "ticket.keras"
+    shipped.save(folder / "partial-ticket.keras")
+    (folder / "partial-ticket.keras").replace(ticket)
+    exported = None
+    if keras.backend.backend() == "tensorflow":
+        exported = folder / "saved_model"
+        _export_and_compare(shipped, model, images, exported)
+    history = run_folder.read_history(folder / "history.csv")
+    seconds = sum(row["seconds"] for row in history)
+    accuracies = [row["val_accuracy"] for row in history]
     result = {
         "data": data.name,
-        "model": network.name,
+        "model": name,
         "recipe": dataclasses.asdict(recipe),
         "seed": FLAGS.seed,
-        "test_accuracy": history["val_accuracy"][-1],
-        "best_test_accuracy": max(history["val_accuracy"]),
-        "test_accuracy_per_epoch": history["val_accuracy"],
-        "test_loss": history["val_loss"][-1],
-        "train_loss": history["loss"][-1],
+        "replicas": devices.replicas,
+        "test_accuracy": accuracies[-1],
+        "best_test_accuracy": max(accuracies),
+        "test_accuracy_per_epoch": accuracies,
+        "test_loss": history[-1]["val_loss"],
+        "train_loss": history[-1]["loss"],
         "seconds": round(seconds, 1),
         "images_per_second": round(
             recipe.epochs * len(data.train_labels) / seconds, 1
         ),
         **(sparsity_figures(model) if is_ticket else {}),
-        "saved_model": str(folder / "saved_model"),
-        "versions": {
-            "mpt_keras": mpt.__version__,
-            "keras": keras.__version__,
-            "tensorflow": tf.__version__,
-            "numpy": np.__version__,
-            "python": platform.python_version(),
-        },
+        "ticket": str(ticket),
+        "saved_model": exported and str(exported),
+        "versions": run_folder.versions(),
     }
-    write_json(folder / "result.json", result)
-    return model, result
+    run_folder.write_json(folder / "result.json", result)
+    return result
+
+
+def _compared(devices):
+    return devices.replicas * max(_COMPARED // devices.replicas, 1)
 
 
 def sparsity_figures(model):
@@ -320,20 +342,24 @@ def sparsity_figures(model):
     }
 
 
-def export_and_compare(shipped, model, images, folder):
+def _export_and_compare(shipped, model, images, path):
     """Exports a SavedModel and accepts it only if it predicts the same."""
-    path = folder / "saved_model"
-    shipped.export(path, verbose=False)
-    serve = tf.saved_model.load(str(path)).signatures["serving_default"]
+    import tensorflow as tf
+
+    beside = path.with_name("partial-saved_model")
+    shipped.export(beside, verbose=False)
+    serve = tf.saved_model.load(str(beside)).signatures["serving_default"]
     (served,) = serve(tf.constant(images)).values()
     expected = model.predict(images, verbose=0)
     if not np.allclose(served, expected, rtol=1e-5, atol=1e-5):
         raise RunError(
-            f"The SavedModel in '{path}' does not predict what the model "
+            f"The SavedModel in '{beside}' does not predict what the model "
             "predicts: largest difference "
             f"{np.abs(served - expected).max():.3g}, expected 1e-5 at most. "
             "Please report this with the flags used."
         )
+    shutil.rmtree(path, ignore_errors=True)
+    beside.replace(path)
 
 
 def report(result):
@@ -343,9 +369,14 @@ def report(result):
         if "weights" in result
         else ""
     )
+    shipped = (
+        f"SavedModel: {result['saved_model']}"
+        if result["saved_model"]
+        else f"Ticket: {result['ticket']}"
+    )
     print(
         f"{result['model']} on {result['data']}: test accuracy "
         f"{result['test_accuracy']:.2%} "
         f"(best {result['best_test_accuracy']:.2%})"
-        f"{pruned}, {result['seconds']} s. SavedModel: {result['saved_model']}"
+        f"{pruned}, {result['seconds']} s. {shipped}"
     )

@@ -12,15 +12,23 @@ SavedModel, which `examples/serve_savedmodel.py` serves.
 
 import sys
 
+import command
 import experiment
 import keras
 import numpy as np
+import run_folder
 import sklearn.datasets
 from absl import flags
+from images import ImageData
 
 import mpt_keras as mpt
 
 FLAGS = flags.FLAGS
+
+flags.DEFINE_integer("batch_size", 32, "Images per step, over all devices.")
+flags.register_validator(
+    "batch_size", lambda value: value > 0, "Expected a positive number."
+)
 
 
 def digits():
@@ -30,7 +38,7 @@ def digits():
     labels = bunch.target.astype("int32")
     order = np.random.default_rng(0).permutation(len(labels))
     train, test = order[:1437], order[1437:]
-    return experiment.ImageData(
+    return ImageData(
         name="digits",
         train_images=images[train],
         train_labels=labels[train],
@@ -77,24 +85,29 @@ def binary_weights_and_activations(sparsity):
 
 
 def main(_):
-    keras.utils.set_random_seed(FLAGS.seed)
-    folder = experiment.new_run_folder("quickstart")
     recipe = experiment.Recipe(
-        epochs=FLAGS.epochs or 20, batch_size=32, schedule="cosine"
+        epochs=FLAGS.epochs or 20,
+        batch_size=FLAGS.batch_size,
+        schedule="cosine",
     )
+    devices = experiment.start(recipe)
+    folder = run_folder.open_run_folder("quickstart", devices)
     for build in (binary_weights, binary_weights_and_activations):
-        network = build(FLAGS.sparsity)
+        with devices.scope():
+            network = build(FLAGS.sparsity)
         own_folder = folder / network.name
-        own_folder.mkdir()
-        _, result = experiment.train(
-            network, digits(), recipe, own_folder, verbose=0
+        own_folder.mkdir(exist_ok=True)
+        result = experiment.train(
+            network, digits(), recipe, own_folder, devices, verbose=0
         )
-        experiment.report(result)
-    print(
-        f"Serve one: {sys.executable} examples/serve_savedmodel.py "
-        f"--saved_model={result['saved_model']}"
-    )
+        if devices.writes_files:
+            experiment.report(result)
+    if devices.writes_files and result["saved_model"]:
+        print(
+            f"Serve one: {sys.executable} examples/serve_savedmodel.py "
+            f"--saved_model={result['saved_model']}"
+        )
 
 
 if __name__ == "__main__":
-    experiment.run(main)
+    command.run(main)

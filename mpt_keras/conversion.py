@@ -175,7 +175,7 @@ def _plain_layer(layer):
 def _copy(layer):
     try:
         # Through Keras' own saving: weights, tables and adapted state.
-        return copy.deepcopy(layer)
+        copied = copy.deepcopy(layer)
     except Exception as error:
         raise ValueError(
             f"Cannot copy layer '{layer.name}' ({type(layer).__name__}) of "
@@ -184,6 +184,10 @@ def _copy(layer):
             "@keras.saving.register_keras_serializable(). Keras says: "
             f"{error}"
         ) from error
+    if isinstance(copied, keras.layers.BatchNormalization):
+        # It says how to train, and only TensorFlow can load it.
+        copied.synchronized = False
+    return copied
 
 
 def _compile_alike(frozen, model):

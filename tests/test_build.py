@@ -21,14 +21,18 @@ ROWS = (
     ("layers.masked",),
     ("layers.convolutional", "layers.dense", "layers.traversal"),
     ("layers",),
-    ("callbacks.sparsity",),
+    ("callbacks.guards", "callbacks.saving", "callbacks.sparsity"),
     ("callbacks", "conversion", "models"),
     ("mpt_keras",),
 )
 RANKS = {name: rank for rank, names in enumerate(ROWS) for name in names}
 
 # Distributions that are called otherwise than what is imported from them.
-DISTRIBUTIONS = {"absl": "absl_py", "sklearn": "scikit_learn"}
+DISTRIBUTIONS = {
+    "absl": "absl_py",
+    "PIL": "pillow",
+    "sklearn": "scikit_learn",
+}
 # Needed at run time by packages that do not declare them.
 UNDECLARED = {"@pypi//importlib_resources", "@pypi//tensorboard"}
 

@@ -125,7 +125,7 @@ def test_cifar10_leaves_everything_a_user_needs(tiny_cifar10, tmp_path):
     )
     assert result["recipe"]["optimizer"] == "sgd"
     assert len(result["test_accuracy_per_epoch"]) == 2
-    flags = json.loads((folder / "flags.json").read_text())
+    flags = json.loads((folder / "run.json").read_text())["flags"]
     assert flags["model"] == "conv4"
     with (folder / "history.csv").open() as file:
         rates = [float(row["learning_rate"]) for row in csv.DictReader(file)]
@@ -256,7 +256,7 @@ def test_a_download_that_fails(tmp_path, monkeypatch):
         tfds.core.DatasetBuilder, "download_and_prepare", no_network
     )
     with pytest.raises(Exception, match="ConnectionError: no route to host"):
-        cifar10_biprop.cifar10(tmp_path, download=True)
+        cifar10_biprop.from_tfds(tmp_path, download=True)
 
 
 def test_a_folder_that_holds_another_run(tmp_path):
@@ -330,6 +330,7 @@ def test_serving_imports_no_keras():
 
 def test_examples_are_files_of_their_own():
     assert {path.name for path in pathlib.Path(EXAMPLES).glob("*.py")} == {
-        *("experiment.py", "quickstart.py"),
-        *("cifar10_biprop.py", "serve_savedmodel.py"),
+        *("command.py", "distribution.py", "experiment.py", "images.py"),
+        *("multiworker.py", "rendezvous.py", "run_folder.py"),
+        *("cifar10_biprop.py", "quickstart.py", "serve_savedmodel.py"),
     }

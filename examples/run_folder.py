@@ -1,0 +1,161 @@
+"""A run's folder: made once, continued by the run that it belongs to."""
+
+import csv
+import datetime
+import json
+import pathlib
+import platform
+
+import keras
+import numpy as np
+from absl import flags
+from command import RunError
+
+import mpt_keras as mpt
+
+FLAGS = flags.FLAGS
+
+flags.DEFINE_string(
+    "output_dir",
+    None,
+    "Folder for everything that the run writes, new or empty; by default one "
+    "under runs/ that is named after the settings and the time.",
+)
+flags.DEFINE_bool(
+    "resume",
+    False,
+    "Continue the run in --output_dir after its last whole epoch, as if it "
+    "had never stopped; begin it if there is none. All settings must be those "
+    "of the run.",
+)
+
+# Where a run happens does not change what it finds.
+_OF_THE_PLACE = {"output_dir", "resume", "data_dir", "images", "download"}
+_OF_THE_PLACE |= {"tpu", "worker_timeout"}
+_DESCRIPTION = "run.json"
+
+
+def open_run_folder(name, devices):
+    """Creates the run's folder, or finds it again with `--resume`.
+
+    Of several workers only the one that writes files makes it.
+
+    Raises:
+        RunError: If the folder cannot be written, holds other files, or
+            another run or another version's, and nothing is to be resumed.
+    """
+    if not devices.writes_files:
+        return pathlib.Path(FLAGS.output_dir)
+    if FLAGS.resume and not FLAGS.output_dir:
+        raise RunError("--resume needs --output_dir, the folder of the run.")
+    now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S-%f")[:-3]
+    path = pathlib.Path(FLAGS.output_dir or f"runs/{name}-{now}")
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        occupied = any(path.iterdir())
+        if occupied and FLAGS.resume:
+            _check_same_run(path)
+        elif occupied:
+            raise RunError(
+                f"--output_dir='{path}' already holds files, perhaps another "
+                "run. Nothing was changed. Choose a new folder, remove that "
+                "one, or continue its run with --resume."
+            )
+        else:
+            write_json(path / _DESCRIPTION, _description())
+    except OSError as error:
+        raise RunError(
+            f"Cannot use --output_dir='{path}': {error.strerror or error}. "
+            "Expected a new or empty folder that can be written."
+        ) from error
+    return path
+
+
+def _description():
+    """What makes a run the same run."""
+    ours = {
+        flag.name: flag.value
+        for module, defined in FLAGS.flags_by_module_dict().items()
+        if module.split(".")[0] not in ("absl", "tensorflow_datasets")
+        for flag in defined
+        if flag.name not in _OF_THE_PLACE
+    }
+    return {"flags": ours, "versions": versions()}
+
+
+def versions():
+    return {
+        "mpt_keras": mpt.__version__,
+        "keras": keras.__version__,
+        "backend": keras.backend.backend(),
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def _check_same_run(path):
+    try:
+        there = json.loads((path / _DESCRIPTION).read_text())
+        flags_there, versions_there = there["flags"], there["versions"]
+    except (FileNotFoundError, ValueError, KeyError, TypeError) as error:
+        raise RunError(
+            f"--output_dir='{path}' holds no run to resume: expected a "
+            f"{_DESCRIPTION} that an earlier run wrote. Nothing was changed."
+        ) from error
+    here = json.loads(json.dumps(_description(), default=str))
+    settings = _differences("--", flags_there, here["flags"])
+    if settings:
+        raise RunError(
+            f"--output_dir='{path}' holds another run: {settings}. Nothing was "
+            "changed. Repeat that run's settings, or choose a new folder."
+        )
+    # The seed's numbers and the file formats are those of these.
+    decisive = ("mpt_keras", "keras", "backend")
+    changed = _differences(
+        "",
+        {name: versions_there.get(name) for name in decisive},
+        {name: here["versions"][name] for name in decisive},
+    )
+    if changed:
+        raise RunError(
+            f"--output_dir='{path}' holds a run of other versions: {changed}. "
+            "Nothing was changed. Install those versions to continue it, or "
+            "begin anew in another folder."
+        )
+
+
+def _differences(prefix, there, here):
+    return ", ".join(
+        f"{prefix}{name} is {there.get(name)} there and {here.get(name)} here"
+        for name in sorted(there.keys() | here.keys())
+        if there.get(name) != here.get(name)
+    )
+
+
+def write_json(path, content):
+    """Writes beside, then renames, so that no half file is ever seen."""
+    beside = path.with_suffix(".partial")
+    beside.write_text(json.dumps(content, indent=2, default=str) + "\n")
+    beside.replace(path)
+
+
+def read_history(path):
+    """The epochs that a `CSVLogger` wrote, a list of dictionaries."""
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        return [
+            {name: float(value) for name, value in row.items()}
+            for row in csv.DictReader(file)
+        ]
+
+
+def cut_history(path, epochs):
+    """Leaves the first epochs of a history; a later one will be repeated."""
+    if not path.exists():
+        return
+    with path.open() as file:
+        lines = file.readlines()
+    beside = path.with_suffix(".partial")
+    beside.write_text("".join(lines[: epochs + 1] if epochs else []))
+    beside.replace(path)

@@ -10,6 +10,7 @@ import dataclasses
 import io
 import itertools
 import math
+import pathlib
 import zipfile
 
 import keras
@@ -173,21 +174,19 @@ def read_images(path, image_shape, classes):
         RunError: If the file is missing, damaged, or holds other images.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with pathlib.Path(path).open("rb") as file:
+            arrays = np.load(file, allow_pickle=False)
+            if isinstance(arrays, np.ndarray):
+                raise ValueError("it holds one array without a name")
             arrays = {
-                name: file[name]
-                for name in file.files
+                name: arrays[name]
+                for name in arrays.files
                 if name.startswith(("train_", "test_"))
             }
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise RunError(
             f"Cannot read images from '{path}': {error}. Expected a NumPy "
-            ".npz file."
-        ) from error
-    except AttributeError as error:  # a single array has no names
-        raise RunError(
-            f"Cannot read images from '{path}': it holds one array without a "
-            "name. Expected a NumPy .npz file with train_images, ..."
+            ".npz file with train_images, train_labels, ..."
         ) from error
     found = []
     for split in ("train", "test"):

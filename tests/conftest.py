@@ -1,5 +1,6 @@
 """Shared fixtures. Only here do the tests import a private Keras module."""
 
+import importlib
 import os
 import pathlib
 import warnings
@@ -40,6 +41,19 @@ def run_layer_test():
             KerasTestCase("run_layer_test").run_layer_test(*args, **kwargs)
 
     return run
+
+
+@pytest.fixture
+def example(monkeypatch):
+    """Imports a module of the examples by name, with its flags at defaults."""
+    flags = pytest.importorskip("absl.flags").FLAGS
+    from absl.testing import flagsaver
+
+    monkeypatch.syspath_prepend(ROOT / "examples")
+    importlib.import_module("experiment")  # defines the flags
+    flags.mark_as_parsed()
+    with flagsaver.flagsaver():
+        yield importlib.import_module
 
 
 def shared_folder(name):

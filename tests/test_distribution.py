@@ -1,0 +1,318 @@
+"""Several devices and several machines find what one device finds."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+import conftest
+import keras
+import numpy as np
+import pytest
+from absl import flags
+
+pytest.importorskip("sklearn")
+
+SETTINGS = ("--epochs=3", "--batch_size=128", "--drop_remainder")
+MIRRORED = ("--distribute=mirrored", "--cpu_devices=2")
+
+
+def free_addresses(count):
+    servers = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [server.getsockname()[1] for server in servers]
+    for server in servers:
+        server.close()
+    return [f"127.0.0.1:{port}" for port in ports]
+
+
+def start(folder, *arguments, addresses=None, index=0):
+    environment = {**os.environ}
+    if addresses is not None:
+        task = {"type": "worker", "index": index}
+        config = {"cluster": {"worker": addresses}, "task": task}
+        environment["TF_CONFIG"] = json.dumps(config)
+        arguments = (*arguments, "--distribute=multiworker")
+    return subprocess.Popen(
+        [
+            sys.executable,
+            conftest.ROOT / "tests" / "distributed_run.py",
+            f"--output_dir={folder}",
+            *arguments,
+        ],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
+
+
+def finish(*processes):
+    for process in processes:
+        _, errors = process.communicate(timeout=300)
+        assert process.returncode == 0, errors
+    return errors
+
+
+def two_workers(folder, *arguments):
+    addresses = free_addresses(2)
+    finish(
+        *(
+            start(folder, *arguments, addresses=addresses, index=index)
+            for index in range(2)
+        )
+    )
+
+
+def values(folder, worker=0):
+    with np.load(folder / f"worker{worker}.npz") as file:
+        return dict(file)
+
+
+def losses(folder):
+    result = json.loads((folder / "result.json").read_text())
+    rows = (folder / "history.csv").read_text().splitlines()
+    column = rows[0].split(",").index("loss")
+    trained = [float(row.split(",")[column]) for row in rows[1:]]
+    return [*trained, result["test_loss"], *result["test_accuracy_per_epoch"]]
+
+
+def assert_replicas_identical(found):
+    for name, value in found.items():
+        first = f"{name.rpartition(' of ')[0]} of 0"
+        if not name.startswith("mask of "):
+            np.testing.assert_array_equal(value, found[first], name)
+
+
+def assert_same_ticket(found, expected):
+    for name, value in expected.items():
+        if name.startswith("mask of "):
+            np.testing.assert_array_equal(found[name], value, name)
+        else:
+            np.testing.assert_allclose(
+                found[name], value, rtol=1e-4, atol=1e-5, err_msg=name
+            )
+
+
+@pytest.fixture(scope="module")
+def one_device(tmp_path_factory):
+    folders = {}
+
+    def get(*arguments):
+        if arguments not in folders:
+            folder = tmp_path_factory.mktemp("one") / "run"
+            finish(start(folder, *SETTINGS, *arguments))
+            folders[arguments] = folder
+        return folders[arguments]
+
+    return get
+
+
+@pytest.mark.parametrize("arguments", [(), ("--global_sparsity",)])
+def test_two_replicas_find_the_ticket_of_one(arguments, one_device, tmp_path):
+    folder = tmp_path / "run"
+    finish(start(folder, *SETTINGS, *MIRRORED, *arguments))
+    found = values(folder)
+    assert any(name.endswith(" of 1") for name in found)
+    assert_replicas_identical(found)
+    assert_same_ticket(found, values(one_device(*arguments)))
+    np.testing.assert_allclose(
+        losses(folder), losses(one_device(*arguments)), atol=1e-4
+    )
+    description = json.loads((folder / "result.json").read_text())
+    assert description["replicas"] == 2
+    # What is shipped loads on every backend, where nothing is synchronized.
+    shipped = keras.models.load_model(folder / "ticket.keras")
+    assert '"synchronized": true' not in shipped.to_json()
+
+
+@pytest.mark.parametrize(
+    "arguments", [(), ("--global_sparsity", "--cpu_devices=1")]
+)
+def test_two_workers_find_the_ticket_of_one(arguments, one_device, tmp_path):
+    folder = tmp_path / "run"
+    two_workers(folder, *SETTINGS, *arguments)
+    found = [values(folder, worker) for worker in range(2)]
+    for name, value in found[0].items():
+        np.testing.assert_array_equal(found[1][name], value, name)
+    assert_same_ticket(found[0], values(one_device(*arguments[:1])))
+    np.testing.assert_allclose(
+        losses(folder), losses(one_device(*arguments[:1])), atol=1e-4
+    )
+
+
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_killed_worker_comes_back(victim, tmp_path):
+    settings = ("--epochs=5", *SETTINGS[1:])
+    two_workers(tmp_path / "whole", *settings)
+    folder = tmp_path / "killed"
+    addresses = free_addresses(2)
+
+    def worker(index, *arguments):
+        return start(
+            folder, *settings, *arguments, addresses=addresses, index=index
+        )
+
+    workers = [worker(0), worker(1)]
+    while not (folder / "backup" / "epochs-2").exists():
+        assert all(process.poll() is None for process in workers)
+        time.sleep(0.005)
+    workers[victim].kill()
+    workers[victim].communicate()
+    assert workers[victim].returncode == -signal.SIGKILL
+    assert not (folder / "result.json").exists()
+    survivor = workers[1 - victim]
+    finish(worker(victim, "--resume"))
+    assert "has lost another one" in finish(survivor)
+    for index in range(2):
+        found = values(folder, index)
+        for name, value in values(tmp_path / "whole", index).items():
+            np.testing.assert_array_equal(found[name], value, name)
+    assert not (folder / "backup").exists()
+
+
+# --- Bad input ------------------------------------------------------------
+
+
+@pytest.fixture
+def distribution(example):
+    return example("distribution")
+
+
+@pytest.fixture
+def rendezvous(example):
+    return example("rendezvous")
+
+
+@pytest.fixture
+def run_error(example):
+    return example("command").RunError
+
+
+def test_a_worker_that_never_appears(run_error, rendezvous):
+    addresses = free_addresses(3)
+    nobody = [f"worker {i} at {addresses[i]}" for i in (1, 2)]
+    with pytest.raises(run_error, match=f"{nobody[0]}, {nobody[1]}"):
+        rendezvous.meet(addresses, 0, timeout=0.5)
+
+
+def test_workers_meet_in_any_order(run_error, rendezvous):
+    addresses = free_addresses(3)
+    failures = []
+
+    def come(index, delay):
+        time.sleep(delay)
+        try:
+            rendezvous.meet(addresses, index, timeout=20)
+        except run_error as error:
+            failures.append(error)
+
+    threads = [
+        threading.Thread(target=come, args=(index, delay))
+        for index, delay in [(0, 0.4), (1, 0.0), (2, 0.8)]
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures
+    for address in addresses:  # free for TensorFlow
+        socket.create_server(("", int(address.rpartition(":")[2]))).close()
+
+
+def test_a_stranger_at_a_workers_address_is_no_worker(run_error, rendezvous):
+    """Such as the server of a worker that has not noticed a loss yet."""
+    addresses = free_addresses(2)
+    with socket.create_server(("", int(addresses[1].rpartition(":")[2]))):
+        with pytest.raises(run_error, match="in vain for worker 1 at"):
+            rendezvous.meet(addresses, 0, timeout=0.5)
+        with pytest.raises(run_error, match="Cannot listen at"):
+            rendezvous.meet(addresses, 1, timeout=0.5)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        None,
+        "{",
+        "[]",
+        '{"cluster": {"worker": ["a:1"]}}',
+        '{"cluster": {"worker": ["a:1"]}, "task": {"type": "ps", "index": 0}}',
+        '{"cluster": {"worker": ["a:1"]}, "task":'
+        ' {"type": "worker", "index": 1}}',
+    ],
+)
+def test_a_cluster_that_is_none(config, monkeypatch, run_error, distribution):
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    if config is not None:
+        monkeypatch.setenv("TF_CONFIG", config)
+    flags.FLAGS.distribute = "multiworker"
+    flags.FLAGS.output_dir = "run"
+    with pytest.raises(run_error, match="TF_CONFIG, such as"):
+        distribution.start(32)
+
+
+def test_workers_without_a_common_folder(run_error, distribution):
+    flags.FLAGS.distribute = "multiworker"
+    flags.FLAGS.output_dir = None
+    with pytest.raises(run_error, match="a folder that all workers"):
+        distribution.start(32)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("no-such-tpu", "No TPU found by --tpu=no-such-tpu"),
+        ("local", "No TPU found by --tpu=local"),
+        ("grpc://127.0.0.1:9", "127.0.0.1:9 does not answer"),
+    ],
+)
+def test_a_tpu_that_is_not_there(
+    name, reason, monkeypatch, run_error, distribution
+):
+    flags.FLAGS.distribute = "tpu"
+    flags.FLAGS.tpu = name
+    flags.FLAGS.worker_timeout = 2.0
+    with pytest.raises(run_error, match=reason) as caught:
+        distribution.start(32)
+    assert "grpc://host:port" in str(caught.value)
+
+
+def test_a_batch_that_does_not_divide(tmp_path):
+    process = start(tmp_path / "run", *MIRRORED, "--batch_size=33")
+    _, errors = process.communicate()
+    assert process.returncode != 0
+    assert "Traceback" not in errors
+    assert "--batch_size=33 does not divide by the 2 replicas" in errors
+    assert "nearest that does is 32" in errors
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("count", "replicas", "strategy", "expected"),
+    [
+        (10_000, 1, None, 500),
+        (1001, 1, None, 500),
+        (10_000, 2, object(), 500),
+        (10_000, 3, object(), 498),
+        (501, 2, object(), 498),  # 500 would leave a replica without an image
+        (360, 2, None, 360),
+        (10_000, 8, None, 400),
+        (10_000, 1000, object(), 1000),
+    ],
+)
+def test_no_replica_evaluates_nothing(
+    count, replicas, strategy, expected, distribution, example
+):
+    devices = distribution.Devices(strategy, replicas)
+    size = example("experiment")._evaluation_batch(count, devices)
+    assert size == expected
+
+
+def test_images_that_jax_cannot_share(run_error, distribution, example):
+    devices = distribution.Devices(None, 3)
+    with pytest.raises(run_error, match="cannot be shared evenly"):
+        example("experiment")._evaluation_batch(10_000, devices)

@@ -132,19 +132,25 @@ def train(network, data, recipe, folder, devices, callbacks=(), verbose="auto"):
     with _surviving_the_loss_of_workers(devices):
         try:
             _fit(model, data, recipe, backup, callbacks, devices, verbose)
+            result = None
+            if devices.writes_files:
+                result = _finish(network.name, data, recipe, folder, devices)
         except FloatingPointError as error:
+            epochs = backup.completed_epochs
             raise RunError(
-                f"{error} The {backup.completed_epochs} epochs before are "
-                f"kept in '{folder}': last.keras and best.keras."
+                f"{error} "
+                + (
+                    f"The {epochs} epochs before are kept: last.keras and "
+                    f"best.keras in '{folder}'."
+                    if epochs
+                    else "No epoch was completed."
+                )
             ) from error
         except OSError as error:
             raise RunError(
                 f"{error} {backup.completed_epochs} epochs are whole in "
                 f"'{folder}'; --resume continues after them."
             ) from error
-        result = None
-        if devices.writes_files:
-            result = _finish(network.name, data, recipe, folder, devices)
         if devices.workers > 1:
             _multiworker().wait_for_all(devices)
     backup.remove()
@@ -347,7 +353,10 @@ def _export_and_compare(shipped, model, images, path):
     import tensorflow as tf
 
     beside = path.with_name("partial-saved_model")
-    shipped.export(beside, verbose=False)
+    try:
+        shipped.export(beside, verbose=False)
+    except tf.errors.OpError as error:
+        raise OSError(f"Could not write '{beside}': {error}") from error
     serve = tf.saved_model.load(str(beside)).signatures["serving_default"]
     (served,) = serve(tf.constant(images)).values()
     expected = model.predict(images, verbose=0)

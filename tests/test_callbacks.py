@@ -185,6 +185,28 @@ def test_a_layer_that_would_starve_is_kept_alive_and_named(minimum, rng):
     assert int(np.sum(starving.mask())) == minimum
 
 
+def test_a_starving_layer_is_named_when_it_happens(rng):
+    model = small_model()
+    model.optimizer.learning_rate.assign(0.0)
+    seen = []
+
+    class Starve(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            seen.append(batch)
+            if batch == 1:
+                scores = model.get_layer("last").scores
+                scores.assign(1e-6 * np.asarray(scores))
+
+    with pytest.warns(UserWarning, match="sparsity of 0.9 in batch 2;"):
+        model.fit(
+            *batches(rng),
+            batch_size=5,
+            verbose=0,
+            callbacks=[Starve(), callbacks.GlobalSparsity(0.9)],
+        )
+    assert len(seen) > 2
+
+
 def test_restored_weights_keep_their_sparsity(rng):
     """Even where a callback before ours restores them when training ends."""
     model = small_model()

@@ -150,7 +150,8 @@ class GlobalSparsity(_SparsityCallback):
         schedule: Callable, epoch -> sparsity; instead of `sparsity`. The
             authors' ramp is `mpt_keras.schedules.CubicRamp(0.95)`.
         minimum: Weights that every kernel keeps at least. A layer that would
-            fall below is filled up, beyond the total, and a warning names it.
+            fall below is filled up, beyond the total, and a warning names it
+            when it happens.
 
     Raises:
         ValueError: If not exactly one of `sparsity` and `schedule` is given,
@@ -197,6 +198,7 @@ class GlobalSparsity(_SparsityCallback):
         self._assign_shares = _fusion.in_graph(self._assign_shares_eagerly)
         # The last threshold, where the search for the next one starts.
         self._key = ops.convert_to_tensor(0, "int32")
+        self._raw_shares = None
         self._already_named = set()
 
     def on_train_begin(self, logs=None):
@@ -211,6 +213,8 @@ class GlobalSparsity(_SparsityCallback):
         self.current_sparsity = self.schedule(epoch)
 
     def on_train_batch_begin(self, batch, logs=None):
+        # Those of the batch before: nobody has to wait for them any more.
+        self._warn_of_starved_layers(f" in batch {batch}" if batch else "")
         self.refresh()
 
     def on_test_begin(self, logs=None):
@@ -247,8 +251,8 @@ class GlobalSparsity(_SparsityCallback):
             masked.set_kept(shares[index])
         return raw_shares, key
 
-    def _warn_of_starved_layers(self):
-        if self.current_sparsity is None:
+    def _warn_of_starved_layers(self, when=""):
+        if self._raw_shares is None:
             return
         raw_shares = ops.convert_to_numpy(self._raw_shares)
         for masked, share in zip(self.masked_kernels, raw_shares, strict=True):
@@ -259,8 +263,8 @@ class GlobalSparsity(_SparsityCallback):
                 warnings.warn(
                     f"Layer '{masked.layer_name}' would keep {share} of its "
                     f"{math.prod(masked.kernel.shape)} weights ({path}) under "
-                    f"a global sparsity of {self.current_sparsity:.4g}; it is "
-                    f"kept alive with {least}. Consider a ramp "
+                    f"a global sparsity of {self.current_sparsity:.4g}{when}; "
+                    f"it is kept alive with {least}. Consider a ramp "
                     "(`schedule=mpt_keras.schedules.CubicRamp(...)`), a lower "
                     "sparsity, or a larger `minimum`.",
                     stacklevel=2,

@@ -2,10 +2,16 @@
 
 import io
 import itertools
+import json
+import subprocess
+import sys
 
+import conftest
 import keras
 import numpy as np
 import pytest
+
+import mpt_keras as mpt
 
 COUNT = 37
 
@@ -103,6 +109,45 @@ def test_shapes_are_static_where_batches_are_whole(images, data):
 
 
 # --- A plain file ---------------------------------------------------------
+
+
+def test_cifar10_trains_from_a_plain_file(rng, tmp_path):
+    """On JAX and PyTorch this needs no TensorFlow."""
+    labels = rng.integers(0, 10, 96)
+    noise = rng.integers(0, 100, (96, 32, 32, 3))
+    pixels = (noise + 15 * labels[:, None, None, None]).astype("uint8")
+    np.savez(
+        tmp_path / "images.npz",
+        train_images=pixels,
+        train_labels=labels,
+        test_images=pixels[:40],
+        test_labels=labels[:40],
+    )
+    done = subprocess.run(
+        [
+            sys.executable,
+            conftest.ROOT / "examples" / "cifar10_biprop.py",
+            f"--images={tmp_path / 'images.npz'}",
+            f"--output_dir={tmp_path / 'run'}",
+            "--width=0.05",
+            "--epochs=2",
+            "--batch_size=32",
+            "--global_sparsity",
+        ],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert len(result["test_accuracy_per_epoch"]) == 2
+    on_tensorflow = keras.backend.backend() == "tensorflow"
+    assert (result["saved_model"] is not None) == on_tensorflow
+    searched = keras.models.load_model(tmp_path / "run" / "last.keras")
+    shipped = keras.models.load_model(tmp_path / "run" / "ticket.keras")
+    np.testing.assert_array_equal(
+        shipped.predict(pixels, verbose=0), searched.predict(pixels, verbose=0)
+    )
+    assert not mpt.masked_layers(shipped)
 
 
 def encoded(pixels):

@@ -58,6 +58,12 @@ class Devices:
     def writes_files(self):
         return self.index == 0
 
+    @property
+    def own_replicas(self):
+        """The numbers of this worker's replicas, a tuple."""
+        share = self.replicas // self.workers
+        return tuple(range(self.index * share, (self.index + 1) * share))
+
     def scope(self):
         """The context in which models are built."""
         if self.strategy is None:

@@ -207,21 +207,12 @@ class _Seconds(keras.callbacks.Callback):
 
 
 def _fit(model, data, recipe, backup, callbacks, devices, verbose):
-    share = devices.replicas // devices.workers
-    first_part = devices.index * share
-    one_process = devices.workers == 1
     batches = Batches(
         data,
         recipe.batch_size,
         FLAGS.seed,
         recipe.augment,
-        drop_remainder=devices.replicas > 1
-        if FLAGS.drop_remainder is None
-        else FLAGS.drop_remainder,
-        parts=1 if one_process else devices.replicas,
-        own_parts=(0,)
-        if one_process
-        else tuple(range(first_part, first_part + share)),
+        _drops_remainder(devices),
     )
     if batches.per_epoch == 0:
         raise RunError(
@@ -230,16 +221,12 @@ def _fit(model, data, recipe, backup, callbacks, devices, verbose):
         )
     first = backup.completed_epochs
     test = (data.test_images, data.test_labels)
-    if not one_process:
+    if devices.workers > 1:
+        batches = dataclasses.replace(
+            batches, parts=devices.replicas, own_parts=devices.own_replicas
+        )
         _multiworker().fit(
-            model,
-            batches,
-            first,
-            recipe.epochs,
-            test,
-            callbacks,
-            devices,
-            verbose,
+            model, batches, first, recipe.epochs, test, callbacks, devices
         )
         return
     model.fit(
@@ -252,6 +239,17 @@ def _fit(model, data, recipe, backup, callbacks, devices, verbose):
         shuffle=False,
         verbose=verbose,
     )
+
+
+def _drops_remainder(devices):
+    if FLAGS.drop_remainder is None:
+        return devices.replicas > 1
+    if devices.replicas > 1 and not FLAGS.drop_remainder:
+        raise RunError(
+            f"--nodrop_remainder needs one device: {devices.replicas} replicas "
+            "cannot share the last, smaller batch of an epoch evenly."
+        )
+    return FLAGS.drop_remainder
 
 
 def _evaluation_batch(count, devices):

@@ -48,7 +48,7 @@ def start_again_when_alone(devices):
         os.execv(sys.executable, command)
 
 
-def fit(model, batches, first_epoch, epochs, test, callbacks, devices, verbose):
+def fit(model, batches, first_epoch, epochs, test, callbacks, devices):
     """Trains a compiled classifier (images to logits) on all workers.
 
     The log of an epoch holds what `keras.Model.fit` would put there: loss
@@ -63,14 +63,13 @@ def fit(model, batches, first_epoch, epochs, test, callbacks, devices, verbose):
         test: `(images, labels)`.
         callbacks: Keras callbacks of this worker.
         devices: `Devices` of a `MultiWorkerMirroredStrategy`.
-        verbose: 0 for silence.
     """
     strategy = devices.strategy
     with strategy.scope():
         model.optimizer.build(model.trainable_variables)
     callbacks = keras.callbacks.CallbackList(
         callbacks,
-        add_progbar=devices.writes_files and verbose != 0,
+        add_progbar=devices.writes_files,
         model=model,
         epochs=epochs,
         steps=batches.per_epoch,

@@ -312,6 +312,16 @@ def test_no_replica_evaluates_nothing(
     assert size == expected
 
 
+def test_a_remainder_is_not_shared(run_error, distribution, example):
+    flags.FLAGS.drop_remainder = False
+    drops_remainder = example("experiment")._drops_remainder
+    assert not drops_remainder(distribution.Devices())
+    with pytest.raises(run_error, match="--nodrop_remainder needs one device"):
+        drops_remainder(distribution.Devices(replicas=2))
+    flags.FLAGS.drop_remainder = None
+    assert drops_remainder(distribution.Devices(replicas=2))
+
+
 def test_images_that_jax_cannot_share(run_error, distribution, example):
     devices = distribution.Devices(None, 3)
     with pytest.raises(run_error, match="cannot be shared evenly"):

@@ -130,7 +130,8 @@ class AtomicBackup(keras.callbacks.Callback):
 
     def remove(self):
         """Removes the backup, when nothing is left to be done."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        if not self.read_only:
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     def _whole(self):
         names = [path.name for path in self.folder.glob("epochs-*")]

@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import oracle
 import pytest
-import tensorflow as tf
+from backend import as_numpy, needs_tensorflow, tf
 
 import mpt_keras as mpt
 from mpt_keras import callbacks, schedules
@@ -43,7 +43,7 @@ def kept_in(model):
 
 
 def kept_by_oracle(model, sparsity):
-    scores = [np.asarray(masked.scores) for masked in kernels_of(model)]
+    scores = [as_numpy(masked.scores) for masked in kernels_of(model)]
     mask = oracle.mask(np.concatenate([s.ravel() for s in scores]), sparsity)
     bounds = np.cumsum([s.size for s in scores])[:-1]
     return [int(part.sum()) for part in np.split(mask, bounds)]
@@ -169,7 +169,7 @@ def test_a_layer_that_would_starve_is_kept_alive_and_named(minimum, rng):
     model = small_model()
     model.optimizer.learning_rate.assign(0.0)
     starving = model.get_layer("last")
-    starving.scores.assign(1e-6 * np.asarray(starving.scores))
+    starving.scores.assign(1e-6 * as_numpy(starving.scores))
     callback = callbacks.GlobalSparsity(0.9, minimum=minimum)
     x, y = batches(rng)
     with pytest.warns(UserWarning, match="Layer 'last' would keep 0") as caught:
@@ -182,7 +182,7 @@ def test_a_layer_that_would_starve_is_kept_alive_and_named(minimum, rng):
             callbacks=[callback],
         )
     assert len(caught) == 1
-    assert int(np.sum(starving.mask())) == minimum
+    assert int(np.sum(as_numpy(starving.mask()))) == minimum
 
 
 def test_restored_weights_keep_their_sparsity(rng):
@@ -225,6 +225,7 @@ def test_steps_are_batches_under_gradient_accumulation(rng):
     assert seen == list(range(8))
 
 
+@needs_tensorflow
 @pytest.mark.parametrize("per", ["epoch", "step"])
 def test_schedule_under_a_strategy(per, rng):
     strategy = tf.distribute.MirroredStrategy(["cpu:0"])

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from backend import as_numpy, examples, needs_tensorflow, tf
+from backend import NAME, as_numpy, examples, needs_tensorflow, tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import ops
@@ -88,6 +88,16 @@ def test_eagerly_and_under_xla_a_fused_function_is_called_as_it_is(scaled):
     np.testing.assert_array_equal(compiled(x, x), [1, 4])
     # The whole graph is XLA's; there is no function in it to be compiled.
     assert not xla_calls(compiled, x, x)
+
+
+@pytest.mark.skipif(NAME != "jax", reason="needs the JAX backend")
+def test_jax_compiles_a_function_once_per_signature(scaled):
+    scale, traces = scaled
+    x, y = ops.ones((2,)), ops.ones((3,))
+    for _ in range(2):  # eagerly
+        np.testing.assert_array_equal(scale(x, x), [1, 1])
+        np.testing.assert_array_equal(scale(y, y, by=2.0), [2, 2, 2])
+    assert traces == [(2,), (3,)]
 
 
 @settings(max_examples=examples(100), deadline=None)

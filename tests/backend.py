@@ -17,8 +17,17 @@ elif NAME == "jax":
 else:
     import torch
 
+    # The tests run side by side already; threads would wait for each other.
+    torch.set_num_threads(1)
+
 needs_tensorflow = pytest.mark.skipif(
     NAME != "tensorflow", reason="needs the TensorFlow backend"
+)
+
+# Keras refuses several steps per execution there, and a small model takes a
+# minute to compile.
+not_on_torch = pytest.mark.skipif(
+    NAME == "torch", reason="needs another backend than PyTorch"
 )
 
 # Name -> what makes a pure function of tensors run in that form.

@@ -119,3 +119,11 @@ def test_data_parallel_trains_as_one_device_does(callback, on_two_devices):
     assert len(one) == 4
     for index, mask in one.items():
         np.testing.assert_array_equal(two[index], mask)
+
+
+def test_digits_are_learned_in_a_few_epochs():
+    from test_digits import train  # skips without scikit-learn
+
+    for binary_activations in (False, True):
+        _, accuracy = train(binary_activations, epochs=6)
+        assert accuracy >= 0.95

@@ -4,7 +4,13 @@ import keras
 import numpy as np
 import oracle
 import pytest
-from backend import as_numpy, needs_tensorflow, tf, value_and_gradients
+from backend import (
+    as_numpy,
+    needs_tensorflow,
+    not_on_torch,
+    tf,
+    value_and_gradients,
+)
 from keras import ops
 
 import mpt_keras as mpt
@@ -295,8 +301,8 @@ def small_model(kind):
     "compile_options",
     [
         {},
-        {"jit_compile": True},
-        {"steps_per_execution": 2},
+        pytest.param({"jit_compile": True}, marks=not_on_torch),
+        pytest.param({"steps_per_execution": 2}, marks=not_on_torch),
         {"run_eagerly": True},
     ],
     ids=str,

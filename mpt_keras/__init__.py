@@ -7,9 +7,9 @@ as the trained network. The names below are the public interface.
 
 import importlib.metadata as _metadata
 
-from mpt_keras._environment import check_keras_3 as _check_keras_3
+from mpt_keras import _environment
 
-_check_keras_3()
+_environment.check_keras_3(_environment.import_keras().__version__)
 
 # ruff: noqa: E402
 from mpt_keras import callbacks as callbacks

@@ -2,10 +2,58 @@
 
 import os
 
-import keras
+# Package that Keras may miss -> the backend that it belongs to.
+_BACKENDS = {
+    "tensorflow": "tensorflow",
+    "jax": "jax",
+    "jaxlib": "jax",
+    "torch": "torch",
+}
 
 
-def check_keras_3(version=keras.__version__, environment=os.environ):
+def import_keras():
+    """Imports Keras with its backend, or says which backend is missing.
+
+    Raises:
+        ImportError: If the backend is not installed or not known.
+    """
+    try:
+        import keras
+    except ModuleNotFoundError as error:
+        backend = _BACKENDS.get((error.name or "").split(".")[0])
+        chosen = os.environ.get("KERAS_BACKEND") or backend
+        if backend is None or backend != chosen:
+            raise
+        raise ImportError(_missing(backend)) from None
+    except ValueError as error:
+        if "backend" not in str(error):
+            raise
+        raise ImportError(_unknown(error)) from None
+    return keras
+
+
+def _missing(backend):
+    others = [
+        name for name in ("tensorflow", "jax", "torch") if name != backend
+    ]
+    return (
+        f"Keras is set to the backend '{backend}', which is not installed. "
+        f'Install it: pip install "mpt_keras[{backend}]", or choose one that '
+        f"is installed before Python starts: KERAS_BACKEND={others[0]} or "
+        f"KERAS_BACKEND={others[1]}."
+    )
+
+
+def _unknown(error):
+    return (
+        "Keras does not know its backend. Expected KERAS_BACKEND=tensorflow, "
+        'jax or torch (or the same as "backend" in ~/.keras/keras.json). '
+        f"Received: KERAS_BACKEND={os.environ.get('KERAS_BACKEND')!r}. Keras "
+        f"says: {error}"
+    )
+
+
+def check_keras_3(version, environment=os.environ):
     """Raises `ImportError` under legacy Keras, with the way out."""
     legacy = environment.get("TF_USE_LEGACY_KERAS")
     wants_legacy = (legacy or "").lower() in ("1", "true")

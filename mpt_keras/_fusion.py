@@ -15,6 +15,8 @@ from keras import ops
 if keras.backend.backend() == "tensorflow":
     import tensorflow as tf
     from tensorflow.python.ops import control_flow_util
+elif keras.backend.backend() == "jax":
+    import jax
 
 # Enough to make what is left over small, few enough to fit an int8 and the
 # processor's prefetching (8 and 32 are slower).
@@ -27,16 +29,16 @@ def fused(function):
     """Decorates a pure function of tensors so that XLA fuses its operations.
 
     On TensorFlow the function becomes a part of the graph that is compiled on
-    its own, whether or not the graph around it is. Called eagerly, and on
-    other backends, it is called as it is: there compiling is the business of
-    whoever compiles the model.
+    its own, whether or not the graph around it is; called eagerly, it is
+    called as it is. On JAX it is compiled also where it is called eagerly. On
+    PyTorch compiling is the business of whoever compiles the model.
 
     Args:
         function: Takes tensors (or None, or lists of them) by position and
             Python values by keyword.
     """
     if keras.backend.backend() != "tensorflow":
-        return function
+        return jitted(function)
 
     @functools.wraps(function)
     def call(*tensors, **options):
@@ -54,10 +56,33 @@ def fused(function):
     return call
 
 
+def jitted(function):
+    """Decorates a pure function of tensors so that JAX compiles it.
+
+    JAX compiles no function that assigns variables, hence not `in_graph`.
+
+    Args:
+        function: As for `fused`.
+    """
+    if keras.backend.backend() != "jax":
+        return function
+
+    @functools.wraps(function)
+    def call(*tensors, **options):
+        return _jitted(function, tuple(sorted(options.items())))(*tensors)
+
+    return call
+
+
+@functools.cache
+def _jitted(function, options):
+    return jax.jit(functools.partial(function, **dict(options)))
+
+
 def in_graph(function):
     """Decorates a function to run as a graph, as it would inside `fit`.
 
-    Other backends than TensorFlow dispatch asynchronously as they are.
+    It may assign variables. Other backends than TensorFlow run it as it is.
     """
     if keras.backend.backend() != "tensorflow":
         return function

@@ -168,7 +168,8 @@ def _plain_layer(layer):
         effective = _fusion.call_in_graph(masked.effective)
         kernel.assign(ops.cast(effective, kernel.dtype))
     if layer.use_bias:
-        plain.bias.assign(layer.bias)
+        # A copy: JAX would have one array for both, and may donate it.
+        plain.bias.assign(ops.copy(layer.bias))
     return plain
 
 

@@ -64,7 +64,8 @@ def masked_kernel(scores, kernel, kept, binarize=True):
 
     >>> scores = keras.ops.array([0.1, -0.9, 0.5])
     >>> kernel = keras.ops.array([1.0, -3.0, 5.0])
-    >>> mpt_keras.masking.masked_kernel(scores, kernel, 2).numpy().tolist()
+    >>> masked = mpt_keras.masking.masked_kernel(scores, kernel, kept=2)
+    >>> keras.ops.convert_to_numpy(masked).tolist()
     [0.0, -4.0, 4.0]
 
     Reference:

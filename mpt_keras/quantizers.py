@@ -58,7 +58,8 @@ class ApproxSign(Quantizer):
     Example:
 
     >>> quantizer = mpt_keras.quantizers.ApproxSign()
-    >>> quantizer(np.array([-2.0, 0.0, 0.5])).numpy().tolist()
+    >>> outputs = quantizer(np.array([-2.0, 0.0, 0.5]))
+    >>> keras.ops.convert_to_numpy(outputs).tolist()
     [-1.0, 1.0, 1.0]
 
     Reference:
@@ -86,7 +87,8 @@ class SteSign(Quantizer):
     Example:
 
     >>> quantizer = mpt_keras.quantizers.SteSign()
-    >>> quantizer(np.array([-2.0, 0.0, 0.5])).numpy().tolist()
+    >>> outputs = quantizer(np.array([-2.0, 0.0, 0.5]))
+    >>> keras.ops.convert_to_numpy(outputs).tolist()
     [-1.0, 1.0, 1.0]
 
     Reference:
@@ -128,7 +130,8 @@ class SwishSign(Quantizer):
     Example:
 
     >>> quantizer = mpt_keras.quantizers.SwishSign()
-    >>> quantizer(np.array([-2.0, 0.5])).numpy().tolist()
+    >>> outputs = quantizer(np.array([-2.0, 0.5]))
+    >>> keras.ops.convert_to_numpy(outputs).tolist()
     [-1.0, 1.0]
 
     Reference:

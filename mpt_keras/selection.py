@@ -207,6 +207,7 @@ def _reaching(keys, key):
     return ops.sum(ops.cast(counts, "int32"))
 
 
+@_fusion.jitted
 def top_mask(scores, kept):
     """Marks the `kept` entries of largest magnitude: exactly that many.
 
@@ -264,7 +265,7 @@ def select(scores, sparsity):
     Example:
 
     >>> mask = mpt_keras.selection.select([0.1, -0.9, 0.5, 0.2], sparsity=0.5)
-    >>> mask.numpy().tolist()
+    >>> keras.ops.convert_to_numpy(mask).tolist()
     [False, True, True, False]
 
     Reference:

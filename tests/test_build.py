@@ -35,6 +35,9 @@ DISTRIBUTIONS = {
 }
 # Needed at run time by packages that do not declare them.
 UNDECLARED = {"@pypi//importlib_resources", "@pypi//tensorboard"}
+# Imported on its own backend alone, and not together with larq's numpy.
+OPTIONAL = {"@pypi//jax"}
+BACKENDS = {"tensorflow", "jax", "torch"}
 
 
 def local_modules(root):
@@ -99,9 +102,9 @@ def imported_labels(path, modules):
     """What a file imports, as BUILD should say it."""
     local = local_imports(path, modules)
     others = third_party_imports(path, modules)
-    return {f":{target_name(module)}" for module in local} | {
-        f"@pypi//{DISTRIBUTIONS.get(name, name)}" for name in others
-    }
+    labels = {f"@pypi//{DISTRIBUTIONS.get(name, name)}" for name in others}
+    targets = {f":{target_name(module)}" for module in local}
+    return targets | labels - OPTIONAL
 
 
 def targets(root):
@@ -176,12 +179,12 @@ def check_no_cycle(root):
     graphlib.TopologicalSorter(graph(root)).prepare()
 
 
-def importers_of_tensorflow(root):
+def importers_of_backends(root):
     modules = local_modules(root)
     return {
         path.relative_to(root).as_posix()
         for path in package_modules(root).values()
-        if "tensorflow" in third_party_imports(path, modules)
+        if BACKENDS & third_party_imports(path, modules)
     }
 
 
@@ -201,8 +204,8 @@ def test_imports_have_no_cycle():
     check_no_cycle(ROOT)
 
 
-def test_only_one_module_imports_tensorflow():
-    assert importers_of_tensorflow(ROOT) == {"mpt_keras/_fusion.py"}
+def test_only_one_module_imports_backends():
+    assert importers_of_backends(ROOT) == {"mpt_keras/_fusion.py"}
 
 
 @pytest.fixture
@@ -307,6 +310,7 @@ def test_a_relative_import_is_found(copy):
         dependency_differences(copy)
 
 
-def test_another_import_of_tensorflow_is_found(copy):
-    add_line(copy / "mpt_keras/masking.py", "import tensorflow as tf")
-    assert "mpt_keras/masking.py" in importers_of_tensorflow(copy)
+@pytest.mark.parametrize("name", sorted(BACKENDS))
+def test_another_import_of_a_backend_is_found(copy, name):
+    add_line(copy / "mpt_keras/masking.py", f"import {name}")
+    assert "mpt_keras/masking.py" in importers_of_backends(copy)

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+from backend import as_numpy
 
 import mpt_keras as mpt
 
@@ -72,7 +73,7 @@ def test_the_defaults_reach_their_accuracy(binary_activations, expected):
 def test_two_runs_of_one_seed_find_the_same_masks():
     first, second = (
         [
-            np.asarray(layer.mask())
+            as_numpy(layer.mask())
             for layer in mpt.masked_layers(train(True, epochs=3)[0])
         ]
         for _ in range(2)

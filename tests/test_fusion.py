@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-import tensorflow as tf
+from backend import NAME, as_numpy, examples, needs_tensorflow, tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import ops
@@ -8,6 +8,7 @@ from keras import ops
 from mpt_keras import _fusion
 
 
+@needs_tensorflow
 def test_xla_is_noticed_while_tracing():
     seen = {}
 
@@ -57,6 +58,7 @@ def xla_calls(function, *args):
     ]
 
 
+@needs_tensorflow
 def test_a_graph_compiles_a_fused_function_once_per_signature(scaled):
     scale, traces = scaled
     x, y = tf.constant([1.0, 2.0]), tf.constant([3.0])
@@ -77,6 +79,7 @@ def test_a_graph_compiles_a_fused_function_once_per_signature(scaled):
     assert len(traces) == 3
 
 
+@needs_tensorflow
 def test_eagerly_and_under_xla_a_fused_function_is_called_as_it_is(scaled):
     scale, _ = scaled
     x = tf.constant([1.0, 2.0])
@@ -87,15 +90,25 @@ def test_eagerly_and_under_xla_a_fused_function_is_called_as_it_is(scaled):
     assert not xla_calls(compiled, x, x)
 
 
-@settings(max_examples=100, deadline=None)
+@pytest.mark.skipif(NAME != "jax", reason="needs the JAX backend")
+def test_jax_compiles_a_function_once_per_signature(scaled):
+    scale, traces = scaled
+    x, y = ops.ones((2,)), ops.ones((3,))
+    for _ in range(2):  # eagerly
+        np.testing.assert_array_equal(scale(x, x), [1, 1])
+        np.testing.assert_array_equal(scale(y, y, by=2.0), [2, 2, 2])
+    assert traces == [(2,), (3,)]
+
+
+@settings(max_examples=examples(100), deadline=None)
 @given(values=st.lists(st.integers(-5, 5), min_size=1, max_size=100))
 def test_lanes_add_up_to_the_sum(values):
     lanes = _fusion.sum_in_lanes(
         lambda part: ops.cast(part, "int8") * 2,
         ops.convert_to_tensor(np.array(values, "int32")),
     )
-    assert lanes.shape == (-(-len(values) // 16),)
-    assert int(np.asarray(lanes, "int32").sum()) == 2 * sum(values)
+    assert tuple(lanes.shape) == (-(-len(values) // 16),)
+    assert int(as_numpy(lanes).astype("int32").sum()) == 2 * sum(values)
 
 
 @pytest.mark.parametrize("size", [1, 100, 8192, 8193, 20_000])

@@ -9,7 +9,8 @@ import functools
 import conftest
 import keras
 import numpy as np
-import tensorflow as tf
+from backend import as_numpy, value_and_gradients
+from keras import ops
 
 import mpt_keras as mpt
 
@@ -26,11 +27,20 @@ def convolution(weights, scores, **options):
     layer = mpt.MPTConv2D(
         weights.shape[-1],
         weights.shape[:2],
-        kernel_initializer=lambda shape, dtype: tf.constant(weights),
-        scores_initializer=lambda shape, dtype: tf.constant(scores),
+        kernel_initializer=lambda shape, dtype: ops.convert_to_tensor(weights),
+        scores_initializer=lambda shape, dtype: ops.convert_to_tensor(scores),
         **options,
     )
     return layer
+
+
+def output_and_gradients(function, x, upstream, variables=()):
+    """What a function gives; its gradients by its input and variables."""
+    images = keras.Variable(x)
+    output, gradients = value_and_gradients(
+        lambda: function(ops.copy(images)), [images, *variables], upstream
+    )
+    return [output, *gradients]
 
 
 def test_ops():
@@ -47,17 +57,13 @@ def test_ops():
             weights, scores, sparsity=float(data[f"{i}/sparsity"])
         )
         layer.build((None, 8, 8, weights.shape[2]))
-        with tf.GradientTape() as tape:
-            # Their function ends before the sign of the weights comes in.
-            output = layer.effective_kernel() * np.sign(weights)
-            loss = tf.reduce_sum(output * upstream)
+        # Their function ends before the sign of the weights comes in.
+        output = as_numpy(layer.effective_kernel()) * np.sign(weights)
         np.testing.assert_allclose(output, quantnet, rtol=0, atol=1e-6)
-        np.testing.assert_allclose(
-            tape.gradient(loss, layer.scores.value),
-            gradient,
-            rtol=0,
-            atol=1e-6,
+        _, (ours,) = value_and_gradients(
+            layer.effective_kernel, [layer.scores], np.sign(weights) * upstream
         )
+        np.testing.assert_allclose(ours, gradient, rtol=0, atol=1e-6)
 
 
 def test_layers():
@@ -86,15 +92,8 @@ def test_layers():
                 layer,
             ]
         )
-        images = tf.constant(x)
-        with tf.GradientTape() as tape:
-            tape.watch(images)
-            output = model(images)
-            loss = tf.reduce_sum(output * upstream)
-        found = tape.gradient(loss, [images, layer.scores.value])
-        for ours, theirs in zip(
-            [output, *found], [y, x_gradient, gradient], strict=True
-        ):
+        found = output_and_gradients(model, x, upstream, [layer.scores])
+        for ours, theirs in zip(found, [y, x_gradient, gradient], strict=True):
             scale = np.abs(theirs).max()
             np.testing.assert_allclose(
                 ours, theirs, rtol=1e-4, atol=1e-5 * scale
@@ -103,15 +102,11 @@ def test_layers():
 
 def test_binary_activation():
     data = fixture_of("binact")
-    x = tf.constant(data["x"])
-    with tf.GradientTape() as tape:
-        tape.watch(x)
-        y = mpt.quantizers.ApproxSign()(x)
-        loss = tf.reduce_sum(y * data["upstream"])
-    np.testing.assert_array_equal(y, data["y"])
-    np.testing.assert_allclose(
-        tape.gradient(loss, x), data["x_grad"], rtol=0, atol=1e-6
+    y, x_gradient = output_and_gradients(
+        mpt.quantizers.ApproxSign(), data["x"], data["upstream"]
     )
+    np.testing.assert_array_equal(y, data["y"])
+    np.testing.assert_allclose(x_gradient, data["x_grad"], rtol=0, atol=1e-6)
 
 
 class Trajectory:
@@ -180,10 +175,12 @@ class Trajectory:
     def first_gradients(self):
         """Of the cross-entropy alone, at the first batch, by variable path."""
         variables = self.model.trainable_variables
-        with tf.GradientTape() as tape:
-            logits = self.model(self.images[0], training=True)
-            loss = self.loss(self.labels[0], logits)
-        gradients = tape.gradient(loss, [v.value for v in variables])
+        _, gradients = value_and_gradients(
+            lambda: self.loss(
+                self.labels[0], self.model(self.images[0], training=True)
+            ),
+            variables,
+        )
         return {
             variable.path: gradient
             for variable, gradient in zip(variables, gradients, strict=True)
@@ -234,7 +231,9 @@ class Trajectory:
         np.testing.assert_allclose(losses, self.data["losses"], atol=tolerance)
         for i, conv in enumerate(self.convolutions):
             np.testing.assert_allclose(
-                conv.scores, self.data[f"conv{i}/scores_final"], atol=1e-3
+                as_numpy(conv.scores),
+                self.data[f"conv{i}/scores_final"],
+                atol=1e-3,
             )
         np.testing.assert_allclose(
             self.model.predict(self.images[0], verbose=0),
@@ -254,7 +253,9 @@ def test_trajectory_global_sparsity():
     callback = mpt.callbacks.GlobalSparsity(float(trajectory.data["sparsity"]))
     losses = trajectory.fit([callback])
     trajectory.check_end(losses, tolerance=1e-4)
-    total = sum(int(np.sum(conv.mask())) for conv in trajectory.convolutions)
+    total = sum(
+        int(np.sum(as_numpy(conv.mask()))) for conv in trajectory.convolutions
+    )
     size = sum(conv.masked_kernels[0].size for conv in trajectory.convolutions)
     assert total == size * (1 - 0.625)
 
@@ -264,7 +265,9 @@ def test_trajectory_binary_activations():
     trajectory = Trajectory("trajectory_mpt_1_1")
     logits = trajectory.model(trajectory.images[0], training=True)
     loss = trajectory.loss(trajectory.labels[0], logits)
-    np.testing.assert_allclose(loss, trajectory.data["losses"][0], rtol=1e-3)
+    np.testing.assert_allclose(
+        as_numpy(loss), trajectory.data["losses"][0], rtol=1e-3
+    )
     Trajectory("trajectory_mpt_1_1").check_first_gradients(rtol=1e-3)
 
 
@@ -275,5 +278,7 @@ def test_trajectory_binary_activations_and_trained_batch_norm():
     for j, norm in enumerate(trajectory.batch_norms):
         for name in ("moving_mean", "gamma", "beta"):
             np.testing.assert_allclose(
-                getattr(norm, name), trajectory.data[f"bn{j}/{name}"], atol=1e-3
+                as_numpy(getattr(norm, name)),
+                trajectory.data[f"bn{j}/{name}"],
+                atol=1e-3,
             )

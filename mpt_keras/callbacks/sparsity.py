@@ -134,6 +134,14 @@ class SparsitySchedule(_SparsityCallback):
             masked.set_sparsity(sparsity)
 
 
+@_fusion.jitted
+def _shares(scores, kept, guess, minimum):
+    shares, raw_shares, key = selection.shares_of_global_selection(
+        scores, kept, minimum, guess
+    )
+    return [shares[index] for index in range(len(scores))], raw_shares, key
+
+
 class GlobalSparsity(_SparsityCallback):
     """One threshold for the scores of all masked layers together.
 
@@ -241,14 +249,14 @@ class GlobalSparsity(_SparsityCallback):
         )
 
     def _assign_shares_eagerly(self, kept, guess):
-        shares, raw_shares, key = selection.shares_of_global_selection(
+        shares, raw_shares, key = _shares(
             [ops.copy(masked.scores) for masked in self.masked_kernels],
             kept,
-            self.minimum,
             guess,
+            minimum=self.minimum,
         )
-        for index, masked in enumerate(self.masked_kernels):
-            masked.set_kept(shares[index])
+        for masked, share in zip(self.masked_kernels, shares, strict=True):
+            masked.set_kept(share)
         return raw_shares, key
 
     def _warn_of_starved_layers(self, when=""):

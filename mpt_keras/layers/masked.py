@@ -190,6 +190,10 @@ class MaskedLayer:
     @property
     def masked_kernels(self):
         """Tuple of the layer's `MaskedKernel`s, one for most layers."""
+        return self._built_kernels()
+
+    def _built_kernels(self):
+        # A method, because PyTorch's modules replace what a property says.
         if not self._masked_kernels:
             raise AttributeError(
                 f"{type(self).__name__} layer '{self.name}' has no kernel "
@@ -206,17 +210,17 @@ class MaskedLayer:
     @property
     def scores(self):
         """The trained variable, one score per weight of the kernel."""
-        return self._one_or_all(m.scores for m in self.masked_kernels)
+        return self._one_or_all(m.scores for m in self._built_kernels())
 
     @property
     def sparsity(self):
         """Scalar variable, the fraction of weights pruned, in [0, 1)."""
-        return self._one_or_all(m.sparsity for m in self.masked_kernels)
+        return self._one_or_all(m.sparsity for m in self._built_kernels())
 
     @sparsity.setter
     def sparsity(self, value):
         value = selection.check_sparsity(value, f" (layer '{self.name}')")
-        for masked in self.masked_kernels:
+        for masked in self._built_kernels():
             masked.set_sparsity(value)
 
     def mask(self):
@@ -230,14 +234,14 @@ class MaskedLayer:
             ValueError: If a score is NaN.
         """
         self.check_scores()
-        return self._one_or_all(m.mask() for m in self.masked_kernels)
+        return self._one_or_all(m.mask() for m in self._built_kernels())
 
     def gain(self):
         """Returns the scale of the binary weights, a float32 scalar.
 
         Mean `|w|` of the weights kept; 1 with `binarize=False`.
         """
-        return self._one_or_all(m.gain() for m in self.masked_kernels)
+        return self._one_or_all(m.gain() for m in self._built_kernels())
 
     def effective_kernel(self):
         """Returns the kernel that the layer computes with.
@@ -246,11 +250,11 @@ class MaskedLayer:
         differentiable with respect to the scores by
         `dL/dscores = dL/deffective * kernel * sign(scores)`.
         """
-        return self._one_or_all(m.effective() for m in self.masked_kernels)
+        return self._one_or_all(m.effective() for m in self._built_kernels())
 
     def check_scores(self):
         """Raises `ValueError` naming the layer if a score is NaN."""
-        for masked in self.masked_kernels:
+        for masked in self._built_kernels():
             masked.check_scores()
 
     def enable_lora(self, *args, **kwargs):

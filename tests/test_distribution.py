@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 
+import backend
 import conftest
 import keras
 import numpy as np
@@ -111,12 +112,14 @@ def one_device(tmp_path_factory):
     return get
 
 
+@backend.not_on_torch
 @pytest.mark.parametrize("arguments", [(), ("--global_sparsity",)])
 def test_two_replicas_find_the_ticket_of_one(arguments, one_device, tmp_path):
     folder = tmp_path / "run"
     finish(start(folder, *SETTINGS, *MIRRORED, *arguments))
     found = values(folder)
-    assert any(name.endswith(" of 1") for name in found)
+    on_tensorflow = backend.NAME == "tensorflow"  # JAX keeps one array
+    assert any(name.endswith(" of 1") for name in found) == on_tensorflow
     assert_replicas_identical(found)
     assert_same_ticket(found, values(one_device(*arguments)))
     np.testing.assert_allclose(
@@ -129,6 +132,7 @@ def test_two_replicas_find_the_ticket_of_one(arguments, one_device, tmp_path):
     assert '"synchronized": true' not in shipped.to_json()
 
 
+@backend.needs_tensorflow
 @pytest.mark.parametrize(
     "arguments", [(), ("--global_sparsity", "--cpu_devices=1")]
 )
@@ -144,6 +148,7 @@ def test_two_workers_find_the_ticket_of_one(arguments, one_device, tmp_path):
     )
 
 
+@backend.needs_tensorflow
 @pytest.mark.parametrize("victim", [0, 1])
 def test_a_killed_worker_comes_back(victim, tmp_path):
     settings = ("--epochs=5", *SETTINGS[1:])
@@ -233,6 +238,7 @@ def test_a_stranger_at_a_workers_address_is_no_worker(run_error, rendezvous):
             rendezvous.meet(addresses, 1, timeout=0.5)
 
 
+@backend.needs_tensorflow
 @pytest.mark.parametrize(
     "config",
     [
@@ -255,6 +261,7 @@ def test_a_cluster_that_is_none(config, monkeypatch, run_error, distribution):
         distribution.start(32)
 
 
+@backend.needs_tensorflow
 def test_workers_without_a_common_folder(run_error, distribution):
     flags.FLAGS.distribute = "multiworker"
     flags.FLAGS.output_dir = None
@@ -262,6 +269,7 @@ def test_workers_without_a_common_folder(run_error, distribution):
         distribution.start(32)
 
 
+@backend.needs_tensorflow
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
@@ -281,6 +289,17 @@ def test_a_tpu_that_is_not_there(
     assert "grpc://host:port" in str(caught.value)
 
 
+@pytest.mark.skipif(
+    backend.NAME == "tensorflow", reason="needs another backend"
+)
+@pytest.mark.parametrize("way", ["multiworker", "tpu"])
+def test_ways_that_are_tensorflows(way, run_error, distribution):
+    flags.FLAGS.distribute = way
+    with pytest.raises(run_error, match="needs the TensorFlow backend"):
+        distribution.start(32)
+
+
+@backend.not_on_torch
 def test_a_batch_that_does_not_divide(tmp_path):
     process = start(tmp_path / "run", *MIRRORED, "--batch_size=33")
     _, errors = process.communicate()

@@ -8,6 +8,7 @@ import pathlib
 import subprocess
 import sys
 
+import backend
 import conftest
 import keras
 import numpy as np
@@ -16,6 +17,7 @@ import pytest
 import mpt_keras as mpt
 
 tfds = pytest.importorskip("tensorflow_datasets")
+pytestmark = backend.needs_tensorflow
 
 EXAMPLES = conftest.ROOT / "examples"
 

@@ -10,6 +10,7 @@ import conftest
 import keras
 import numpy as np
 import pytest
+from backend import needs_tensorflow
 
 import mpt_keras as mpt
 
@@ -100,9 +101,8 @@ def test_parts_make_up_the_whole(images, data):
         np.testing.assert_array_equal(joined, batch[0])
 
 
+@needs_tensorflow
 def test_shapes_are_static_where_batches_are_whole(images, data):
-    if keras.backend.backend() != "tensorflow":
-        pytest.skip("tf.data is TensorFlow's")
     whole = images.Batches(data, 12, seed=0, drop_remainder=True)
     spec, _ = whole.from_epoch(0).element_spec
     assert tuple(spec.shape) == (12, 6, 5, 3)

@@ -9,13 +9,9 @@ import re
 import keras
 import numpy as np
 import pytest
+from backend import needs_tensorflow, tf
 
 import mpt_keras as mpt
-
-if keras.backend.backend() != "tensorflow":
-    pytest.skip("reads TensorFlow's own XLA", allow_module_level=True)
-
-import tensorflow as tf
 
 VARIANTS = [
     ("conv2", {}),
@@ -28,6 +24,7 @@ VARIANTS = [
 ]
 
 
+@needs_tensorflow
 @pytest.mark.parametrize(("name", "options"), VARIANTS)
 def test_the_whole_step_is_one_static_computation(name, options, rng):
     model = getattr(mpt.models, name)(width=0.07, seed=1, **options)

@@ -6,10 +6,12 @@ import subprocess
 import sys
 
 import pytest
+from backend import needs_tensorflow
 
 BENCHMARKS = pathlib.Path(__file__).parents[1] / "benchmarks"
 
 
+@needs_tensorflow  # and the extra examples
 @pytest.mark.parametrize(
     ("command", "columns"),
     [

@@ -56,6 +56,12 @@ def example(monkeypatch):
         yield importlib.import_module
 
 
+@pytest.fixture
+def run_error(example):
+    """What the examples raise where a user must do something."""
+    return example("command").RunError
+
+
 def shared_folder(name):
     """A folder of data that is not part of the project, or a reason to skip."""
     path = SHARED / name

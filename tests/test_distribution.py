@@ -192,11 +192,6 @@ def rendezvous(example):
     return example("rendezvous")
 
 
-@pytest.fixture
-def run_error(example):
-    return example("command").RunError
-
-
 def test_a_worker_that_never_appears(run_error, rendezvous):
     addresses = free_addresses(3)
     nobody = [f"worker {i} at {addresses[i]}" for i in (1, 2)]

@@ -227,15 +227,14 @@ def test_a_plain_file_of_encoded_images(images, data, tmp_path):
     ],
 )
 def test_files_of_other_images(
-    changes, message, images, data, example, tmp_path
+    changes, message, images, data, run_error, tmp_path
 ):
     path = plain_file(tmp_path / "images.npz", data, **changes)
-    with pytest.raises(example("command").RunError, match=message):
+    with pytest.raises(run_error, match=message):
         images.read_images(path, (6, 5, 3), classes=10)
 
 
-def test_what_is_no_file_of_arrays(images, example, tmp_path):
-    run_error = example("command").RunError
+def test_what_is_no_file_of_arrays(images, run_error, tmp_path):
     path = tmp_path / "images.npz"
     with pytest.raises(run_error, match="Cannot read images"):
         images.read_images(path, (6, 5, 3), classes=10)

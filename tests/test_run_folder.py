@@ -15,11 +15,6 @@ def run_folder(example):
 
 
 @pytest.fixture
-def run_error(example):
-    return example("command").RunError
-
-
-@pytest.fixture
 def opened(run_folder, example, tmp_path):
     """Opens the folder of a run as an example does."""
     devices = example("distribution").Devices()

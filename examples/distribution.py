@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import faulthandler
 import json
 import os
 import typing
@@ -151,7 +152,11 @@ def _multiworker():
         )
     addresses, index = _cluster(os.environ.get("TF_CONFIG"))
     rendezvous.meet(addresses, index, FLAGS.worker_timeout)
+    # TensorFlow waits for an hour, deaf to everything, if one of those who
+    # met is killed before it has connected.
+    faulthandler.dump_traceback_later(FLAGS.worker_timeout, exit=True)
     strategy = tf.distribute.MultiWorkerMirroredStrategy()
+    faulthandler.cancel_dump_traceback_later()
     return Devices(
         strategy, strategy.num_replicas_in_sync, len(addresses), index
     )

@@ -35,10 +35,10 @@ def start_again_when_alone(devices):
     try:
         yield
     except _WORKER_LOST as error:
-        reason = str(error).splitlines()[0]
         print(
-            f"Worker {devices.index} has lost another one ({reason}) and "
-            "starts again. Start the missing worker again, with --resume.",
+            f"Worker {devices.index} has lost another one "
+            f"({type(error).__name__}) and starts again. Start the missing "
+            "worker again, with --resume.",
             file=sys.stderr,
             flush=True,
         )

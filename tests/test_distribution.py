@@ -199,6 +199,17 @@ def test_a_worker_that_never_appears(run_error, rendezvous):
         rendezvous.meet(addresses, 0, timeout=0.5)
 
 
+@backend.needs_tensorflow
+def test_a_worker_that_is_gone_after_the_meeting(rendezvous, tmp_path):
+    addresses = free_addresses(2)
+    worker = start(tmp_path, "--worker_timeout=20", addresses=addresses)
+    rendezvous.meet(addresses, 1, timeout=60)
+    _, errors = worker.communicate(timeout=120)
+    assert worker.returncode != 0
+    assert "Timeout (0:00:20)!" in errors
+    assert "distribution.py" in errors
+
+
 def test_workers_meet_in_any_order(run_error, rendezvous):
     addresses = free_addresses(3)
     failures = []

@@ -21,6 +21,7 @@ ROWS = (
     ("layers.masked",),
     ("layers.convolutional", "layers.dense", "layers.traversal"),
     ("layers",),
+    ("callbacks.running_fit",),
     ("callbacks.guards", "callbacks.saving", "callbacks.sparsity"),
     ("callbacks", "conversion", "models"),
     ("mpt_keras",),

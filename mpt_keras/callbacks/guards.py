@@ -6,6 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from mpt_keras.callbacks.running_fit import take_back_variables
 from mpt_keras.layers.traversal import masked_layers
 
 
@@ -43,9 +44,7 @@ class CheckFinite(keras.callbacks.Callback):
 
     def _not_finite(self):
         """What is NaN or infinite, a list of texts."""
-        if keras.backend.backend() == "jax":
-            # A running `fit` holds the variables' values elsewhere.
-            self.model.jax_state_sync()
+        take_back_variables(self.model)
         scores = {
             id(masked.scores): f"scores of layer '{layer.name}'"
             for layer in masked_layers(self.model)

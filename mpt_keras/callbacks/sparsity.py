@@ -12,6 +12,7 @@ import keras
 from keras import ops
 
 from mpt_keras import _fusion, schedules, selection
+from mpt_keras.callbacks.running_fit import take_back_variables
 from mpt_keras.layers.traversal import masked_layers
 
 
@@ -39,11 +40,6 @@ class _SparsityCallback(keras.callbacks.Callback):
                 f"call it once. Not built: {unbuilt}"
             )
         return [m for layer in self._layers for m in layer.masked_kernels]
-
-    def take_back_variables(self):
-        """On JAX a running `fit` holds the variables' values elsewhere."""
-        if keras.backend.backend() == "jax":
-            self.model.jax_state_sync()
 
     def _log_sparsity(self, logs):
         if logs is not None:
@@ -129,7 +125,7 @@ class SparsitySchedule(_SparsityCallback):
         self._log_sparsity(logs)
 
     def _set(self, sparsity):
-        self.take_back_variables()
+        take_back_variables(self.model)
         for masked in self.masked_kernels:
             masked.set_sparsity(sparsity)
 
@@ -241,7 +237,7 @@ class GlobalSparsity(_SparsityCallback):
         """Finds the threshold for the scores as they are now, and sets it."""
         if self.current_sparsity is None:
             return
-        self.take_back_variables()
+        take_back_variables(self.model)
         total = sum(masked.size for masked in self.masked_kernels)
         pruned = selection.pruned_count(self.current_sparsity, total)
         self._raw_shares, self._key = self._assign_shares(

@@ -52,7 +52,9 @@ def open_run_folder(name, devices):
     path = pathlib.Path(FLAGS.output_dir or f"runs/{name}-{now}")
     try:
         path.mkdir(parents=True, exist_ok=True)
-        occupied = any(path.iterdir())
+        # A run killed at its very beginning leaves a half description.
+        half = _beside(path / _DESCRIPTION)
+        occupied = any(file != half for file in path.iterdir())
         if occupied and FLAGS.resume:
             _check_same_run(path)
         elif occupied:
@@ -134,9 +136,13 @@ def _differences(prefix, there, here):
 
 def write_json(path, content):
     """Writes beside, then renames, so that no half file is ever seen."""
-    beside = path.with_suffix(".partial")
+    beside = _beside(path)
     beside.write_text(json.dumps(content, indent=2, default=str) + "\n")
     beside.replace(path)
+
+
+def _beside(path):
+    return path.with_suffix(".partial")
 
 
 def read_history(path):
@@ -156,6 +162,6 @@ def cut_history(path, epochs):
         return
     with path.open() as file:
         lines = file.readlines()
-    beside = path.with_suffix(".partial")
+    beside = _beside(path)
     beside.write_text("".join(lines[: epochs + 1] if epochs else []))
     beside.replace(path)

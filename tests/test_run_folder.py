@@ -41,6 +41,13 @@ def test_resuming_nothing_begins(opened):
     assert (opened(resume=True) / "run.json").exists()
 
 
+def test_a_run_killed_at_its_very_beginning(opened, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.partial").write_text('{"flags"')
+    folder = opened(resume=True)
+    assert [file.name for file in folder.iterdir()] == ["run.json"]
+
+
 def test_a_worker_that_writes_nothing(run_folder, example, tmp_path):
     FLAGS.output_dir = str(tmp_path / "run")
     devices = example("distribution").Devices(workers=2, index=1)

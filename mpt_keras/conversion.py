@@ -17,10 +17,11 @@ def freeze(model):
     Every masked layer becomes the Keras layer it derives from (`Conv2D`,
     `Dense`, ...), its kernel holding exactly `{-gain, 0, +gain}` (or the
     masked random weights with `binarize=False`). An `input_quantizer` becomes
-    a layer of its own in front. Predictions are bit-identical (a model called
-    eagerly or compiled with XLA may round the last bit of a gain otherwise),
-    nothing is selected any more, and the weights take half the memory. The
-    given model is left as it is.
+    a layer of its own in front. Predictions are bit-identical, nothing is
+    selected any more, and the weights take half the memory. The given model
+    is left as it is. (The last bit may differ where a model is called eagerly
+    or compiled with XLA, and where there are shortcuts: TensorFlow regroups
+    their sums, in each graph in its own way.)
 
     Args:
         model: A built Sequential or functional model, which may hold further

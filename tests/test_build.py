@@ -23,6 +23,7 @@ ROWS = (
     ("layers",),
     ("callbacks.running_fit",),
     ("callbacks.guards", "callbacks.saving", "callbacks.sparsity"),
+    ("models.parts",),
     ("callbacks", "conversion", "models"),
     ("mpt_keras",),
 )

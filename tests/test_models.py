@@ -7,12 +7,7 @@ from backend import as_numpy
 
 import mpt_keras as mpt
 
-BUILDERS = {
-    "conv2": mpt.models.conv2,
-    "conv4": mpt.models.conv4,
-    "conv6": mpt.models.conv6,
-    "conv8": mpt.models.conv8,
-}
+CONV_NETS = ("conv2", "conv4", "conv6", "conv8")
 # Scored weights of the papers' networks by width multiplier.
 WEIGHTS = {
     ("conv2", 1): 4_300_992,
@@ -31,6 +26,31 @@ WEIGHTS = {
     ("conv8", 0.1): 51_614,
     ("conv8", 0.25): 330_544,
     ("conv8", 0.5): 1_320_032,
+    ("lenet_300_100", 1): 266_200,
+    ("vgg_small", 1): 4_656_512,
+    ("vgg_small", 1.25): 7_249_120,
+    ("resnet18", 1): 11_164_352,
+    ("resnet34", 1): 21_265_088,
+    ("resnet20", 1): 270_896,
+    ("resnet32", 1): 464_432,
+    ("resnet44", 1): 657_968,
+    ("resnet56", 1): 851_504,
+    ("resnet110", 1): 1_722_416,
+    ("wide_resnet18_2", 1): 24_868_032,
+    ("wide_resnet18_3", 1): 44_035_776,
+    ("imagenet_resnet18", 1): 11_678_912,
+    ("imagenet_resnet34", 1): 21_779_648,
+    ("imagenet_resnet50", 1): 25_502_912,
+    ("imagenet_resnet101", 1): 44_442_816,
+    ("imagenet_wide_resnet50_2", 1): 68_814_016,
+    ("imagenet_wide_resnet101_2", 1): 126_747_840,
+    ("imagenet_wide_resnet18_2", 1): 25_636_032,
+    ("imagenet_wide_resnet34_2", 1): 48_270_528,
+    ("imagenet_wide_resnet34_3", 1): 85_238_976,
+    # The papers do not give these; counted by hand from their tables.
+    ("resnet50", 1): 23_467_712,
+    ("resnet101", 1): 42_407_616,
+    ("imagenet_wide_resnet18_3", 1): 34_663_616,
 }
 
 
@@ -42,13 +62,33 @@ def weights_of(model):
     )
 
 
+def build(name, **options):
+    return getattr(mpt.models, name)(**options)
+
+
 @pytest.mark.parametrize("binary_activations", [False, True])
 @pytest.mark.parametrize(("name", "width"), WEIGHTS)
-def test_weight_counts_are_the_papers(name, width, binary_activations):
-    model = BUILDERS[name](width=width, binary_activations=binary_activations)
+def test_weight_counts_are_the_papers(
+    name, width, binary_activations, monkeypatch
+):
+    def zeros(self, shape, dtype=None, fan_in=None):
+        return keras.ops.zeros(shape, dtype)
+
+    # Some have a hundred million weights; drawing them takes long.
+    base = mpt.initializers.PhiloxInitializer
+    monkeypatch.setattr(base, "__call__", zeros)
+    model = build(name, width=width, binary_activations=binary_activations)
     assert weights_of(model) == WEIGHTS[name, width]
-    assert model.output_shape == (None, 10)
+    classes = 1000 if name.startswith("imagenet") else 10
+    assert model.output_shape == (None, classes)
     assert model.name == name
+
+
+def test_every_published_network_says_how_many_weights_it_has():
+    for name, width in WEIGHTS:
+        if width == 1:
+            text = getattr(mpt.models, name).__doc__
+            assert f"{WEIGHTS[name, 1]:,} weights" in text
 
 
 def kinds(model):
@@ -111,6 +151,17 @@ def test_any_quantizer_has_a_layer_in_every_place(quantizer, tmp_path, rng):
 def test_help_shows_the_options():
     options = inspect.signature(mpt.models.conv6).parameters
     assert list(options)[:3] == ["sparsity", "binarize", "binary_activations"]
+    assert "stages" not in options
+    assert "        sparsity: Number in" in mpt.models.conv_net.__doc__
+    imagenet = inspect.signature(mpt.models.imagenet_resnet50).parameters
+    assert imagenet["classes"].default == 1000
+
+
+def test_an_option_that_does_not_exist():
+    with pytest.raises(TypeError, match=r"resnet18: .* argument 'depth'"):
+        mpt.models.resnet18(depth=3)
+    with pytest.raises(TypeError, match=r"conv_net: .* argument 'depth'"):
+        mpt.models.conv_net(2, depth=3)
 
 
 def test_options_reach_every_layer():
@@ -185,3 +236,267 @@ def test_any_keras_initializer_will_do():
 def test_impossible_networks_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         mpt.models.conv_net(**options)
+
+
+# --- VGG-Small, LeNet, residual networks ------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "between"),
+    [
+        ({}, ["a", "pn", "", "pn", "", "pnr"]),
+        ({"binary_activations": True}, ["na", "pna"] * 2 + ["na", "pnr"]),
+        (
+            {"binary_activations": True, "form": "norm_at_pools"},
+            ["a", "pna"] * 2 + ["a", "pnr"],
+        ),
+        ({"form": "norm_everywhere"}, ["na", "pna"] * 2 + ["na", "pnr"]),
+    ],
+    ids=["real", "binary", "norm_at_pools", "norm_everywhere"],
+)
+def test_vgg_small_has_the_authors_layers(options, between):
+    binary = options.get("binary_activations", False)
+    names = {
+        "p": "MaxPooling2D",
+        "n": "BatchNormalization",
+        "a": "ApproxSign" if binary else "ReLU",
+        "r": "ReLU",
+    }
+    expected = []
+    for letters in between:
+        expected += ["MPTConv2D", *(names[letter] for letter in letters)]
+    expected += ["Flatten", "MPTDense"]
+    assert kinds(mpt.models.vgg_small(width=0.1, **options)) == expected
+
+
+def test_lenet_with_binary_activations():
+    model = mpt.models.lenet_300_100(width=0.1, binary_activations=True)
+    assert kinds(model) == [
+        *("Flatten", "MPTDense", "BatchNormalization", "ApproxSign"),
+        *("MPTDense", "BatchNormalization", "ApproxSign", "MPTDense"),
+    ]
+
+
+def convolve(x, kernel, strides):
+    """Zeros on both sides, then every `strides`-th window, in NumPy."""
+    side = kernel.shape[0]
+    pad = side // 2
+    x = np.pad(x, [(0, 0), (pad, pad), (pad, pad), (0, 0)])
+    windows = np.lib.stride_tricks.sliding_window_view(x, (side, side), (1, 2))
+    windows = windows[:, ::strides, ::strides]
+    return np.einsum("nhwcij,ijco->nhwo", windows, kernel)
+
+
+def max_pool(x):
+    """3x3, stride 2, padded by one on both sides with nothing."""
+    sides = [(0, 0), (1, 1), (1, 1), (0, 0)]
+    x = np.pad(x, sides, constant_values=-np.inf)
+    windows = np.lib.stride_tricks.sliding_window_view(x, (3, 3), (1, 2))
+    return windows[:, ::2, ::2].max((-1, -2))
+
+
+class ByHand:
+    """A residual network of He et al. in NumPy, with a model's weights."""
+
+    def __init__(self, model, **form):
+        self.layers = {layer.name: layer for layer in model.layers}
+        self.form = {"imagenet_stem": False, "late_norm": False, **form}
+
+    def conv(self, name, x, strides=1):
+        kernel = as_numpy(self.layers[name].effective_kernel())
+        return convolve(x, kernel, strides)
+
+    def norm(self, name, x):
+        layer = self.layers[name]
+        mean = as_numpy(layer.moving_mean)
+        scale = np.sqrt(as_numpy(layer.moving_variance) + 1e-5)
+        return (x - mean) / scale
+
+    def act(self, x):
+        if self.form.get("binary"):
+            return np.where(x >= 0, 1.0, -1.0)
+        return np.maximum(x, 0)
+
+    def __call__(self, x):
+        imagenet = self.form["imagenet_stem"]
+        late = self.form["late_norm"]
+        x = self.conv("stem_conv", x, 2 if imagenet else 1)
+        if imagenet and late:
+            x = max_pool(x)
+        x = self.norm("stem_norm", x)
+        if imagenet and not late:
+            x = max_pool(x)
+        x = self.act(x)
+        for stage in (1, 2):
+            for block in (1, 2):
+                at = f"stage{stage}_block{block}_"
+                x = self.block(at, x, 2 if (stage, block) == (2, 1) else 1)
+        x = x.mean((1, 2))
+        return x @ as_numpy(self.layers["logits"].effective_kernel())
+
+    def block(self, at, x, strides):
+        bottleneck = f"{at}conv3" in self.layers
+        y = x
+        last = 3 if bottleneck else 2
+        for i in range(1, last + 1):
+            strided = i == (2 if bottleneck else 1)
+            y = self.conv(f"{at}conv{i}", y, strides if strided else 1)
+            if i < last:
+                y = self.act(self.norm(f"{at}norm{i}", y))
+        late = self.form["late_norm"]
+        if late is not True:
+            y = self.norm(f"{at}norm{last}", y)
+        if f"{at}shortcut_conv" in self.layers:
+            x = self.conv(f"{at}shortcut_conv", x, strides)
+            x = self.norm(f"{at}shortcut_norm", x)
+        y = y + x
+        if late:
+            y = self.norm(f"{at}norm{last}", y)
+        return self.act(y)
+
+
+def give_statistics(model, rng):
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            shape = layer.moving_mean.shape
+            layer.moving_mean.assign(rng.normal(0, 0.3, shape))
+            layer.moving_variance.assign(rng.uniform(0.5, 2, shape))
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        {},
+        {"bottleneck": True, "inner_width": 2},
+        {"imagenet_stem": True},
+        {"late_norm": True, "imagenet_stem": True},
+        {"late_norm": "both"},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("binary", [False, True])
+@pytest.mark.parametrize("side", [16, 15])
+def test_residual_networks_by_hand(shape, binary, side, rng):
+    model = mpt.models.residual_net(
+        (2, 2),
+        widths=(4, 6),
+        binary_activations=binary,
+        input_shape=(side, side, 3),
+        **shape,
+    )
+    give_statistics(model, rng)
+    x = rng.standard_normal((2, side, side, 3)).astype("float32")
+    by_hand = ByHand(
+        model,
+        imagenet_stem=shape.get("imagenet_stem", False),
+        late_norm=shape.get("late_norm", False),
+        binary=binary,
+    )
+    np.testing.assert_allclose(
+        as_numpy(model(x, training=False)), by_hand(x), rtol=1e-3, atol=1e-4
+    )
+
+
+def test_the_head_of_squares_is_the_authors(rng):
+    """40 outputs where a 4x4 pool leaves 2x2: class by class, row by row."""
+    shape = {"widths": (4, 6, 8), "seed": 0}
+    broken = mpt.models.residual_net((1, 1, 1), head_pool=4, **shape)
+    right = mpt.models.residual_net((1, 1, 1), **shape)
+    assert broken.output_shape == (None, 40)
+    assert right.output_shape == (None, 10)
+    x = rng.standard_normal((2, 32, 32, 3)).astype("float32")
+    outputs = as_numpy(broken(x, training=False)).reshape(2, 10, 4)
+    np.testing.assert_allclose(
+        outputs.mean(-1), right(x, training=False), rtol=1e-4, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize(
+    "name", ["conv2", "lenet_300_100", "vgg_small", "resnet20"]
+)
+def test_first_and_last_layer_dense(name):
+    model = build(
+        name, width=0.1, first_layer_masked=False, last_layer_masked=False
+    )
+    ordinary = [
+        layer
+        for layer in model.layers
+        if type(layer) in (keras.layers.Conv2D, keras.layers.Dense)
+    ]
+    weighted = [layer for layer in model.layers if hasattr(layer, "kernel")]
+    assert ordinary == [weighted[0], weighted[-1]]
+    assert all(layer.kernel.trainable for layer in ordinary)
+    assert [layer.use_bias for layer in ordinary] == [False, True]
+    assert len(mpt.masked_layers(model)) == len(weighted) - 2
+
+
+@pytest.mark.parametrize("binary", [False, True])
+@pytest.mark.parametrize(
+    ("function", "shape"),
+    [
+        ("vgg_small", {}),
+        ("lenet_300_100", {}),
+        ("residual_net", {"blocks": (1, 1), "widths": (60, 90)}),
+        (
+            "residual_net",
+            {
+                "blocks": (1, 1),
+                "widths": (60, 90),
+                "bottleneck": True,
+                "imagenet_stem": True,
+            },
+        ),
+    ],
+    ids=["vgg_small", "lenet_300_100", "basic", "bottleneck"],
+)
+def test_a_ticket_of_each_family_freezes_and_reloads(
+    function, shape, binary, tmp_path, rng
+):
+    model = build(
+        function,
+        width=0.07,
+        classes=3,
+        binary_activations=binary,
+        trained_batch_norm=True,
+        **shape,
+    )
+    give_statistics(model, rng)
+    x = rng.standard_normal((2, *model.input_shape[1:])).astype("float32")
+    expected = model.predict(x, verbose=0)
+    model.save(tmp_path / "model.keras")
+    reloaded = keras.models.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(reloaded.predict(x, verbose=0), expected)
+    # TensorFlow regroups the sums of shortcuts, each graph in its own way.
+    rounding = (
+        {"rtol": 1e-4, "atol": 1e-5} if "blocks" in shape else {"rtol": 0}
+    )
+    np.testing.assert_allclose(
+        mpt.freeze(model).predict(x, verbose=0), expected, **rounding
+    )
+
+
+def test_dense_twin_of_a_residual_network():
+    model = mpt.models.resnet20(masked=False, trained_batch_norm=True)
+    kernels = [v for v in model.trainable_variables if v.name == "kernel"]
+    assert sum(np.prod(k.shape) for k in kernels) == WEIGHTS["resnet20", 1]
+    assert any(v.name == "gamma" for v in model.trainable_variables)
+    assert not mpt.masked_layers(model)
+
+
+@pytest.mark.parametrize(
+    ("function", "options", "message"),
+    [
+        ("vgg_small", {"form": "norms"}, "Expected one of .*two_activations"),
+        ("residual_net", {"blocks": (1, 2)}, "one number per stage"),
+        (
+            "residual_net",
+            {"blocks": (1,) * 4, "late_norm": True, "bottleneck": True},
+            "basic blocks only",
+        ),
+        ("resnet20", {"width": 0.01}, "at least one of 16"),
+        ("resnet20", {"width": float("nan")}, "width=nan"),
+    ],
+)
+def test_impossible_networks_of_other_families(function, options, message):
+    with pytest.raises(ValueError, match=message):
+        build(function, **options)

@@ -13,6 +13,7 @@ _environment.check_keras_3(_environment.import_keras().__version__)
 
 # ruff: noqa: E402
 from mpt_keras import callbacks as callbacks
+from mpt_keras import checkpoints as checkpoints
 from mpt_keras import initializers as initializers
 from mpt_keras import larq as larq
 from mpt_keras import masking as masking

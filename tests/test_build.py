@@ -25,6 +25,10 @@ ROWS = (
     ("callbacks.guards", "callbacks.saving", "callbacks.sparsity"),
     ("models.parts",),
     ("callbacks", "conversion", "models"),
+    ("checkpoints.reading",),
+    ("checkpoints.architectures", "checkpoints.placing"),
+    ("checkpoints.biprop",),
+    ("checkpoints",),
     ("mpt_keras",),
 )
 RANKS = {name: rank for rank, names in enumerate(ROWS) for name in names}
@@ -38,7 +42,8 @@ DISTRIBUTIONS = {
 # Needed at run time by packages that do not declare them.
 UNDECLARED = {"@pypi//importlib_resources", "@pypi//tensorboard"}
 # Imported on its own backend alone, and not together with larq's numpy.
-OPTIONAL = {"@pypi//jax"}
+# PyTorch also reads its own files, whichever backend computes.
+OPTIONAL = {"@pypi//jax", "@pypi//torch"}
 BACKENDS = {"tensorflow", "jax", "torch"}
 
 
@@ -207,7 +212,10 @@ def test_imports_have_no_cycle():
 
 
 def test_only_one_module_imports_backends():
-    assert importers_of_backends(ROOT) == {"mpt_keras/_fusion.py"}
+    assert importers_of_backends(ROOT) == {
+        "mpt_keras/_fusion.py",
+        "mpt_keras/checkpoints/reading.py",  # PyTorch, to read its files
+    }
 
 
 @pytest.fixture

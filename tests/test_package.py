@@ -39,6 +39,7 @@ PUBLIC_NAMES = [
     "callbacks.CheckFinite",
     "callbacks.GlobalSparsity",
     "callbacks.SparsitySchedule",
+    "checkpoints.load_biprop",
     "schedules.Constant",
     "schedules.Polynomial",
     "schedules.CubicRamp",

@@ -30,8 +30,8 @@ flags.DEFINE_bool(
 )
 
 # Where a run happens does not change what it finds.
-_OF_THE_PLACE = {"output_dir", "resume", "data_dir", "images", "download"}
-_OF_THE_PLACE |= {"tpu", "worker_timeout"}
+OF_THE_PLACE = {"output_dir", "resume", "data_dir", "images", "download"}
+OF_THE_PLACE |= {"tpu", "worker_timeout"}
 _DESCRIPTION = "run.json"
 
 
@@ -80,7 +80,7 @@ def _description():
         for module, defined in FLAGS.flags_by_module_dict().items()
         if module.split(".")[0] not in ("absl", "tensorflow_datasets")
         for flag in defined
-        if flag.name not in _OF_THE_PLACE
+        if flag.name not in OF_THE_PLACE
     }
     return {"flags": ours, "versions": versions()}
 
@@ -105,19 +105,13 @@ def _check_same_run(path):
             f"{_DESCRIPTION} that an earlier run wrote. Nothing was changed."
         ) from error
     here = json.loads(json.dumps(_description(), default=str))
-    settings = _differences("--", flags_there, here["flags"])
+    settings = differences("--", flags_there, here["flags"])
     if settings:
         raise RunError(
             f"--output_dir='{path}' holds another run: {settings}. Nothing was "
             "changed. Repeat that run's settings, or choose a new folder."
         )
-    # The seed's numbers and the file formats are those of these.
-    decisive = ("mpt_keras", "keras", "backend")
-    changed = _differences(
-        "",
-        {name: versions_there.get(name) for name in decisive},
-        {name: here["versions"][name] for name in decisive},
-    )
+    changed = changed_versions(versions_there)
     if changed:
         raise RunError(
             f"--output_dir='{path}' holds a run of other versions: {changed}. "
@@ -126,7 +120,20 @@ def _check_same_run(path):
         )
 
 
-def _differences(prefix, there, here):
+def changed_versions(there):
+    """How the versions here differ from those of an earlier description."""
+    # The seed's numbers and the file formats are those of these.
+    decisive = ("mpt_keras", "keras", "backend")
+    here = versions()
+    return differences(
+        "",
+        {name: there.get(name) for name in decisive},
+        {name: here[name] for name in decisive},
+    )
+
+
+def differences(prefix, there, here):
+    """Two dictionaries' differences in words, empty if there are none."""
     return ", ".join(
         f"{prefix}{name} is {there.get(name)} there and {here.get(name)} here"
         for name in sorted(there.keys() | here.keys())

@@ -50,7 +50,8 @@ def example(monkeypatch):
     from absl.testing import flagsaver
 
     monkeypatch.syspath_prepend(ROOT / "examples")
-    importlib.import_module("experiment")  # defines the flags
+    for module in ("experiment", "sweep"):  # define the flags
+        importlib.import_module(module)
     flags.mark_as_parsed()
     with flagsaver.flagsaver():
         yield importlib.import_module

@@ -335,4 +335,5 @@ def test_examples_are_files_of_their_own():
         *("command.py", "distribution.py", "experiment.py", "images.py"),
         *("multiworker.py", "rendezvous.py", "run_folder.py"),
         *("cifar10_biprop.py", "quickstart.py", "serve_savedmodel.py"),
+        *("sweep.py", "sweep_report.py"),
     }

@@ -1,0 +1,247 @@
+"""The lines of a sweep's finished runs, and what they say together.
+
+Each line of `runs.jsonl` is the JSON of one run. From these alone come the
+table (mean and sample standard deviation over the seeds, per method and
+sparsity) and the plot.
+"""
+
+import dataclasses
+import json
+import statistics
+
+import rich.console
+import rich.table
+from command import RunError
+
+LINES = "runs.jsonl"
+
+_NEEDED = {"method", "sparsity", "folder", "test_accuracy", "seconds"}
+_NEEDED |= {"best_test_accuracy", "model", "data"}
+_COLUMNS = (
+    *("method", "pruned", "seeds"),
+    *("last test accuracy", "best test accuracy"),
+)
+_NONE = "-"
+# Told apart by colour-blind readers as well, and in print by the markers.
+_COLOURS = (
+    *("#0072b2", "#d55e00", "#009e73", "#cc79a7"),
+    *("#e69f00", "#56b4e9", "#000000"),
+)
+_MARKERS = "osD^vPX"
+
+
+@dataclasses.dataclass(frozen=True)
+class Spread:
+    """Mean and sample standard deviation, None where there is but one value."""
+
+    mean: float
+    deviation: float | None
+
+    @classmethod
+    def of(cls, values):
+        several = len(values) > 1
+        return cls(
+            statistics.fmean(values),
+            statistics.stdev(values) if several else None,
+        )
+
+    def __str__(self):
+        one = self.deviation is None
+        deviation = _NONE if one else f"{100 * self.deviation:.2f}"
+        return f"{100 * self.mean:.2f} ± {deviation} %"
+
+
+@dataclasses.dataclass(frozen=True)
+class Summary:
+    """What the seeds of one method at one sparsity found."""
+
+    method: str
+    sparsity: float | None
+    seeds: int
+    last: Spread
+    best: Spread
+
+    def row(self):
+        """In words, as in `_COLUMNS`."""
+        pruned = self.sparsity is not None
+        return (
+            self.method,
+            f"{100 * self.sparsity:g} %" if pruned else _NONE,
+            str(self.seeds),
+            str(self.last),
+            str(self.best),
+        )
+
+
+# --- Reading --------------------------------------------------------------
+
+
+def read(path):
+    """The lines as dictionaries, one for each run; none if there is no file.
+
+    A last line without its end is passed over: it is being written, or its
+    writer was killed.
+
+    Raises:
+        RunError: If another line is not one of a run.
+    """
+    if not path.exists():
+        return []
+    found = {}
+    *whole, _ = path.read_bytes().split(b"\n")
+    for number, text in enumerate(whole, 1):
+        try:
+            line = json.loads(text)
+            if _NEEDED - line.keys():
+                raise KeyError(*_NEEDED - line.keys())
+            found[line["folder"]] = line
+        except (ValueError, KeyError, AttributeError) as error:
+            raise RunError(
+                f"Line {number} of '{path}' is not that of a run. Remove it; "
+                "the sweep writes it again from the run's own folder."
+            ) from error
+    return list(found.values())
+
+
+def cut_broken_line(path):
+    """Removes a last line whose writer was killed."""
+    if path.exists():
+        with path.open("r+b") as file:
+            file.truncate(file.read().rfind(b"\n") + 1)
+
+
+def summarise(lines):
+    """One `Summary` per method and sparsity, methods in order of appearance."""
+    groups = {}
+    for line in lines:
+        by_sparsity = groups.setdefault(line["method"], {})
+        by_sparsity.setdefault(line["sparsity"], []).append(line)
+    return [
+        Summary(
+            method=method,
+            sparsity=sparsity,
+            seeds=len(runs),
+            last=Spread.of([run["test_accuracy"] for run in runs]),
+            best=Spread.of([run["best_test_accuracy"] for run in runs]),
+        )
+        for method, by_sparsity in groups.items()
+        for sparsity, runs in sorted(by_sparsity.items())
+    ]
+
+
+# --- Writing --------------------------------------------------------------
+
+
+def report(folder):
+    """Prints the table; writes `table.md` and `accuracy.png`.
+
+    Raises:
+        RunError: If no run is finished.
+    """
+    lines = read(folder / LINES)
+    if not lines:
+        raise RunError(
+            f"No finished run in '{folder / LINES}'. Expected the --output_dir "
+            "of a sweep, after its first run."
+        )
+    summaries = summarise(lines)
+    print_table(summaries)
+    _replace(
+        folder / "table.md",
+        lambda beside: beside.write_text(markdown(summaries), encoding="utf-8"),
+    )
+    try:
+        figure = draw(
+            summaries,
+            f"{lines[0]['model']} on {lines[0]['data']}: mean and standard "
+            "deviation over seeds",
+        )
+    except ImportError as error:
+        print(
+            f"No plot: matplotlib cannot be imported ({error}). Install the "
+            "extra `plots`, then --report draws it."
+        )
+        return
+    plot = folder / "accuracy.png"
+    _replace(plot, lambda beside: figure.savefig(beside, format="png"))
+    print(f"Table: {folder / 'table.md'}. Plot: {plot}")
+
+
+def _replace(path, write):
+    """Writes beside, then renames, so that no half file is ever seen."""
+    beside = path.with_suffix(".partial")
+    write(beside)
+    beside.replace(path)
+
+
+def print_table(summaries):
+    table = rich.table.Table()
+    for name in _COLUMNS:
+        table.add_column(name, justify="left" if name == "method" else "right")
+    for summary in summaries:
+        table.add_row(*summary.row())
+    rich.console.Console().print(table)
+
+
+def markdown(summaries):
+    rows = [_COLUMNS, ("---", *["---:"] * (len(_COLUMNS) - 1))]
+    rows += [summary.row() for summary in summaries]
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
+def draw(summaries, title):
+    """Last test accuracy against the fraction pruned, a matplotlib figure.
+
+    Bars and bands reach one standard deviation up and down. A network that
+    is not pruned is a horizontal line.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4.5), dpi=150, layout="constrained")
+    axes = figure.add_subplot()
+    axes.set(
+        title=title,
+        xlabel="Weights pruned",
+        ylabel="Test accuracy after the last epoch",
+    )
+    methods = list(dict.fromkeys(summary.method for summary in summaries))
+    drawn = [
+        _draw_method(axes, method, number, summaries)
+        for number, method in enumerate(methods)
+    ]
+    if len({summary.sparsity for summary in summaries} - {None}) < 2:
+        axes.set_xlim(0, 1)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(lambda value, _: f"{100 * value:.4g} %")
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(drawn, methods, loc="outside right upper", frameon=False)
+    return figure
+
+
+def _draw_method(axes, method, number, summaries):
+    own = [summary for summary in summaries if summary.method == method]
+    colour = _COLOURS[number % len(_COLOURS)]
+    if own[0].sparsity is None:
+        return _draw_level(axes, own[0].last, colour)
+    marker = _MARKERS[number % len(_MARKERS)]
+    return axes.errorbar(
+        [summary.sparsity for summary in own],
+        [summary.last.mean for summary in own],
+        yerr=[summary.last.deviation or 0.0 for summary in own],
+        capsize=3,
+        color=colour,
+        marker=marker,
+    )
+
+
+def _draw_level(axes, accuracy, colour):
+    deviation = accuracy.deviation or 0.0
+    axes.axhspan(
+        accuracy.mean - deviation,
+        accuracy.mean + deviation,
+        color=colour,
+        alpha=0.15,
+        linewidth=0,
+    )
+    return axes.axhline(accuracy.mean, linestyle="--", color=colour)

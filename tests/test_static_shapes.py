@@ -14,18 +14,39 @@ from backend import needs_tensorflow, tf
 import mpt_keras as mpt
 
 VARIANTS = [
-    ("conv2", {}),
     ("conv4", {}),
+    ("conv2", {"binarize": False}),
+    ("conv4", {"binary_activations": True, "trained_batch_norm": True}),
+    ("conv2", {"masked": False}),
+    (
+        "residual_net",
+        {
+            "blocks": (1, 1),
+            "widths": (64, 128),
+            "bottleneck": True,
+            "imagenet_stem": True,
+            "binary_activations": True,
+        },
+    ),
+]
+# Compiling takes long.
+SLOW_VARIANTS = [
     ("conv6", {}),
     ("conv8", {}),
-    ("conv4", {"binarize": False}),
-    ("conv4", {"binary_activations": True, "trained_batch_norm": True}),
-    ("conv4", {"masked": False}),
+    ("vgg_small", {}),
+    ("resnet20", {}),
+    ("residual_net", {"blocks": (1, 1), "widths": (64, 128)}),
 ]
 
 
 @needs_tensorflow
-@pytest.mark.parametrize(("name", "options"), VARIANTS)
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        *VARIANTS,
+        *(pytest.param(*v, marks=pytest.mark.slow) for v in SLOW_VARIANTS),
+    ],
+)
 def test_the_whole_step_is_one_static_computation(name, options, rng):
     model = getattr(mpt.models, name)(width=0.07, seed=1, **options)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)

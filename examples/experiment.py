@@ -60,6 +60,8 @@ class Recipe:
     schedule: str = "constant"
     momentum: float = 0.9
     augment: bool = False
+    warmup_epochs: int = 0
+    label_smoothing: float = 0.0
 
     def make_optimizer(self):
         if self.optimizer == "sgd":
@@ -68,11 +70,20 @@ class Recipe:
             )
         return keras.optimizers.Adam(self.learning_rate)
 
+    def make_loss(self):
+        """From logits and integer labels; also that of the evaluation."""
+        if self.label_smoothing:
+            return mpt.losses.SmoothedCrossentropy(self.label_smoothing)
+        return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
     def learning_rate_at(self, epoch):
         """Per epoch, as in the authors' code; never quite 0."""
+        if epoch < self.warmup_epochs:
+            return self.learning_rate * (epoch + 1) / self.warmup_epochs
         if self.schedule == "constant":
             return self.learning_rate
-        turn = math.pi * epoch / self.epochs
+        epochs = self.epochs - self.warmup_epochs
+        turn = math.pi * (epoch - self.warmup_epochs) / epochs
         return 0.5 * (1.0 + math.cos(turn)) * self.learning_rate
 
 
@@ -114,7 +125,7 @@ def train(network, data, recipe, folder, devices, callbacks=(), verbose="auto"):
         model = with_preprocessing(network, data)
         model.compile(
             optimizer=recipe.make_optimizer(),
-            loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            loss=recipe.make_loss(),
             metrics=["accuracy"],
         )
     backup = mpt.callbacks.AtomicBackup(

@@ -56,7 +56,8 @@ def fit(model, batches, first_epoch, epochs, test, callbacks, devices):
     `val_accuracy`, the same on every worker.
 
     Args:
-        model: Built and compiled in the strategy's scope.
+        model: Built in the strategy's scope and compiled there, with a
+            `keras.losses.Loss`.
         batches: `Batches`, a part for each replica, those of this worker.
         first_epoch: Number of epochs that were completed before.
         epochs: Number of epochs in all.
@@ -135,9 +136,7 @@ def _steps(model, batch_size, devices):
 
     def results(images, labels, training):
         logits = model(images, training=training)
-        losses = keras.losses.sparse_categorical_crossentropy(
-            labels, logits, from_logits=True
-        )
+        losses = model.loss.call(labels, logits)
         guesses = tf.argmax(logits, axis=-1, output_type=labels.dtype)
         return losses, tf.cast(guesses == labels, "float32")
 

@@ -9,13 +9,11 @@ scores. `--method=edge_popup` keeps the random weights as they are,
 """
 
 import command
-import experiment
 import images
-import keras
 import numpy as np
-import run_folder
+import prepared
+import search
 from absl import flags
-from command import RunError
 
 import mpt_keras as mpt
 
@@ -39,64 +37,6 @@ flags.DEFINE_string(
     "to end in train_bytes, from train_offsets on.",
 )
 flags.DEFINE_enum("model", "conv4", sorted(_MODELS), "Network.")
-flags.DEFINE_float("width", 1.0, "Multiplier of every layer's width.")
-flags.DEFINE_enum(
-    "method",
-    "biprop",
-    ["biprop", "edge_popup", "dense"],
-    "Binary weights, masked real weights, or ordinary training.",
-)
-flags.DEFINE_bool("binary_activations", False, "Binary activations as well.")
-flags.DEFINE_bool(
-    "trained_batch_norm",
-    False,
-    "Train scale and offset of the batch norms (+BN in the papers' tables); "
-    "only networks with binary activations have them.",
-)
-flags.DEFINE_bool(
-    "global_sparsity",
-    False,
-    "One threshold for all layers, with the authors' ramp over ten epochs.",
-)
-flags.DEFINE_enum(
-    "kernel_initializer",
-    "kaiming_normal",
-    ["kaiming_normal", "signed_constant"],
-    "The random weights.",
-)
-flags.DEFINE_enum(
-    "scale_fan",
-    "paper",
-    ["paper", "authors", "none"],
-    "How the weights' scale accounts for the sparsity: fan-in times the "
-    "fraction kept, times the fraction pruned (the authors' code), or not.",
-)
-flags.DEFINE_enum(
-    "optimizer",
-    None,
-    ["sgd", "adam"],
-    "By default as the authors: SGD, and Adam with binary activations.",
-)
-flags.DEFINE_float("learning_rate", 0.1, "Learning rate in the first epoch.")
-flags.DEFINE_enum(
-    "schedule", "cosine", ["cosine", "constant"], "Learning rate per epoch."
-)
-flags.DEFINE_float(
-    "score_decay",
-    None,
-    "Weight decay of the scores, added to their gradient. By default as the "
-    "authors: 1e-4 with SGD, 0 with Adam.",
-)
-flags.DEFINE_integer("batch_size", 128, "Images per step.")
-flags.DEFINE_enum(
-    "mixed_precision",
-    "none",
-    ["none", "bfloat16", "float16"],
-    "Type of the activations; scores stay in float32.",
-)
-flags.register_validator(
-    "batch_size", lambda value: value > 0, "Expected a positive number."
-)
 
 
 def cifar10():
@@ -120,94 +60,17 @@ def cifar10():
 
 def from_tfds(data_dir, download):
     """The four arrays from TensorFlow Datasets."""
-    try:
-        import tensorflow_datasets as tfds
-    except ImportError as error:
-        raise RunError(
-            f"TensorFlow Datasets cannot be imported ({error}). Install the "
-            "extra `examples` and TensorFlow, or pass --images=FILE, which "
-            "needs neither."
-        ) from error
-    builder = tfds.builder("cifar10", data_dir=data_dir)
-    if download:
-        try:
-            builder.download_and_prepare()
-        except Exception as error:
-            raise RunError(
-                f"Could not download CIFAR-10 to '{builder.data_dir}': "
-                f"{type(error).__name__}: {error}. Expected access to the "
-                "network and a folder that can be written. Without a network, "
-                "copy a prepared folder there and drop --download."
-            ) from error
-    if not builder.data_path.joinpath("dataset_info.json").exists():
-        raise RunError(
-            f"No prepared CIFAR-10 in --data_dir='{data_dir}'. Expected the "
-            f"folder '{builder.data_dir}' with dataset_info.json. Pass "
-            "--download to fetch it, or the --data_dir that holds it."
-        )
-    splits = builder.as_dataset(as_supervised=True, batch_size=-1)
-    train, test = tfds.as_numpy((splits["train"], splits["test"]))
+    builder = prepared.find("cifar10", data_dir, download)
+    prepared.check(builder, ["train", "test"], (32, 32, 3), classes=10)
+    train, test = (prepared.arrays(builder, name) for name in ("train", "test"))
     return (*train, *test)
 
 
-def build(score_decay):
-    options = {
-        "width": FLAGS.width,
-        "binary_activations": FLAGS.binary_activations,
-        "trained_batch_norm": FLAGS.trained_batch_norm,
-        # The authors add decay * score to the gradient.
-        "regularizer": keras.regularizers.L2(score_decay / 2)
-        if score_decay
-        else None,
-        "seed": FLAGS.seed,
-    }
-    if FLAGS.method == "dense":
-        return _MODELS[FLAGS.model](masked=False, **options)
-    return _MODELS[FLAGS.model](
-        sparsity=FLAGS.sparsity,
-        binarize=FLAGS.method == "biprop",
-        kernel_initializer=FLAGS.kernel_initializer,
-        scale_fan=None if FLAGS.scale_fan == "none" else FLAGS.scale_fan,
-        **options,
-    )
-
-
-def recipe():
-    adam_by_default = FLAGS.binary_activations
-    return experiment.Recipe(
-        epochs=FLAGS.epochs or 100,
-        batch_size=FLAGS.batch_size,
-        optimizer=FLAGS.optimizer or ("adam" if adam_by_default else "sgd"),
-        learning_rate=FLAGS.learning_rate,
-        schedule=FLAGS.schedule,
-        augment=True,
-    )
-
-
 def main(_):
-    if FLAGS.mixed_precision != "none":
-        keras.config.set_dtype_policy(f"mixed_{FLAGS.mixed_precision}")
-    how = recipe()
-    score_decay = FLAGS.score_decay
-    if score_decay is None:
-        score_decay = 1e-4 if how.optimizer == "sgd" else 0.0
-    devices = experiment.start(how)
-    try:
-        with devices.scope():
-            network = build(score_decay)
-    except ValueError as error:
-        raise RunError(error) from error
-    data = cifar10()
-    folder = run_folder.open_run_folder(
-        f"cifar10-{FLAGS.model}-{FLAGS.method}-{FLAGS.sparsity}", devices
-    )
-    callbacks = []
-    if FLAGS.global_sparsity:
-        ramp = mpt.schedules.CubicRamp(FLAGS.sparsity)
-        callbacks.append(mpt.callbacks.GlobalSparsity(schedule=ramp))
-    result = experiment.train(network, data, how, folder, devices, callbacks)
-    if devices.writes_files:
-        experiment.report(result)
+    how = search.recipe()
+    devices = search.start(how)
+    network = search.build(_MODELS, how, devices, decay_with_sgd=1e-4)
+    search.train(network, cifar10(), how, devices)
 
 
 if __name__ == "__main__":

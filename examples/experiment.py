@@ -13,7 +13,6 @@ import numpy as np
 import run_folder
 from absl import flags
 from command import RunError
-from images import Batches
 
 import mpt_keras as mpt
 
@@ -60,6 +59,8 @@ class Recipe:
     schedule: str = "constant"
     momentum: float = 0.9
     augment: bool = False
+    warmup_epochs: int = 0
+    label_smoothing: float = 0.0
 
     def make_optimizer(self):
         if self.optimizer == "sgd":
@@ -68,11 +69,20 @@ class Recipe:
             )
         return keras.optimizers.Adam(self.learning_rate)
 
+    def make_loss(self):
+        """From logits and integer labels; also that of the evaluation."""
+        if self.label_smoothing:
+            return mpt.losses.SmoothedCrossentropy(self.label_smoothing)
+        return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
     def learning_rate_at(self, epoch):
         """Per epoch, as in the authors' code; never quite 0."""
+        if epoch < self.warmup_epochs:
+            return self.learning_rate * (epoch + 1) / self.warmup_epochs
         if self.schedule == "constant":
             return self.learning_rate
-        turn = math.pi * epoch / self.epochs
+        epochs = self.epochs - self.warmup_epochs
+        turn = math.pi * (epoch - self.warmup_epochs) / epochs
         return 0.5 * (1.0 + math.cos(turn)) * self.learning_rate
 
 
@@ -96,7 +106,7 @@ def train(network, data, recipe, folder, devices, callbacks=(), verbose="auto"):
     Args:
         network: Keras model from normalised images to logits, built in
             `devices.scope()`.
-        data: `ImageData`.
+        data: `ImageData`, or `StreamedImages`, which offers the same.
         recipe: `Recipe`.
         folder: Path of the run's folder.
         devices: `Devices`.
@@ -114,7 +124,7 @@ def train(network, data, recipe, folder, devices, callbacks=(), verbose="auto"):
         model = with_preprocessing(network, data)
         model.compile(
             optimizer=recipe.make_optimizer(),
-            loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            loss=recipe.make_loss(),
             metrics=["accuracy"],
         )
     backup = mpt.callbacks.AtomicBackup(
@@ -131,10 +141,12 @@ def train(network, data, recipe, folder, devices, callbacks=(), verbose="auto"):
     ]
     with _surviving_the_loss_of_workers(devices):
         try:
-            _fit(model, data, recipe, backup, callbacks, devices, verbose)
-            result = None
-            if devices.writes_files:
-                result = _finish(network.name, data, recipe, folder, devices)
+            with data.reading():
+                _fit(model, data, recipe, backup, callbacks, devices, verbose)
+                result = None
+                if devices.writes_files:
+                    name = network.name
+                    result = _finish(name, data, recipe, folder, devices)
         except FloatingPointError as error:
             epochs = backup.completed_epochs
             raise RunError(
@@ -207,8 +219,7 @@ class _Seconds(keras.callbacks.Callback):
 
 
 def _fit(model, data, recipe, backup, callbacks, devices, verbose):
-    batches = Batches(
-        data,
+    batches = data.batches(
         recipe.batch_size,
         FLAGS.seed,
         recipe.augment,
@@ -217,24 +228,24 @@ def _fit(model, data, recipe, backup, callbacks, devices, verbose):
     if batches.per_epoch == 0:
         raise RunError(
             f"--batch_size={recipe.batch_size} is more than the "
-            f"{len(data.train_labels)} images of an epoch."
+            f"{data.train_count} images of an epoch."
         )
     first = backup.completed_epochs
-    test = (data.test_images, data.test_labels)
     if devices.workers > 1:
         batches = dataclasses.replace(
             batches, parts=devices.replicas, own_parts=devices.own_replicas
         )
         _multiworker().fit(
-            model, batches, first, recipe.epochs, test, callbacks, devices
+            model, batches, first, recipe.epochs, callbacks, devices
         )
         return
+    test_batch = _evaluation_batch(data.test_count, devices)
     model.fit(
         batches.from_epoch(first),
         epochs=recipe.epochs,
         steps_per_epoch=batches.per_epoch,
-        validation_data=test,
-        validation_batch_size=_evaluation_batch(len(test[1]), devices),
+        validation_data=data.test_data(test_batch),
+        validation_batch_size=test_batch,
         callbacks=callbacks,
         shuffle=False,
         verbose=verbose,
@@ -256,7 +267,9 @@ def _evaluation_batch(count, devices):
     """A batch size that leaves no replica without an image."""
     # JAX spreads arrays over devices in equal parts only.
     unequal = devices.strategy is not None or devices.replicas == 1
-    largest = max(_EVALUATION_BATCH // devices.replicas, 1) * devices.replicas
+    each = min(_EVALUATION_BATCH, count) // devices.replicas
+    # Keras adds up the replicas' parts of the first batch, to see their kind.
+    largest = max(each, 1) * devices.replicas
     for size in range(largest, 0, -devices.replicas):
         rest = count % size
         if rest == 0 or (rest >= devices.replicas and unequal):
@@ -288,7 +301,7 @@ def _finish(name, data, recipe, folder, devices):
     model = keras.models.load_model(folder / "last.keras")
     is_ticket = bool(mpt.masked_layers(model))
     shipped = mpt.freeze(model) if is_ticket else model
-    images = data.test_images[: _compared(devices)]
+    images = data.first_test_images(_compared(devices))
     ticket = folder / "ticket.keras"
     shipped.save(folder / "partial-ticket.keras")
     (folder / "partial-ticket.keras").replace(ticket)
@@ -312,7 +325,7 @@ def _finish(name, data, recipe, folder, devices):
         "train_loss": history[-1]["loss"],
         "seconds": round(seconds, 1),
         "images_per_second": round(
-            recipe.epochs * len(data.train_labels) / seconds, 1
+            recipe.epochs * data.train_count / seconds, 1
         ),
         **(sparsity_figures(model) if is_ticket else {}),
         "ticket": str(ticket),

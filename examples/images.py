@@ -6,11 +6,13 @@ of the seed and of its place in the run: the same on every backend, for every
 number of devices, and after an interruption.
 """
 
+import contextlib
 import dataclasses
 import io
 import itertools
 import math
 import pathlib
+import typing
 import zipfile
 
 import keras
@@ -38,17 +40,63 @@ class ImageData:
     def image_shape(self):
         return self.train_images.shape[1:]
 
+    @property
+    def train_count(self):
+        return len(self.train_labels)
+
+    @property
+    def test_count(self):
+        return len(self.test_labels)
+
+    def batches(self, *arguments):
+        return Batches(self, *arguments)
+
+    def test_data(self, batch_size):
+        """What `fit` takes as `validation_data` and cuts into batches."""
+        return self.test_images, self.test_labels
+
+    def test_parts(self, largest, parts, own_parts):
+        """The test images in equal parts, for `multiworker`.
+
+        Yields lists of `(images, labels, weights)`, one for each of
+        `own_parts` and all of one size, `largest` at most. The images that
+        make the parts equal weigh nothing.
+        """
+        each = -(-self.test_count // parts)
+        own = np.asarray(own_parts)[:, None] * each + np.arange(each)
+        inside = own < self.test_count
+        own = np.where(inside, own, 0)
+        size = min(each, largest)
+        for first in range(0, each, size):
+            chosen = slice(first, first + size)
+            yield [
+                (
+                    self.test_images[rows],
+                    self.test_labels[rows],
+                    is_own.astype("float32"),
+                )
+                for rows, is_own in zip(
+                    own[:, chosen], inside[:, chosen], strict=True
+                )
+            ]
+
+    def first_test_images(self, count):
+        return self.test_images[:count]
+
+    def reading(self):
+        """The context in which the images are read; nothing can go wrong."""
+        return contextlib.nullcontext()
+
 
 @dataclasses.dataclass(frozen=True)
-class Batches:
-    """The batches of all epochs, or what one worker gets of each of them.
+class BatchPlan:
+    """Which images make up the batches of all epochs, or a worker's of them.
 
     Args:
-        data: `ImageData`.
+        data: Where the images are.
         size: Images per batch, over all workers.
         seed: Integer, of order, crops and flips.
-        augment: Whether to crop from the image padded by 4 pixels of zeros,
-            and to flip half of the images.
+        augment: Whether to crop and to flip the images.
         drop_remainder: Whether an epoch ends with its last whole batch.
             Otherwise the last batch is as small as it comes out.
         parts: Equal parts into which every batch is cut.
@@ -56,7 +104,7 @@ class Batches:
             default.
     """
 
-    data: ImageData
+    data: typing.Any
     size: int
     seed: int
     augment: bool = False
@@ -66,8 +114,16 @@ class Batches:
 
     @property
     def per_epoch(self):
-        count = len(self.data.train_labels) / self.size
+        count = self.data.train_count / self.size
         return int(count) if self.drop_remainder else math.ceil(count)
+
+
+class Batches(BatchPlan):
+    """Those of `ImageData`.
+
+    Crops are taken from the image padded by 4 pixels of zeros; half of the
+    images are flipped.
+    """
 
     def from_epoch(self, epoch):
         """An endless iterable of `(images, labels)`, from an epoch on.

@@ -48,7 +48,7 @@ def start_again_when_alone(devices):
         os.execv(sys.executable, command)
 
 
-def fit(model, batches, first_epoch, epochs, test, callbacks, devices):
+def fit(model, batches, first_epoch, epochs, callbacks, devices):
     """Trains a compiled classifier (images to logits) on all workers.
 
     The log of an epoch holds what `keras.Model.fit` would put there: loss
@@ -56,11 +56,11 @@ def fit(model, batches, first_epoch, epochs, test, callbacks, devices):
     `val_accuracy`, the same on every worker.
 
     Args:
-        model: Built and compiled in the strategy's scope.
+        model: Built in the strategy's scope and compiled there, with a
+            `keras.losses.Loss`.
         batches: `Batches`, a part for each replica, those of this worker.
         first_epoch: Number of epochs that were completed before.
         epochs: Number of epochs in all.
-        test: `(images, labels)`.
         callbacks: Keras callbacks of this worker.
         devices: `Devices` of a `MultiWorkerMirroredStrategy`.
     """
@@ -94,7 +94,7 @@ def fit(model, batches, first_epoch, epochs, test, callbacks, devices):
             logs = {"loss": loss, "accuracy": accuracy}
             callbacks.on_train_batch_end(step, logs)
         callbacks.on_test_begin()
-        logs |= _evaluate(model, test_step, test, batches, devices)
+        logs |= _evaluate(model, test_step, batches, devices)
         callbacks.on_test_end()
         callbacks.on_epoch_end(epoch, logs)
         if model.stop_training:
@@ -135,9 +135,7 @@ def _steps(model, batch_size, devices):
 
     def results(images, labels, training):
         logits = model(images, training=training)
-        losses = keras.losses.sparse_categorical_crossentropy(
-            labels, logits, from_logits=True
-        )
+        losses = model.loss.call(labels, logits)
         guesses = tf.argmax(logits, axis=-1, output_type=labels.dtype)
         return losses, tf.cast(guesses == labels, "float32")
 
@@ -169,27 +167,14 @@ def _steps(model, batch_size, devices):
     return over_replicas(train_replica), over_replicas(test_replica)
 
 
-def _evaluate(model, test_step, test, batches, devices):
+def _evaluate(model, test_step, batches, devices):
     """Every replica takes as many images; those too many weigh nothing."""
-    images, labels = test
-    count = len(labels)
-    each = -(-count // devices.replicas)
-    own = np.asarray(batches.own_parts)[:, None] * each + np.arange(each)
-    inside = own < count
-    own = np.where(inside, own, 0)
-    size = min(each, max(500 // devices.replicas, 1))
+    largest = max(500 // devices.replicas, 1)
+    data = batches.data
     totals = np.zeros(2)
-    for first in range(0, each, size):
-        parts = [
-            (images[rows], labels[rows], is_own.astype("float32"))
-            for rows, is_own in zip(
-                own[:, first : first + size],
-                inside[:, first : first + size],
-                strict=True,
-            )
-        ]
+    for parts in data.test_parts(largest, batches.parts, batches.own_parts):
         totals += _numbers(test_step(_per_replica(parts, devices)))
-    loss, accuracy = totals / count
+    loss, accuracy = totals / data.test_count
     loss += sum(float(loss) for loss in model.losses)
     return {"val_loss": loss, "val_accuracy": accuracy}
 

@@ -15,7 +15,8 @@ ROOT = pathlib.Path(__file__).parents[1]
 # no row of their own.
 ROWS = (
     ("_fusion",),
-    ("_environment", "initializers", "larq", "schedules", "selection"),
+    ("_environment", "initializers", "larq", "losses"),
+    ("schedules", "selection"),
     ("masking", "quantizers"),
     ("layers.arguments", "layers.masked_kernel"),
     ("layers.masked",),

@@ -321,6 +321,7 @@ def test_a_batch_that_does_not_divide(tmp_path):
     [
         (10_000, 1, None, 500),
         (1001, 1, None, 500),
+        (21, 2, object(), 18),  # the first batch in equal parts
         (10_000, 2, object(), 500),
         (10_000, 3, object(), 498),
         (501, 2, object(), 498),  # 500 would leave a replica without an image

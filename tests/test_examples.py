@@ -1,7 +1,6 @@
 """The examples as a user runs them: in a process of their own."""
 
 import csv
-import importlib
 import json
 import os
 import pathlib
@@ -45,35 +44,45 @@ def fail(script, *arguments, **options):
     return done.stderr.strip().splitlines()[-1]
 
 
-@pytest.fixture(scope="module")
-def tiny_cifar10(tmp_path_factory):
-    """A hundredth of CIFAR-10's size, written in the format of its own."""
-    folder = tmp_path_factory.mktemp("tfds")
+def write_cifar10(folder, train=500, side=32, classes=10, label=None):
+    """A part of CIFAR-10's size, written in the format of its own."""
     rng = np.random.default_rng(0)
 
     def split(count):
         for key in range(count):
-            label = int(rng.integers(10))
-            image = rng.integers(0, 100, (32, 32, 3)) + 15 * label
-            image = image.astype("uint8")
-            yield key, {"id": f"{key}", "image": image, "label": label}
+            number = int(rng.integers(10))
+            image = rng.integers(0, 100, (side, side, 3)) + 15 * number
+            yield (
+                key,
+                {
+                    "id": f"{key}",
+                    "image": image.astype("uint8"),
+                    "label": number if label is None else label,
+                },
+            )
 
     features = tfds.features.FeaturesDict(
         {
             "id": tfds.features.Text(),
-            "image": tfds.features.Image(shape=(32, 32, 3)),
-            "label": tfds.features.ClassLabel(num_classes=10),
+            "image": tfds.features.Image(shape=(side, side, 3)),
+            "label": tfds.features.ClassLabel(num_classes=classes),
         }
     )
+    splits = {"train": list(split(train)), "test": list(split(train // 5))}
     tfds.dataset_builders.store_as_tfds_dataset(
         name="cifar10",
         version="3.0.2",
         data_dir=folder,
         features=features,
-        split_datasets={"train": list(split(500)), "test": list(split(100))},
+        split_datasets=splits,
         disable_shuffling=True,
     )
     return folder
+
+
+@pytest.fixture(scope="module")
+def tiny_cifar10(tmp_path_factory):
+    return write_cifar10(tmp_path_factory.mktemp("tfds"))
 
 
 def cifar10(data_dir, output_dir, *arguments):
@@ -227,9 +236,30 @@ def test_cifar10_reaches_what_the_authors_code_reaches(tmp_path):
 
 def test_a_folder_without_the_dataset(tmp_path):
     message = fail("cifar10_biprop", f"--data_dir={tmp_path}", folder=tmp_path)
-    assert message.startswith("cifar10_biprop.py: No prepared CIFAR-10 in")
+    assert message.startswith("cifar10_biprop.py: No prepared cifar10 in")
     assert "--download" in message
     assert not (tmp_path / "runs").exists()
+
+
+def test_other_images_under_the_name(tmp_path):
+    """Said before anything is written."""
+    write_cifar10(tmp_path, train=5, side=28)
+    message = fail("cifar10_biprop", f"--data_dir={tmp_path}", folder=tmp_path)
+    assert "uint8 and shape (32, 32, 3)" in message
+    assert "Received: images per split {'train': 5, 'test': 1}" in message
+    assert not (tmp_path / "runs").exists()
+
+
+def test_labels_of_other_classes(tmp_path, run_error, example):
+    write_cifar10(tmp_path, train=5, label=-1)
+    prepared = example("prepared")
+    builder = prepared.find("cifar10", tmp_path, download=False)
+    with pytest.raises(run_error, match="Received: -1 to -1"):
+        prepared.arrays(builder, "train")
+    for file in tmp_path.glob("cifar10/*/*train*"):
+        file.write_bytes(file.read_bytes()[:-9])
+    with pytest.raises(run_error, match="Cannot read the images of"):
+        prepared.arrays(builder, "train")
 
 
 @pytest.mark.slow  # TensorFlow Datasets tries ten times, ever more patiently
@@ -243,22 +273,19 @@ def test_no_network(tmp_path):
         http_proxy=nowhere,
         https_proxy=nowhere,
     )
-    assert "Could not download CIFAR-10" in message
+    assert "Could not download cifar10" in message
     assert "Without a network, copy a prepared folder" in message
 
 
-def test_a_download_that_fails(tmp_path, monkeypatch):
-    monkeypatch.syspath_prepend(EXAMPLES)
-    cifar10_biprop = importlib.import_module("cifar10_biprop")
-
+def test_a_download_that_fails(tmp_path, monkeypatch, run_error, example):
     def no_network(self, **kwargs):
         raise ConnectionError("no route to host")
 
     monkeypatch.setattr(
         tfds.core.DatasetBuilder, "download_and_prepare", no_network
     )
-    with pytest.raises(Exception, match="ConnectionError: no route to host"):
-        cifar10_biprop.from_tfds(tmp_path, download=True)
+    with pytest.raises(run_error, match="ConnectionError: no route to host"):
+        example("prepared").find("cifar10", tmp_path, download=True)
 
 
 def test_a_folder_that_holds_another_run(tmp_path):
@@ -333,7 +360,9 @@ def test_serving_imports_no_keras():
 def test_examples_are_files_of_their_own():
     assert {path.name for path in pathlib.Path(EXAMPLES).glob("*.py")} == {
         *("command.py", "distribution.py", "experiment.py", "images.py"),
-        *("multiworker.py", "rendezvous.py", "run_folder.py"),
-        *("cifar10_biprop.py", "quickstart.py", "serve_savedmodel.py"),
+        *("multiworker.py", "prepared.py", "rendezvous.py", "run_folder.py"),
+        *("search.py", "streamed_images.py"),
+        *("cifar10_biprop.py", "imagenet_biprop.py"),
+        *("quickstart.py", "serve_savedmodel.py"),
         *("sweep.py", "sweep_report.py"),
     }

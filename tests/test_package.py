@@ -40,6 +40,7 @@ PUBLIC_NAMES = [
     "callbacks.GlobalSparsity",
     "callbacks.SparsitySchedule",
     "checkpoints.load_biprop",
+    "losses.SmoothedCrossentropy",
     "schedules.Constant",
     "schedules.Polynomial",
     "schedules.CubicRamp",

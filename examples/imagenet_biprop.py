@@ -1,0 +1,116 @@
+"""Multi-prize tickets on ImageNet, by the authors' recipe.
+
+    python examples/imagenet_biprop.py --data_dir=data
+
+searches for a sub-network with binary weights that classifies the images of
+`imagenet2012`, as TensorFlow Datasets has prepared it in the folder data/, and
+ends with a SavedModel that takes images and returns class scores. Any other
+dataset in that format will do which has images of any sizes, labels, and the
+splits train and validation: `--dataset_name` names it.
+
+The images of ImageNet cannot be fetched automatically. Put the two files
+ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar into
+data/downloads/manual, and pass `--download` once, which prepares them.
+"""
+
+import command
+import prepared
+import search
+from absl import flags
+from command import RunError
+
+import mpt_keras as mpt
+
+FLAGS = flags.FLAGS
+
+_MODELS = {
+    "imagenet_resnet18": mpt.models.imagenet_resnet18,
+    "imagenet_resnet34": mpt.models.imagenet_resnet34,
+    "imagenet_resnet50": mpt.models.imagenet_resnet50,
+    "imagenet_resnet101": mpt.models.imagenet_resnet101,
+    "imagenet_wide_resnet18_2": mpt.models.imagenet_wide_resnet18_2,
+    "imagenet_wide_resnet18_3": mpt.models.imagenet_wide_resnet18_3,
+    "imagenet_wide_resnet34_2": mpt.models.imagenet_wide_resnet34_2,
+    "imagenet_wide_resnet34_3": mpt.models.imagenet_wide_resnet34_3,
+    "imagenet_wide_resnet50_2": mpt.models.imagenet_wide_resnet50_2,
+    "imagenet_wide_resnet101_2": mpt.models.imagenet_wide_resnet101_2,
+    "conv4": mpt.models.conv4,  # for small images
+}
+# By default as the authors.
+_RECIPE = {
+    "batch_size": 256,
+    "learning_rate": 0.256,
+    "momentum": 0.875,
+    "warmup_epochs": 5,
+    "label_smoothing": 0.1,
+}
+_SCORE_DECAY = 3.0517578125e-5
+_MEAN = (0.485, 0.456, 0.406)
+_STD = (0.229, 0.224, 0.225)
+
+flags.DEFINE_string("data_dir", None, "Folder of TensorFlow Datasets.")
+flags.DEFINE_bool(
+    "download",
+    False,
+    "Prepare the images if they are missing. Those of imagenet2012 must have "
+    "been put into downloads/manual in --data_dir by hand.",
+)
+flags.DEFINE_string(
+    "dataset_name",
+    "imagenet2012",
+    "Dataset, with configuration and version if need be, such as "
+    "imagenette/160px-v2. Expected: image, label, and the splits train and "
+    "validation.",
+)
+flags.DEFINE_integer(
+    "image_size",
+    224,
+    "Height and width of the network's images. Evaluation shows the middle of "
+    "an image whose short side is 256/224 of that.",
+)
+flags.DEFINE_enum("model", "imagenet_resnet18", sorted(_MODELS), "Network.")
+flags.register_validator(
+    "image_size", lambda value: value > 0, "Expected a positive number."
+)
+for _name, _value in _RECIPE.items():
+    FLAGS.set_default(_name, _value)
+
+
+def imagenet():
+    """The images, looked at but not read yet."""
+    builder = prepared.find(FLAGS.dataset_name, FLAGS.data_dir, FLAGS.download)
+    prepared.check(builder, ["train", "validation"], (None, None, 3))
+    try:
+        import streamed_images  # imports TensorFlow
+    except ImportError as error:
+        raise RunError(
+            f"TensorFlow cannot be imported ({error}); it reads the images. "
+            "Install it beside the backend."
+        ) from error
+    data = streamed_images.StreamedImages(
+        builder,
+        FLAGS.image_size,
+        mean=tuple(255 * value for value in _MEAN),
+        std=tuple(255 * value for value in _STD),
+    )
+    data.check()
+    return data
+
+
+def main(_):
+    how = search.recipe()
+    devices = search.start(how)
+    data = imagenet()
+    network = search.build(
+        _MODELS,
+        how,
+        devices,
+        decay_with_sgd=_SCORE_DECAY,
+        classes=data.classes,
+        input_shape=data.image_shape,
+    )
+    search.train(network, data, how, devices)
+
+
+if __name__ == "__main__":
+    command.run(main)

@@ -1,4 +1,4 @@
-"""Multi-prize tickets on ImageNet, by the authors' recipe.
+"""Multi-prize tickets on ImageNet, by the authors' recipes.
 
     python examples/imagenet_biprop.py --data_dir=data
 
@@ -15,6 +15,7 @@ data/downloads/manual, and pass `--download` once, which prepares them.
 
 import command
 import prepared
+import recipes
 import search
 from absl import flags
 from command import RunError
@@ -24,30 +25,29 @@ import mpt_keras as mpt
 FLAGS = flags.FLAGS
 
 _MODELS = {
-    "imagenet_resnet18": mpt.models.imagenet_resnet18,
-    "imagenet_resnet34": mpt.models.imagenet_resnet34,
-    "imagenet_resnet50": mpt.models.imagenet_resnet50,
-    "imagenet_resnet101": mpt.models.imagenet_resnet101,
-    "imagenet_wide_resnet18_2": mpt.models.imagenet_wide_resnet18_2,
-    "imagenet_wide_resnet18_3": mpt.models.imagenet_wide_resnet18_3,
-    "imagenet_wide_resnet34_2": mpt.models.imagenet_wide_resnet34_2,
-    "imagenet_wide_resnet34_3": mpt.models.imagenet_wide_resnet34_3,
-    "imagenet_wide_resnet50_2": mpt.models.imagenet_wide_resnet50_2,
-    "imagenet_wide_resnet101_2": mpt.models.imagenet_wide_resnet101_2,
     "conv4": mpt.models.conv4,  # for small images
+    **{
+        name: getattr(mpt.models, name)
+        for name in (
+            *("imagenet_resnet18", "imagenet_resnet34"),
+            *("imagenet_resnet50", "imagenet_resnet101"),
+            *("imagenet_wide_resnet18_2", "imagenet_wide_resnet18_3"),
+            *("imagenet_wide_resnet34_2", "imagenet_wide_resnet34_3"),
+            *("imagenet_wide_resnet50_2", "imagenet_wide_resnet101_2"),
+        )
+    },
 }
-# By default as the authors.
-_RECIPE = {
-    "batch_size": 256,
-    "learning_rate": 0.256,
-    "momentum": 0.875,
-    "warmup_epochs": 5,
-    "label_smoothing": 0.1,
+_FAMILIES = {
+    **dict.fromkeys(_MODELS, "resnet"),
+    "imagenet_wide_resnet34_2": "wide_resnet34",
+    "imagenet_wide_resnet50_2": "wide_resnet",
+    "imagenet_wide_resnet101_2": "wide_resnet",
 }
-_SCORE_DECAY = 3.0517578125e-5
 _MEAN = (0.485, 0.456, 0.406)
 _STD = (0.229, 0.224, 0.225)
 
+search.define_models(_MODELS, "imagenet_resnet18", recipes.IMAGENET)
+flags.adopt_module_key_flags(search)
 flags.DEFINE_string("data_dir", None, "Folder of TensorFlow Datasets.")
 flags.DEFINE_bool(
     "download",
@@ -68,12 +68,9 @@ flags.DEFINE_integer(
     "Height and width of the network's images. Evaluation shows the middle of "
     "an image whose short side is 256/224 of that.",
 )
-flags.DEFINE_enum("model", "imagenet_resnet18", sorted(_MODELS), "Network.")
 flags.register_validator(
     "image_size", lambda value: value > 0, "Expected a positive number."
 )
-for _name, _value in _RECIPE.items():
-    FLAGS.set_default(_name, _value)
 
 
 def imagenet():
@@ -98,16 +95,12 @@ def imagenet():
 
 
 def main(_):
-    how = search.recipe()
+    search.follow_recipe(recipes.IMAGENET, _FAMILIES)
+    how = search.how_to_train()
     devices = search.start(how)
     data = imagenet()
     network = search.build(
-        _MODELS,
-        how,
-        devices,
-        decay_with_sgd=_SCORE_DECAY,
-        classes=data.classes,
-        input_shape=data.image_shape,
+        _MODELS, devices, classes=data.classes, input_shape=data.image_shape
     )
     search.train(network, data, how, devices)
 

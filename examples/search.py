@@ -1,7 +1,9 @@
 """What the searches share: the flags of method and recipe, and their use."""
 
+import distribution
 import experiment
 import keras
+import recipes
 import run_folder
 from absl import flags
 from command import RunError
@@ -10,6 +12,9 @@ import mpt_keras as mpt
 
 FLAGS = flags.FLAGS
 
+# So that --help of an example shows them all.
+for _module in (experiment, run_folder, distribution):
+    flags.adopt_module_key_flags(_module)
 flags.DEFINE_float("width", 1.0, "Multiplier of every layer's width.")
 flags.DEFINE_enum(
     "method",
@@ -21,54 +26,57 @@ flags.DEFINE_bool("binary_activations", False, "Binary activations as well.")
 flags.DEFINE_bool(
     "trained_batch_norm",
     False,
-    "Train scale and offset of the batch norms (+BN in the papers' tables); "
-    "only networks with binary activations have them.",
+    "Train scale and offset of the batch norms (+BN in the papers' tables), "
+    "where the network has any.",
 )
 flags.DEFINE_bool(
     "global_sparsity",
     False,
     "One threshold for all layers, with the authors' ramp over ten epochs.",
 )
+_RECIPES = "; by default the recipe's"
 flags.DEFINE_enum(
     "kernel_initializer",
     "kaiming_normal",
     ["kaiming_normal", "signed_constant"],
-    "The random weights.",
+    f"The random weights{_RECIPES}.",
 )
 flags.DEFINE_enum(
     "scale_fan",
     "paper",
     ["paper", "authors", "none"],
     "How the weights' scale accounts for the sparsity: fan-in times the "
-    "fraction kept, times the fraction pruned (the authors' code), or not.",
+    "fraction kept, times the fraction pruned (the authors' code), or not"
+    f"{_RECIPES}.",
 )
+flags.DEFINE_enum("optimizer", "sgd", ["sgd", "adam"], f"Optimizer{_RECIPES}.")
+flags.DEFINE_float("momentum", 0.9, f"Momentum of SGD{_RECIPES}.")
+flags.DEFINE_float("learning_rate", 0.1, f"Highest learning rate{_RECIPES}.")
 flags.DEFINE_enum(
-    "optimizer",
-    None,
-    ["sgd", "adam"],
-    "By default as the authors: SGD, and Adam with binary activations.",
-)
-flags.DEFINE_float("momentum", 0.9, "Momentum of SGD.")
-flags.DEFINE_float("learning_rate", 0.1, "Highest learning rate.")
-flags.DEFINE_enum(
-    "schedule", "cosine", ["cosine", "constant"], "Learning rate per epoch."
+    "schedule",
+    "cosine",
+    ["cosine", "constant"],
+    f"Learning rate per epoch{_RECIPES}.",
 )
 flags.DEFINE_integer(
-    "warmup_epochs", 0, "Epochs in which the learning rate rises to its height."
+    "warmup_epochs",
+    0,
+    f"Epochs in which the learning rate rises to its height{_RECIPES}.",
 )
 flags.DEFINE_float(
     "label_smoothing",
     0.0,
     "Probability that is spread evenly over all classes, in the evaluation's "
-    "loss as well.",
+    f"loss as well{_RECIPES}.",
 )
 flags.DEFINE_float(
     "score_decay",
-    None,
-    "Weight decay of the scores, added to their gradient. By default as the "
-    "authors: with SGD only.",
+    0.0,
+    "Weight decay of what trains, the scores above all, added to their "
+    f"gradient{_RECIPES}.",
 )
-flags.DEFINE_integer("batch_size", 128, "Images per step.")
+flags.DEFINE_integer("batch_size", 128, f"Images per step{_RECIPES}.")
+flags.DEFINE_bool("augment", True, "Crop and flip the images at random.")
 flags.DEFINE_enum(
     "mixed_precision",
     "none",
@@ -87,17 +95,58 @@ for _name in ("momentum", "label_smoothing"):
     )
 
 
-def recipe():
+def define_models(builders, default, rows):
+    """Defines --model and --recipe, which every example has its own of.
+
+    Args:
+        builders: Name -> function that builds the network.
+        default: One of these names.
+        rows: Name of a recipe -> flag -> value.
+    """
+    flags.DEFINE_enum("model", default, sorted(builders), "Network.")
+    flags.DEFINE_enum(
+        "recipe",
+        None,
+        sorted(rows),
+        "The published settings for whatever no other flag says; by default "
+        "those for the model, the method, the activations and batch norms.",
+    )
+
+
+def follow_recipe(rows, families):
+    """Sets the flags that were not given to a recipe's values.
+
+    Args:
+        rows: Name of a recipe -> flag -> value.
+        families: Name of a model -> family, the middle of its recipes' names.
+    """
+    if FLAGS.recipe is None:
+        names = recipes.names_for(
+            families[FLAGS.model],
+            FLAGS.method,
+            FLAGS.binary_activations,
+            FLAGS.trained_batch_norm,
+        )
+        FLAGS.recipe = next(name for name in names if name in rows)
+        # These chose it.
+        fixed = {"model", "method", "binary_activations", "trained_batch_norm"}
+    else:
+        fixed = set()
+    for name, value in rows[FLAGS.recipe].items():
+        if FLAGS[name].using_default_value and name not in fixed:
+            FLAGS[name].value = value
+
+
+def how_to_train():
     """What the flags say, as a `Recipe`."""
-    adam_by_default = FLAGS.binary_activations
     return experiment.Recipe(
-        epochs=FLAGS.epochs or 100,
+        epochs=FLAGS.epochs,
         batch_size=FLAGS.batch_size,
-        optimizer=FLAGS.optimizer or ("adam" if adam_by_default else "sgd"),
+        optimizer=FLAGS.optimizer,
         learning_rate=FLAGS.learning_rate,
         schedule=FLAGS.schedule,
         momentum=FLAGS.momentum,
-        augment=True,
+        augment=FLAGS.augment,
         warmup_epochs=FLAGS.warmup_epochs,
         label_smoothing=FLAGS.label_smoothing,
     )
@@ -110,23 +159,18 @@ def start(how):
     return experiment.start(how)
 
 
-def build(models, how, devices, decay_with_sgd, **shape):
+def build(builders, devices, **shape):
     """Builds the network that the flags name.
 
     Args:
-        models: Name -> function that builds it.
-        how: `Recipe`.
+        builders: Name -> function that builds it.
         devices: `Devices`.
-        decay_with_sgd: Weight decay of the scores unless the flags say it.
-        **shape: `classes` and `input_shape` where the functions' own defaults
-            are not those of the data.
+        **shape: `classes` and `input_shape` of the data.
 
     Raises:
         RunError: If the flags make no network.
     """
     decay = FLAGS.score_decay
-    if decay is None:
-        decay = decay_with_sgd if how.optimizer == "sgd" else 0.0
     options = {
         "width": FLAGS.width,
         "binary_activations": FLAGS.binary_activations,
@@ -139,7 +183,7 @@ def build(models, how, devices, decay_with_sgd, **shape):
     }
     try:
         with devices.scope():
-            return models[FLAGS.model](**options)
+            return builders[FLAGS.model](**options)
     except ValueError as error:
         raise RunError(error) from error
 

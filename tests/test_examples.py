@@ -361,7 +361,7 @@ def test_examples_are_files_of_their_own():
     assert {path.name for path in pathlib.Path(EXAMPLES).glob("*.py")} == {
         *("command.py", "distribution.py", "experiment.py", "images.py"),
         *("multiworker.py", "prepared.py", "rendezvous.py", "run_folder.py"),
-        *("search.py", "streamed_images.py"),
+        *("recipes.py", "search.py", "streamed_images.py"),
         *("cifar10_biprop.py", "imagenet_biprop.py"),
         *("quickstart.py", "serve_savedmodel.py"),
         *("sweep.py", "sweep_report.py"),

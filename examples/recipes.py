@@ -1,0 +1,195 @@
+"""The published recipes, each a row of values for the examples' flags.
+
+What a row does not name is as the flag's default. The fractions pruned are not
+part of a recipe. Sources: the configuration files and run scripts of
+Diffenderfer and Kailkhura (ICLR 2021), and of Ramanujan et al. (CVPR 2020).
+"""
+
+_SGD = {
+    "optimizer": "sgd",
+    "momentum": 0.9,
+    "learning_rate": 0.1,
+    "schedule": "cosine",
+    "score_decay": 1e-4,
+}
+# Their code gives Adam no weight decay, whatever their files say.
+_ADAM = {
+    "optimizer": "adam",
+    "learning_rate": 0.1,
+    "schedule": "cosine",
+    "score_decay": 0.0,
+}
+_SCALED = {"kernel_initializer": "kaiming_normal", "scale_fan": "authors"}
+_UNSCALED = {"kernel_initializer": "kaiming_normal", "scale_fan": "none"}
+_SIGNED = {"kernel_initializer": "signed_constant", "scale_fan": "authors"}
+_SIGNED_UNSCALED = _SIGNED | {"scale_fan": "none"}
+
+_BIPROP = {"method": "biprop", **_SCALED}
+_EDGE_POPUP = {"method": "edge_popup", **_SCALED}
+_DENSE = {"method": "dense"}
+_BINARY = {"binary_activations": True}
+_BN = {"trained_batch_norm": True}
+
+_CONV = {"model": "conv4", "batch_size": 128, "epochs": 100}
+_FC = _CONV | {"model": "lenet_300_100", "dataset": "mnist"}
+_VGG = _CONV | {"model": "vgg_small"}
+_RESNET18 = {"model": "resnet18", "batch_size": 256, "epochs": 100}
+_RESNET20 = _RESNET18 | {"model": "resnet20"}
+# The files say 100 epochs, the script that ran them 250.
+_LONG_CONV = _CONV | {"epochs": 250}
+
+CIFAR10 = {
+    "edge_popup_conv": _CONV | _SGD | _EDGE_POPUP,
+    "edge_popup_fc": _FC | _SGD | _EDGE_POPUP,
+    "edge_popup_resnet18": (
+        _RESNET18 | _SGD | _EDGE_POPUP | {"score_decay": 5e-4}
+    ),
+    "biprop_conv": _LONG_CONV | _SGD | _BIPROP,
+    "biprop_conv_binary": _LONG_CONV | _ADAM | _BIPROP | _BINARY,
+    "biprop_vgg": _VGG | _ADAM | _BIPROP,
+    "biprop_vgg_bn": _VGG | _ADAM | _BIPROP | _BN,
+    "biprop_vgg_binary": (
+        _VGG
+        | _ADAM
+        | _BIPROP
+        | _BINARY
+        | {"model": "vgg_small_norm_at_pools", "learning_rate": 2e-4}
+    ),
+    "biprop_vgg_binary_bn": (
+        _VGG
+        | _ADAM
+        | _BIPROP
+        | _BINARY
+        | _BN
+        | {"model": "vgg_small_norm_at_pools", "learning_rate": 2e-4}
+    ),
+    # Their Wide_VGG_Small of width 10.
+    "biprop_wide_vgg_binary": (
+        _VGG | _ADAM | _BIPROP | _BINARY | {"width": 1.25}
+    ),
+    "biprop_wide_vgg_binary_bn": (
+        _VGG
+        | _ADAM
+        | _BIPROP
+        | _BINARY
+        | _BN
+        | {"width": 1.25, "learning_rate": 2e-4}
+    ),
+    "biprop_resnet18": _RESNET18 | _SGD | _BIPROP | {"score_decay": 5e-4},
+    "biprop_resnet18_bn": (
+        _RESNET18 | _SGD | _BIPROP | _BN | {"score_decay": 5e-4}
+    ),
+    "biprop_resnet18_binary": _RESNET18 | _ADAM | _BIPROP | _BINARY,
+    "biprop_resnet18_binary_bn": _RESNET18 | _ADAM | _BIPROP | _BINARY | _BN,
+    "biprop_resnet20": (
+        _RESNET20 | _SGD | _BIPROP | _UNSCALED | {"score_decay": 5e-4}
+    ),
+    "biprop_resnet20_bn": (
+        _RESNET20 | _SGD | _BIPROP | _UNSCALED | _BN | {"score_decay": 5e-4}
+    ),
+    "biprop_resnet20_binary": (
+        _RESNET20 | _ADAM | _BIPROP | _UNSCALED | _BINARY
+    ),
+    "biprop_resnet20_binary_bn": (
+        _RESNET20 | _ADAM | _BIPROP | _UNSCALED | _BINARY | _BN
+    ),
+    "dense_conv": _CONV | _SGD | _DENSE | {"learning_rate": 0.01},
+    "dense_conv2_adam": (
+        _CONV
+        | _ADAM
+        | _DENSE
+        | {
+            "model": "conv2",
+            "learning_rate": 2e-4,
+            "schedule": "constant",
+            "batch_size": 60,
+        }
+    ),
+    "dense_conv_adam": (
+        _CONV
+        | _ADAM
+        | _DENSE
+        | {"learning_rate": 3e-4, "schedule": "constant", "batch_size": 60}
+    ),
+    "dense_fc": (
+        _FC
+        | _ADAM
+        | _DENSE
+        | {"learning_rate": 1.2e-3, "schedule": "constant", "batch_size": 60}
+    ),
+    "dense_resnet18": _RESNET18 | _SGD | _DENSE | _BN | {"score_decay": 5e-4},
+}
+
+_IMAGENET = {
+    "batch_size": 256,
+    "epochs": 100,
+    "label_smoothing": 0.1,
+    "warmup_epochs": 5,
+    "learning_rate": 0.256,
+}
+_IMAGENET_SGD = (
+    _SGD | _IMAGENET | {"momentum": 0.875, "score_decay": 3.0517578125e-5}
+)
+_IMAGENET_ADAM = _ADAM | _IMAGENET
+_RESNET50 = {"model": "imagenet_resnet50"}
+_WIDE = {"model": "imagenet_wide_resnet50_2"}
+_WIDE_34 = _IMAGENET_ADAM | {
+    "model": "imagenet_wide_resnet34_2",
+    "epochs": 120,
+    "learning_rate": 2e-4,
+    "schedule": "constant",
+    "warmup_epochs": 0,
+}
+
+IMAGENET = {
+    "edge_popup_resnet": _IMAGENET_SGD | _EDGE_POPUP | _UNSCALED | _RESNET50,
+    "edge_popup_resnet_signed": (
+        _IMAGENET_SGD
+        | _EDGE_POPUP
+        | _SIGNED
+        | _RESNET50
+        | {"learning_rate": 0.1}
+    ),
+    "edge_popup_wide_resnet": (
+        _IMAGENET_SGD
+        | _EDGE_POPUP
+        | _UNSCALED
+        | _WIDE
+        | {"learning_rate": 0.128}
+    ),
+    "biprop_resnet": _IMAGENET_SGD | _BIPROP | _RESNET50,
+    "biprop_resnet_bn": _IMAGENET_SGD | _BIPROP | _BN | _RESNET50,
+    "biprop_resnet_binary": _IMAGENET_ADAM | _BIPROP | _BINARY | _RESNET50,
+    "biprop_resnet_binary_bn": (
+        _IMAGENET_ADAM | _BIPROP | _BINARY | _BN | _RESNET50
+    ),
+    "biprop_wide_resnet": (
+        _IMAGENET_SGD | _BIPROP | _UNSCALED | _WIDE | {"learning_rate": 0.128}
+    ),
+    "biprop_wide_resnet_bn": (
+        _IMAGENET_SGD | _BIPROP | _SIGNED_UNSCALED | _BN | _WIDE
+    ),
+    "biprop_wide_resnet34": (
+        _IMAGENET_SGD | _BIPROP | {"model": "imagenet_wide_resnet34_2"}
+    ),
+    # Perhaps those behind the published rows of this network.
+    "biprop_wide_resnet34_binary": _WIDE_34 | _BIPROP | _BINARY,
+    "biprop_wide_resnet34_binary_bn": _WIDE_34 | _BIPROP | _BINARY | _BN,
+}
+
+
+def names_for(family, method, binary_activations, trained_batch_norm):
+    """Names of the rows that would fit, the best first.
+
+    Not every one is published. Where there is none for the activations or the
+    batch norms, the method's own for the family is next, and then another
+    method's, whose optimizer and batches are the family's.
+    """
+    binary = "_binary" if binary_activations else ""
+    norms = "_bn" if trained_batch_norm else ""
+    suffixes = (f"{binary}{norms}", binary, norms, "")
+    return [
+        f"{of}_{family}{suffix}"
+        for of in (method, "biprop", "edge_popup")
+        for suffix in suffixes
+    ]

@@ -1,0 +1,225 @@
+"""The recipes against the published table, and the flags that they set."""
+
+import itertools
+import sys
+
+import keras
+import pytest
+
+flags = pytest.importorskip("absl.flags")
+from absl.testing import flagsaver  # noqa: E402
+
+CONV, FC, VGG = "conv4", "lenet_300_100", "vgg_small"
+BINARY_VGG = "vgg_small_norm_at_pools"
+# As published: optimizer, learning rate, its schedule, decay of the scores,
+# batch, epochs, whether batch norms are trained, binary activations, network.
+TABLE = {
+    "edge_popup_conv": ("sgd", 0.1, "cosine", 1e-4, 128, 100, 0, 0, CONV),
+    "edge_popup_fc": ("sgd", 0.1, "cosine", 1e-4, 128, 100, 0, 0, FC),
+    "edge_popup_resnet18": (
+        *("sgd", 0.1, "cosine", 5e-4, 256, 100, 0, 0, "resnet18"),
+    ),
+    "biprop_conv": ("sgd", 0.1, "cosine", 1e-4, 128, 250, 0, 0, CONV),
+    "biprop_conv_binary": ("adam", 0.1, "cosine", 0, 128, 250, 0, 1, CONV),
+    "biprop_vgg": ("adam", 0.1, "cosine", 0, 128, 100, 0, 0, VGG),
+    "biprop_vgg_bn": ("adam", 0.1, "cosine", 0, 128, 100, 1, 0, VGG),
+    "biprop_vgg_binary": (
+        *("adam", 2e-4, "cosine", 0, 128, 100, 0, 1, BINARY_VGG),
+    ),
+    "biprop_vgg_binary_bn": (
+        *("adam", 2e-4, "cosine", 0, 128, 100, 1, 1, BINARY_VGG),
+    ),
+    "biprop_wide_vgg_binary": ("adam", 0.1, "cosine", 0, 128, 100, 0, 1, VGG),
+    "biprop_wide_vgg_binary_bn": (
+        *("adam", 2e-4, "cosine", 0, 128, 100, 1, 1, VGG),
+    ),
+    "biprop_resnet18": (
+        *("sgd", 0.1, "cosine", 5e-4, 256, 100, 0, 0, "resnet18"),
+    ),
+    "biprop_resnet18_bn": (
+        *("sgd", 0.1, "cosine", 5e-4, 256, 100, 1, 0, "resnet18"),
+    ),
+    "biprop_resnet18_binary": (
+        *("adam", 0.1, "cosine", 0, 256, 100, 0, 1, "resnet18"),
+    ),
+    "biprop_resnet18_binary_bn": (
+        *("adam", 0.1, "cosine", 0, 256, 100, 1, 1, "resnet18"),
+    ),
+    "biprop_resnet20": (
+        *("sgd", 0.1, "cosine", 5e-4, 256, 100, 0, 0, "resnet20"),
+    ),
+    "biprop_resnet20_bn": (
+        *("sgd", 0.1, "cosine", 5e-4, 256, 100, 1, 0, "resnet20"),
+    ),
+    "biprop_resnet20_binary": (
+        *("adam", 0.1, "cosine", 0, 256, 100, 0, 1, "resnet20"),
+    ),
+    "biprop_resnet20_binary_bn": (
+        *("adam", 0.1, "cosine", 0, 256, 100, 1, 1, "resnet20"),
+    ),
+    "dense_conv": ("sgd", 0.01, "cosine", 1e-4, 128, 100, 0, 0, CONV),
+    "dense_conv2_adam": ("adam", 2e-4, "constant", 0, 60, 100, 0, 0, "conv2"),
+    "dense_conv_adam": ("adam", 3e-4, "constant", 0, 60, 100, 0, 0, CONV),
+    "dense_fc": ("adam", 1.2e-3, "constant", 0, 60, 100, 0, 0, FC),
+    "dense_resnet18": (
+        *("sgd", 0.1, "cosine", 5e-4, 256, 100, 1, 0, "resnet18"),
+    ),
+}
+DECAY, WIDE = 2.0**-15, "imagenet_wide_resnet50_2"
+RESNET, WIDE_34 = "imagenet_resnet50", "imagenet_wide_resnet34_2"
+# The same; all with label smoothing 0.1, all but the last two with 5 epochs of
+# warm-up, SGD with momentum 0.875.
+IMAGENET_TABLE = {
+    "edge_popup_resnet": (
+        *("sgd", 0.256, "cosine", DECAY, 256, 100, 0, 0, RESNET),
+    ),
+    "edge_popup_resnet_signed": (
+        *("sgd", 0.1, "cosine", DECAY, 256, 100, 0, 0, RESNET),
+    ),
+    "edge_popup_wide_resnet": (
+        *("sgd", 0.128, "cosine", DECAY, 256, 100, 0, 0, WIDE),
+    ),
+    "biprop_resnet": ("sgd", 0.256, "cosine", DECAY, 256, 100, 0, 0, RESNET),
+    "biprop_resnet_bn": ("sgd", 0.256, "cosine", DECAY, 256, 100, 1, 0, RESNET),
+    "biprop_resnet_binary": (
+        *("adam", 0.256, "cosine", 0, 256, 100, 0, 1, RESNET),
+    ),
+    "biprop_resnet_binary_bn": (
+        *("adam", 0.256, "cosine", 0, 256, 100, 1, 1, RESNET),
+    ),
+    "biprop_wide_resnet": (
+        *("sgd", 0.128, "cosine", DECAY, 256, 100, 0, 0, WIDE),
+    ),
+    "biprop_wide_resnet_bn": (
+        *("sgd", 0.256, "cosine", DECAY, 256, 100, 1, 0, WIDE),
+    ),
+    "biprop_wide_resnet34": (
+        *("sgd", 0.256, "cosine", DECAY, 256, 100, 0, 0, WIDE_34),
+    ),
+    "biprop_wide_resnet34_binary": (
+        *("adam", 2e-4, "constant", 0, 256, 120, 0, 1, WIDE_34),
+    ),
+    "biprop_wide_resnet34_binary_bn": (
+        *("adam", 2e-4, "constant", 0, 256, 120, 1, 1, WIDE_34),
+    ),
+}
+COLUMNS = (
+    *("optimizer", "learning_rate", "schedule", "score_decay", "batch_size"),
+    *("epochs", "trained_batch_norm", "binary_activations", "model"),
+)
+
+
+@pytest.fixture
+def cifar10(example, monkeypatch):
+    """The example; called with words, it reads its flags from them."""
+    # Imported anew, because what an import defines ends with its test.
+    for name in ("cifar10_biprop", "search"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    module = example("cifar10_biprop")
+    fresh = flagsaver.save_flag_values()
+
+    def parse(*words):
+        flagsaver.restore_flag_values(fresh)
+        fresh.update(flagsaver.save_flag_values())  # restoring gives it away
+        flags.FLAGS(["cifar10_biprop.py", *words])
+        module.search.follow_recipe(module.recipes.CIFAR10, module._FAMILIES)
+        return flags.FLAGS
+
+    return parse
+
+
+@pytest.mark.parametrize("published", [TABLE, IMAGENET_TABLE], ids=len)
+def test_rows_are_the_published_ones(published, example):
+    recipes = example("recipes")
+    rows = recipes.CIFAR10 if published is TABLE else recipes.IMAGENET
+    assert rows.keys() == published.keys()
+    for name, values in published.items():
+        row = {"trained_batch_norm": 0, "binary_activations": 0, **rows[name]}
+        assert tuple(row[column] for column in COLUMNS) == values, name
+        assert row["method"] == name.split("_")[0].replace("edge", "edge_popup")
+        momentum = 0.9 if published is TABLE else 0.875
+        if row["optimizer"] == "sgd":
+            assert row["momentum"] == momentum
+        if published is IMAGENET_TABLE:
+            assert row["label_smoothing"] == 0.1
+            assert row["warmup_epochs"] == (0 if row["epochs"] == 120 else 5)
+
+
+def test_every_row_makes_a_network(cifar10, example):
+    module = example("cifar10_biprop")
+    for name in module.recipes.CIFAR10:
+        FLAGS = cifar10(f"--recipe={name}", "--width=0.07")
+        devices = example("distribution").Devices()
+        dataset = module._DATASETS[FLAGS.dataset]
+        network = module.search.build(
+            module._MODELS,
+            devices,
+            classes=10,
+            input_shape=dataset.image_shape,
+        )
+        assert network.output_shape == (None, 10)
+        assert FLAGS.recipe == name
+        keras.utils.clear_session()
+
+
+@pytest.mark.parametrize(
+    ("words", "recipe"),
+    [
+        ([], "biprop_conv"),
+        (["--binary_activations", "--model=conv8"], "biprop_conv_binary"),
+        (["--method=dense", "--model=conv2"], "dense_conv"),
+        (["--method=edge_popup", "--model=resnet34"], "edge_popup_resnet18"),
+        (["--model=resnet110", "--trained_batch_norm"], "biprop_resnet20_bn"),
+        (["--model=vgg_small", "--binary_activations"], "biprop_vgg_binary"),
+        (["--model=lenet_300_100", "--method=edge_popup"], "edge_popup_fc"),
+        # None is published for these; the nearest is taken.
+        (["--method=edge_popup", "--model=vgg_small"], "biprop_vgg"),
+        (["--method=dense", "--model=resnet20"], "biprop_resnet20"),
+        (["--method=dense", "--binary_activations"], "dense_conv"),
+        (["--model=lenet_300_100"], "edge_popup_fc"),
+    ],
+    ids=str,
+)
+def test_the_recipe_for_what_is_asked(words, recipe, cifar10):
+    FLAGS = cifar10(*words)
+    assert FLAGS.recipe == recipe
+    for word in words:
+        name, _, value = word[2:].partition("=")
+        assert FLAGS[name].value == (value or True)
+
+
+@pytest.mark.parametrize(
+    ("table", "families"),
+    [
+        ("CIFAR10", ("conv", "fc", "vgg", "resnet18", "resnet20")),
+        ("IMAGENET", ("resnet", "wide_resnet", "wide_resnet34")),
+    ],
+)
+def test_every_search_has_a_recipe(table, families, example):
+    recipes = example("recipes")
+    choices = itertools.product(
+        families,
+        ("biprop", "edge_popup", "dense"),
+        (False, True),
+        (False, True),
+    )
+    for choice in choices:
+        names = recipes.names_for(*choice)
+        assert set(names) & getattr(recipes, table).keys(), choice
+
+
+def test_flags_go_before_the_recipe(cifar10):
+    FLAGS = cifar10(
+        "--recipe=biprop_resnet18", "--batch_size=32", "--model=resnet34"
+    )
+    assert FLAGS.batch_size == 32
+    assert FLAGS.model == "resnet34"
+    assert FLAGS.score_decay == 5e-4
+    assert FLAGS.scale_fan == "authors"
+    assert FLAGS.epochs == 100
+
+
+def test_the_data_of_a_recipe(cifar10):
+    assert cifar10("--recipe=dense_fc").dataset == "mnist"
+    assert cifar10("--model=lenet_300_100", "--method=dense").dataset == "mnist"
+    assert cifar10("--model=conv2").dataset == "cifar10"

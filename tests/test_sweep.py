@@ -228,6 +228,8 @@ HELD = "dense-seed1"
 def held(sweep, folder, control):
     """A sweep in a process of its own, in the middle of its second run."""
     (control / f"hold-{HELD}").touch()
+    # A test run in the background ignores Ctrl-C, and so would its children.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(
         [
             *(sys.executable, sweep.EXAMPLES / "sweep.py"),
@@ -239,6 +241,7 @@ def held(sweep, folder, control):
         text=True,
         start_new_session=True,
     )
+    signal.signal(signal.SIGINT, before)
     while not (folder / HELD / "starts").exists():
         assert process.poll() is None, process.stdout.read()
         time.sleep(0.01)

@@ -6,6 +6,7 @@ import io
 import json
 import pathlib
 import pickle
+import re
 import sys
 import zipfile
 
@@ -273,9 +274,75 @@ def test_what_is_loaded_can_be_frozen_saved_and_trained(tmp_path, rng):
 # --- Bad input --------------------------------------------------------------
 
 
+CONV2 = {
+    "convs.0": (5, 3, 3, 3),
+    "convs.2": (5, 5, 3, 3),
+    "linear.0": (20, 1280, 1, 1),
+    "linear.2": (20, 20, 1, 1),
+    "linear.4": (10, 20, 1, 1),
+}
+
+
 @pytest.fixture
-def conv2():
-    return authors_code.random_state("Conv2", torch.Generator().manual_seed(0))
+def conv2(rng):
+    """Arrays of a narrow Conv-2."""
+    return {
+        f"{name}.{kind}": rng.standard_normal(shape).astype("float32")
+        for name, shape in CONV2.items()
+        for kind in ("weight", "scores")
+    }
+
+
+@pytest.fixture
+def store(tmp_path, monkeypatch):
+    """Makes a checkpoint of arrays; without PyTorch, one that is read."""
+
+    def store_it(arch, arrays, keep=0.3, conv_type="SubnetConv"):
+        path = tmp_path / "file.pth"
+        if HAS_TORCH:
+            tensors = {n: torch.from_numpy(a) for n, a in arrays.items()}
+            return save(path, arch, tensors, keep, conv_type=conv_type)
+        checkpoint = reading.Checkpoint(arch, conv_type, keep, arrays)
+        monkeypatch.setattr(reading, "read", lambda path: checkpoint)
+        return path
+
+    return store_it
+
+
+def test_masks_of_one_threshold(conv2, store):
+    path = store("Conv2", conv2, conv_type="GlobalSubnetConv")
+    model = mpt.checkpoints.load_biprop(path)
+    scores = [conv2[f"{name}.scores"] for name in CONV2]
+    every = np.sort(np.abs(np.concatenate([s.ravel() for s in scores])))
+    threshold = every[int(0.7 * every.size) - 1]
+    kept = [
+        int(layer.masked_kernels[0].kept())
+        for layer in mpt.masked_layers(model)
+    ]
+    assert kept == [int((np.abs(s) > threshold).sum()) for s in scores]
+
+
+@pytest.mark.parametrize("keep", [0.1, 0.2, 0.5, 0.8, 1.0])
+def test_masks_and_gains_are_theirs(keep, conv2, store):
+    model = mpt.checkpoints.load_biprop(store("Conv2", conv2, keep))
+    for layer, name in zip(mpt.masked_layers(model), CONV2, strict=True):
+        weights = np.abs(conv2[f"{name}.weight"]).ravel()
+        order = np.argsort(np.abs(conv2[f"{name}.scores"]).ravel())
+        kept = order[int((1 - keep) * weights.size) :]
+        assert int(layer.masked_kernels[0].kept()) == kept.size
+        gain = weights[kept].sum() / int(keep * weights.size)
+        np.testing.assert_allclose(float(layer.gain()), gain, rtol=1e-5)
+
+
+def test_dense_arrays_are_the_kernels(conv2, store):
+    arrays = {n: a for n, a in conv2.items() if n.endswith("weight")}
+    path = store("Conv2", arrays, conv_type="DenseConv")
+    model = mpt.checkpoints.load_biprop(path)
+    assert not mpt.masked_layers(model)
+    np.testing.assert_array_equal(
+        as_numpy(model.layers[0].kernel),
+        conv2["convs.0.weight"].transpose(2, 3, 1, 0),
+    )
 
 
 def error_of(path):
@@ -287,16 +354,16 @@ def error_of(path):
 
 @needs_torch
 @pytest.mark.parametrize("share", [0.0, 0.001, 0.1, 0.5, 0.9, 0.999])
-def test_a_truncated_file(share, conv2, tmp_path):
-    path = save(tmp_path / "file.pth", "Conv2", conv2)
+def test_a_truncated_file(share, conv2, store):
+    path = store("Conv2", conv2)
     content = path.read_bytes()
     path.write_bytes(content[: int(share * len(content))])
     assert "damaged" in error_of(path)
 
 
 @needs_torch
-def test_a_damaged_array(conv2, tmp_path):
-    path = save(tmp_path / "file.pth", "Conv2", conv2)
+def test_a_damaged_array(conv2, store):
+    path = store("Conv2", conv2)
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 255
     path.write_bytes(content)
@@ -313,11 +380,11 @@ class _RunsCode:
 
 @needs_torch
 @pytest.mark.parametrize("as_zip", [True, False])
-def test_a_pickle_that_would_run_code(as_zip, conv2, tmp_path):
+def test_a_pickle_that_would_run_code(as_zip, tmp_path):
     trace = tmp_path / "ran"
     path = tmp_path / "file.pth"
     torch.save(
-        {"arch": _RunsCode(trace), "state_dict": conv2, "prune_rate": 0.5},
+        {"arch": _RunsCode(trace), "state_dict": {}, "prune_rate": 0.5},
         path,
         _use_new_zipfile_serialization=as_zip,
     )
@@ -354,13 +421,12 @@ def test_files_that_hold_something_else(content, tmp_path):
 
 
 @needs_torch
-def test_names_with_and_without_module(conv2, tmp_path):
+def test_names_with_and_without_module(conv2, store):
     twice = {**conv2, **{f"module.{n}": v for n, v in conv2.items()}}
-    path = save(tmp_path / "file.pth", "Conv2", twice)
+    path = store("Conv2", twice)
     assert "with and without 'module.'" in error_of(path)
 
 
-@needs_torch
 @pytest.mark.parametrize(
     ("arch", "options", "message"),
     [
@@ -375,14 +441,11 @@ def test_names_with_and_without_module(conv2, tmp_path):
         ("cResNet18", {}, "'conv1.weight' of four dimensions"),
     ],
 )
-def test_another_architecture(arch, options, message, conv2, tmp_path):
-    import re
-
-    path = save(tmp_path / "file.pth", arch, conv2, **options)
+def test_another_architecture(arch, options, message, conv2, store):
+    path = store(arch, conv2, **options)
     assert re.search(message, error_of(path))
 
 
-@needs_torch
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
@@ -396,23 +459,20 @@ def test_another_architecture(arch, options, message, conv2, tmp_path):
         ("linear.0.scores", float("nan"), "not finite: linear.0.scores"),
     ],
 )
-def test_arrays_that_do_not_fit(name, value, message, conv2, tmp_path):
+def test_arrays_that_do_not_fit(name, value, message, conv2, store):
     if value is None:
         del conv2[name]
     elif isinstance(value, float):
-        conv2[name] = torch.full_like(conv2[name], value)
+        conv2[name] = np.full_like(conv2[name], value)
     else:
-        conv2[name] = torch.ones(value)
-    path = save(tmp_path / "file.pth", "Conv2", conv2)
+        conv2[name] = np.ones(value, "float32")
+    path = store("Conv2", conv2)
     assert message in error_of(path)
 
 
-@needs_torch
-def test_a_threshold_that_empties_a_layer(conv2, tmp_path):
-    conv2["convs.0.scores"] = torch.zeros_like(conv2["convs.0.scores"])
-    path = save(
-        tmp_path / "file.pth", "Conv2", conv2, conv_type="GlobalSubnetConv"
-    )
+def test_a_threshold_that_empties_a_layer(conv2, store):
+    conv2["convs.0.scores"] = np.zeros_like(conv2["convs.0.scores"])
+    path = store("Conv2", conv2, conv_type="GlobalSubnetConv")
     assert "leaves no weight in 'conv1_1'" in error_of(path)
 
 

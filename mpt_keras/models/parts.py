@@ -203,7 +203,7 @@ def network(build):
     wrapped.__doc__ = re.sub(
         r"(?m)^( *)\{options\}\n",
         lambda found: textwrap.indent(_OPTIONS, found[1]),
-        build.__doc__,
+        build.__doc__ or "",
     )
     return wrapped
 

@@ -495,6 +495,7 @@ def test_dense_twin_of_a_residual_network():
         ),
         ("resnet20", {"width": 0.01}, "at least one of 16"),
         ("resnet20", {"width": float("nan")}, "width=nan"),
+        ("resnet20", {"width": float("inf")}, "width=inf"),
     ],
 )
 def test_impossible_networks_of_other_families(function, options, message):

@@ -72,7 +72,8 @@ class Parts:
 
     def __post_init__(self):
         selection.check_sparsity(self.sparsity)
-        if not isinstance(self.width, numbers.Real) or not self.width > 0:
+        is_number = isinstance(self.width, numbers.Real)
+        if not is_number or not 0 < self.width < float("inf"):
             self._refuse_width("a positive number")
         self._seeds = _seeds(initializers.check_seed(self.seed))
 

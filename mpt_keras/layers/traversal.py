@@ -1,8 +1,20 @@
-"""Finding the masked layers of a model."""
+"""Finding the masked layers of a model, and the kernels of its ordinary ones."""
+
+import collections
 
 import keras
 
 from mpt_keras.layers.masked import MaskedLayer
+
+_WITH_TWO_KERNELS = (keras.layers.SeparableConv1D, keras.layers.SeparableConv2D)
+_WITH_KERNELS = (
+    *_WITH_TWO_KERNELS,
+    *(keras.layers.Dense, keras.layers.EinsumDense),
+    *(keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D),
+    *(keras.layers.Conv1DTranspose, keras.layers.Conv2DTranspose),
+    *(keras.layers.Conv3DTranspose, keras.layers.DepthwiseConv1D),
+    keras.layers.DepthwiseConv2D,
+)
 
 
 def masked_layers(model):
@@ -23,18 +35,97 @@ def masked_layers(model):
     >>> len(mpt_keras.masked_layers(model))
     2
     """
+    return [
+        layer for _, layer in _walk(model) if isinstance(layer, MaskedLayer)
+    ]
+
+
+def named_layers(model, kind):
+    """Returns the layers of a kind by name, in the model's order.
+
+    Args:
+        model: A Keras model or layer.
+        kind: Class, or tuple of classes.
+
+    Returns:
+        Dictionary. A layer's key is its name; where several layers share it,
+        the names of the layers that hold them stand before it, as a path.
+
+    Raises:
+        ValueError: If `model` is no Keras model or layer, or two layers have
+            the same path.
+    """
+    found = [pair for pair in _walk(model) if isinstance(pair[1], kind)]
+    often = collections.Counter(layer.name for _, layer in found)
+    named = {}
+    for path, layer in found:
+        name = path if often[layer.name] > 1 else layer.name
+        if name in named:
+            raise ValueError(
+                f"Model '{model.name}' holds two layers called '{name}'. "
+                "Expected names that tell the layers apart."
+            )
+        named[name] = layer
+    return named
+
+
+def ordinary_kernels(model):
+    """Returns the trainable kernels of a model's ordinary layers by name.
+
+    Those of dense and convolution layers, nested models included; no biases,
+    batch norms, embeddings or recurrent layers, and no masked layers.
+
+    Args:
+        model: A built Keras model or layer.
+
+    Returns:
+        Dictionary, name of the layer (`named_layers`) -> Keras variable; a
+        layer with two kernels has `name/depthwise_kernel` and
+        `name/pointwise_kernel`.
+
+    Raises:
+        ValueError: As for `named_layers`, and if such a layer is not built.
+
+    Example:
+
+    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
+    >>> [kernel.shape for kernel in ordinary_kernels(model).values()]
+    [(4, 2)]
+    """
+    kernels = {}
+    for name, layer in named_layers(model, _WITH_KERNELS).items():
+        if isinstance(layer, MaskedLayer) or not layer.trainable:
+            continue
+        if not layer.built:
+            raise ValueError(
+                f"Layer '{name}' of model '{model.name}' has no weights yet. "
+                "Start the model with keras.Input(...), or call it once."
+            )
+        if isinstance(layer, _WITH_TWO_KERNELS):
+            for kernel in ("depthwise_kernel", "pointwise_kernel"):
+                kernels[f"{name}/{kernel}"] = getattr(layer, kernel)
+        else:
+            kernels[name] = layer.kernel
+    return kernels
+
+
+def _walk(model):
+    """Pairs of path and layer, each layer once, in the model's order."""
     if not isinstance(model, keras.layers.Layer):
         raise ValueError(
             f"Expected a Keras model or layer. Received: {model!r}"
         )
-    found = {}
+    seen = set()
 
-    def visit(layer):
-        if isinstance(layer, MaskedLayer):
-            found.setdefault(id(layer), layer)
+    def visit(layer, path):
+        if id(layer) in seen:
+            return
+        seen.add(id(layer))
+        yield path, layer
         is_model = isinstance(layer, keras.Model)
         for inner in layer.layers if is_model else layer._layers:
-            visit(inner)
+            yield from visit(
+                inner, f"{path}/{inner.name}" if path else inner.name
+            )
 
-    visit(model)
-    return list(found.values())
+    return visit(model, "")

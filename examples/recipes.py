@@ -2,7 +2,8 @@
 
 What a row does not name is as the flag's default. The fractions pruned are not
 part of a recipe. Sources: the configuration files and run scripts of
-Diffenderfer and Kailkhura (ICLR 2021), and of Ramanujan et al. (CVPR 2020).
+Diffenderfer and Kailkhura (ICLR 2021), of Ramanujan et al. (CVPR 2020), and of
+mattgorb/parameter_tiling_and_recycling (recycling, and its baselines).
 """
 
 _SGD = {
@@ -37,12 +38,57 @@ _RESNET18 = {"model": "resnet18", "batch_size": 256, "epochs": 100}
 _RESNET20 = _RESNET18 | {"model": "resnet20"}
 # The files say 100 epochs, the script that ran them 250.
 _LONG_CONV = _CONV | {"epochs": 250}
+_RECYCLED_BIPROP = {
+    "method": "biprop",
+    **_UNSCALED,
+    "recycling": "highest",
+    "recycled_fraction": 0.2,
+    "recycling_every": 10,
+}
+_RECYCLED_EDGE_POPUP = _RECYCLED_BIPROP | {
+    "method": "edge_popup",
+    **_SIGNED_UNSCALED,
+    "recycled_fraction": 0.1,
+    "recycling_every": 3,
+}
 
 CIFAR10 = {
     "edge_popup_conv": _CONV | _SGD | _EDGE_POPUP,
     "edge_popup_fc": _FC | _SGD | _EDGE_POPUP,
     "edge_popup_resnet18": (
         _RESNET18 | _SGD | _EDGE_POPUP | {"score_decay": 5e-4}
+    ),
+    "edge_popup_conv_signed": (
+        _LONG_CONV | _SGD | _EDGE_POPUP | _SIGNED_UNSCALED
+    ),
+    "edge_popup_recycling_conv": _LONG_CONV | _SGD | _RECYCLED_EDGE_POPUP,
+    "edge_popup_recycling_conv6": (
+        _LONG_CONV
+        | _SGD
+        | _RECYCLED_EDGE_POPUP
+        | {"model": "conv6", "recycled_fraction": 0.2, "recycling_every": 10}
+    ),
+    "edge_popup_recycling_conv6_normal": (
+        _LONG_CONV | _SGD | _RECYCLED_EDGE_POPUP | _SCALED | {"model": "conv6"}
+    ),
+    "edge_popup_recycling_resnet18": (
+        _RESNET18
+        | _SGD
+        | _RECYCLED_EDGE_POPUP
+        | {
+            "batch_size": 128,
+            "epochs": 250,
+            "score_decay": 5e-4,
+            "recycled_fraction": 0.2,
+            "recycling_every": 10,
+        }
+    ),
+    "biprop_recycling_conv": _LONG_CONV | _SGD | _RECYCLED_BIPROP,
+    "biprop_recycling_resnet18": (
+        _RESNET18
+        | _SGD
+        | _RECYCLED_BIPROP
+        | {"batch_size": 128, "epochs": 200, "score_decay": 5e-4}
     ),
     "biprop_conv": _LONG_CONV | _SGD | _BIPROP,
     "biprop_conv_binary": _LONG_CONV | _ADAM | _BIPROP | _BINARY,
@@ -178,7 +224,9 @@ IMAGENET = {
 }
 
 
-def names_for(family, method, binary_activations, trained_batch_norm):
+def names_for(
+    family, method, binary_activations, trained_batch_norm, recycling=False
+):
     """Names of the rows that would fit, the best first.
 
     Not every one is published. Where there is none for the activations or the
@@ -188,8 +236,7 @@ def names_for(family, method, binary_activations, trained_batch_norm):
     binary = "_binary" if binary_activations else ""
     norms = "_bn" if trained_batch_norm else ""
     suffixes = (f"{binary}{norms}", binary, norms, "")
-    return [
-        f"{of}_{family}{suffix}"
-        for of in (method, "biprop", "edge_popup")
-        for suffix in suffixes
-    ]
+    methods = (method, "biprop", "edge_popup")
+    if recycling:
+        methods = (f"{method}_recycling", *methods)
+    return [f"{of}_{family}{suffix}" for of in methods for suffix in suffixes]

@@ -49,6 +49,24 @@ flags.DEFINE_enum(
     "fraction kept, times the fraction pruned (the authors' code), or not"
     f"{_RECIPES}.",
 )
+flags.DEFINE_enum(
+    "recycling",
+    "none",
+    ["none", *mpt.recycling.SOURCES],
+    "What replaces random weights of low scores during the search: copies of "
+    "those of the highest or of the next lowest scores, or random draws.",
+)
+flags.DEFINE_float(
+    "recycled_fraction",
+    0.2,
+    f"Fraction of each layer's weights that is replaced each time{_RECIPES}.",
+)
+flags.DEFINE_integer(
+    "recycling_every",
+    10,
+    "Epochs from one replacement to the next, none after the first and the "
+    f"last epoch{_RECIPES}.",
+)
 flags.DEFINE_enum("optimizer", "sgd", ["sgd", "adam"], f"Optimizer{_RECIPES}.")
 flags.DEFINE_float("momentum", 0.9, f"Momentum of SGD{_RECIPES}.")
 flags.DEFINE_float("learning_rate", 0.1, f"Highest learning rate{_RECIPES}.")
@@ -126,10 +144,12 @@ def follow_recipe(rows, families):
             FLAGS.method,
             FLAGS.binary_activations,
             FLAGS.trained_batch_norm,
+            FLAGS.recycling != "none",
         )
         FLAGS.recipe = next(name for name in names if name in rows)
         # These chose it.
         fixed = {"model", "method", "binary_activations", "trained_batch_norm"}
+        fixed.add("recycling")
     else:
         fixed = set()
     for name, value in rows[FLAGS.recipe].items():
@@ -204,10 +224,34 @@ def train(network, data, how, devices):
     folder = run_folder.open_run_folder(
         f"{data.name}-{FLAGS.model}-{FLAGS.method}-{FLAGS.sparsity}", devices
     )
+    result = experiment.train(
+        network, data, how, folder, devices, callbacks_of_the_method()
+    )
+    if devices.writes_files:
+        experiment.report(result)
+
+
+def callbacks_of_the_method():
+    """Those that the search needs beside the optimizer.
+
+    Raises:
+        RunError: If the flags make none.
+    """
     callbacks = []
     if FLAGS.global_sparsity:
         ramp = mpt.schedules.CubicRamp(FLAGS.sparsity)
         callbacks.append(mpt.callbacks.GlobalSparsity(schedule=ramp))
-    result = experiment.train(network, data, how, folder, devices, callbacks)
-    if devices.writes_files:
-        experiment.report(result)
+    if FLAGS.recycling != "none":
+        if FLAGS.method == "dense":
+            raise RunError("--recycling needs a search, not --method=dense.")
+        try:
+            recycling = mpt.callbacks.WeightRecycling(
+                FLAGS.recycled_fraction,
+                FLAGS.recycling_every,
+                FLAGS.recycling,
+                seed=FLAGS.seed,
+            )
+        except ValueError as error:
+            raise RunError(error) from error
+        callbacks.append(recycling)
+    return callbacks

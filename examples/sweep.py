@@ -42,6 +42,9 @@ METHODS = {
         *("--method=biprop", "--binary_activations", "--trained_batch_norm"),
     ),
     "edge_popup": ("--method=edge_popup",),
+    "mpt_1_32_recycling": ("--method=biprop", "--recycling=highest"),
+    "edge_popup_recycling": ("--method=edge_popup", "--recycling=highest"),
+    "edge_popup_iterand": ("--method=edge_popup", "--recycling=random"),
     "dense": ("--method=dense",),
     "dense_binary": ("--method=dense", "--binary_activations"),
 }
@@ -72,7 +75,7 @@ flags.DEFINE_bool(
 
 # What the sweep sets in every run.
 _OWN_FLAGS = {"method", "sparsity", "seed", "output_dir", "resume"}
-_OWN_FLAGS |= {"binary_activations", "trained_batch_norm"}
+_OWN_FLAGS |= {"binary_activations", "trained_batch_norm", "recycling"}
 _DESCRIPTION = "sweep.json"
 _LOCK = "lock"
 # Of a run's result: paths and details, and what the line says already.

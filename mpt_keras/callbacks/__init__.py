@@ -1,6 +1,7 @@
 """Callbacks: sparsity during training, guards, checkpoints and backups."""
 
 from mpt_keras.callbacks.guards import CheckFinite as CheckFinite
+from mpt_keras.callbacks.recycling import WeightRecycling as WeightRecycling
 from mpt_keras.callbacks.saving import AtomicBackup as AtomicBackup
 from mpt_keras.callbacks.saving import AtomicCheckpoint as AtomicCheckpoint
 from mpt_keras.callbacks.sparsity import GlobalSparsity as GlobalSparsity

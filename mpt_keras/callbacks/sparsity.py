@@ -12,7 +12,11 @@ import keras
 from keras import ops
 
 from mpt_keras import _fusion, schedules, selection
-from mpt_keras.callbacks.running_fit import take_back_variables
+from mpt_keras.callbacks.running_fit import (
+    completed_batches,
+    layers_to_search,
+    take_back_variables,
+)
 from mpt_keras.layers.traversal import masked_layers
 
 
@@ -21,14 +25,7 @@ class _SparsityCallback(keras.callbacks.Callback):
 
     def set_model(self, model):
         super().set_model(model)
-        layers = masked_layers(model)
-        if not layers:
-            raise ValueError(
-                f"{type(self).__name__} needs a model with masked layers "
-                "(MPTConv2D, MPTDense, ...). Received a model with none: "
-                f"'{model.name}'"
-            )
-        self._layers = layers
+        self._layers = layers_to_search(self, model)
 
     @property
     def masked_kernels(self):
@@ -112,10 +109,7 @@ class SparsitySchedule(_SparsityCallback):
         if self.per == "epoch":
             self._set(self.schedule(epoch))
         else:
-            optimizer = self.model.optimizer
-            updates = int(ops.convert_to_numpy(optimizer.iterations))
-            batches_per_update = optimizer.gradient_accumulation_steps or 1
-            self._steps_before_epoch = updates * batches_per_update
+            self._steps_before_epoch = completed_batches(self.model)
 
     def on_train_batch_begin(self, batch, logs=None):
         if self.per == "step":

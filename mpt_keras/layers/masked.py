@@ -149,6 +149,32 @@ class MaskedLayer:
             f" in layer '{self.name}'",
         )
 
+    def initializer_with_seed(self, kernel_name, seed):
+        """Returns a kernel's initializer with another seed.
+
+        Args:
+            kernel_name: Name of the kernel's attribute, such as `"kernel"`.
+            seed: Integer.
+
+        Returns:
+            Function of a shape and a dtype.
+
+        Raises:
+            ValueError: If the initializer takes no seed.
+        """
+        argument = self.kernel_initializers[kernel_name]
+        initializer = keras.initializers.get(getattr(self, argument))
+        config = getattr(initializer, "get_config", dict)()
+        if "seed" not in config:
+            raise ValueError(
+                f"Layer '{self.name}' cannot draw its kernel anew. Expected a "
+                "random initializer with a seed. Received: "
+                f"{argument}={initializer!r}"
+            )
+        reseeded = type(initializer).from_config({**config, "seed": seed})
+        shape = getattr(self, kernel_name).shape if self.built else ()
+        return self._with_fan_in(reseeded, kernel_name, shape)
+
     def fan_in(self, kernel_name, kernel_shape):
         """Number of inputs that one output of a kernel sees."""
         return math.prod(kernel_shape[:-1])

@@ -1,4 +1,4 @@
-"""Finding the masked layers of a model, and the kernels of its ordinary ones."""
+"""Finding a model's masked layers, and the kernels of its ordinary ones."""
 
 import collections
 

@@ -1,0 +1,153 @@
+"""Iterative weight recycling and iterative randomisation."""
+
+import numbers
+
+import keras
+import numpy as np
+from keras import ops
+
+from mpt_keras import initializers, recycling
+from mpt_keras.callbacks.running_fit import (
+    completed_batches,
+    layers_to_search,
+    take_back_variables,
+)
+
+
+class WeightRecycling(keras.callbacks.Callback):
+    """Replaces unimportant random weights while the scores train.
+
+    Before an epoch that follows on a multiple of `every` epochs (or before
+    every `every`-th step), in every masked layer by itself: the weights of
+    lowest `abs(score)` become copies of those of highest, rank by rank, or
+    pruned weights are drawn anew; see `mpt_keras.recycling`. Scores, the
+    optimizer's state and batch norms stay as they are. It makes up for random
+    networks that are narrow or pruned far.
+
+    As in the authors' code, nothing is replaced after epoch 0 nor after the
+    last one, and an epoch is evaluated and saved before it is. Works with
+    biprop and edge-popup layers and continues in a resumed run. Two of them
+    with half the fraction each, `"random"` first, are the authors' hybrid.
+
+    Afterwards a kernel is no longer what its seed gives: seed and mask are
+    not the whole ticket any more. Models, checkpoints and `freeze` are right,
+    because they hold the kernels.
+
+    Args:
+        fraction: Number `r` in (0, 0.5], the fraction of each layer's weights
+            that are replaced, exactly `floor(r * n)` of `n`. Where it is
+            more than the fraction pruned, kept weights are replaced as well.
+            With `source="random"` a probability in (0, 1].
+        every: Positive integer, in epochs or steps. Published: 0.2 every 10
+            epochs of 250 for biprop, 0.1 every 3 for edge-popup; IteRand 0.1
+            every 300 steps.
+        source: `"highest"`; `"next_lowest"`, the ablation, which copies the
+            next least important weights; or `"random"`, iterative
+            randomisation: each pruned weight is drawn anew with probability
+            `fraction`, by the layer's initializer.
+        per: `"epoch"` or `"step"`: what `every` counts. A step is a batch.
+        after: Integer, the last epoch (or step) after which nothing is
+            replaced yet, for a warm-up.
+        seed: Integer, or None to draw one: of the draws of `"random"`.
+
+    Raises:
+        ValueError: If an argument is invalid, the model holds no masked
+            layer, or, for `"random"`, an initializer has no seed to vary.
+
+    Example:
+
+    >>> callback = mpt_keras.callbacks.WeightRecycling(0.2, every=10)
+    >>> history = model.fit(images, labels, callbacks=[callback], verbose=0)
+
+    Reference:
+        mattgorb/parameter_tiling_and_recycling (iterative weight recycling);
+        Chijiwa et al., NeurIPS 2021 (`"random"`).
+    """
+
+    def __init__(
+        self,
+        fraction=0.2,
+        every=10,
+        source="highest",
+        per="epoch",
+        after=0,
+        seed=None,
+    ):
+        super().__init__()
+        self.fraction = recycling.check_fraction(fraction, source)
+        self.source = source
+        if per not in ("epoch", "step"):
+            raise ValueError(
+                "Invalid value for argument `per`. Expected 'epoch' or "
+                f"'step'. Received: per={per!r}"
+            )
+        self.per = per
+        self.every = _count("every", every, 1)
+        self.after = _count("after", after, 0)
+        self.seed = initializers.check_seed(seed)
+        self._steps_before_epoch = 0
+
+    def set_model(self, model):
+        super().set_model(model)
+        self._layers = layers_to_search(self, model)
+        if self.source == "random":
+            for layer in self._layers:
+                for name in layer.kernel_initializers:
+                    layer.initializer_with_seed(name, 0)
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if self.per == "step":
+            self._steps_before_epoch = completed_batches(self.model)
+        elif epoch > 0:
+            self._replace_at(epoch - 1)
+
+    def on_train_batch_begin(self, batch, logs=None):
+        if self.per == "step":
+            first = self._steps_before_epoch + batch
+            last = first + getattr(self.model, "steps_per_execution", 1)
+            # The multiple that comes while these steps are executed.
+            time = last // self.every * self.every
+            if time > first:
+                self._replace_at(time)
+
+    def _replace_at(self, time):
+        if time > self.after and time % self.every == 0:
+            self._replace(time)
+
+    def _replace(self, time):
+        take_back_variables(self.model)
+        for number, layer in enumerate(self._layers):
+            layer.check_scores()
+            kernels = zip(
+                layer.kernel_initializers, layer.masked_kernels, strict=True
+            )
+            for stream, (name, masked) in enumerate(kernels):
+                kernel = ops.convert_to_numpy(masked.kernel)
+                if self.source == "random":
+                    seed = (self.seed, time, number, stream)
+                    new = self._redrawn(layer, name, masked, kernel, seed)
+                else:
+                    scores = ops.convert_to_numpy(masked.scores)
+                    scores = scores.astype("float32")
+                    new = recycling.recycled(
+                        kernel, scores, self.fraction, self.source
+                    )
+                masked.kernel.assign(new)
+
+    def _redrawn(self, layer, name, masked, kernel, seed):
+        # 31 bits, which every initializer takes.
+        draw_seed = np.random.SeedSequence(seed).generate_state(1)[0] >> 1
+        draw = layer.initializer_with_seed(name, int(draw_seed))
+        drawn = ops.convert_to_numpy(draw(kernel.shape, masked.kernel.dtype))
+        mask = ops.convert_to_numpy(masked.mask())
+        return recycling.redrawn(kernel, mask, self.fraction, drawn, seed)
+
+
+def _count(name, value, lowest):
+    is_integer = isinstance(value, numbers.Integral)
+    if not is_integer or isinstance(value, bool) or value < lowest:
+        raise ValueError(
+            f"Invalid value for argument `{name}`. Expected an integer from "
+            f"{lowest} on. Received: {name}={value!r}"
+        )
+    return int(value)

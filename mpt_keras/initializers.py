@@ -39,6 +39,26 @@ def random_seed() -> int:
     return random.randrange(2**31)
 
 
+def reseeded(initializer, seed, where=""):
+    """Returns a copy of an initializer with another seed.
+
+    Args:
+        initializer: Keras initializer with a seed.
+        seed: Integer.
+        where: Text for the error, such as `" of layer 'dense'"`.
+
+    Raises:
+        ValueError: If the initializer takes no seed.
+    """
+    config = getattr(initializer, "get_config", dict)()
+    if "seed" not in config:
+        raise ValueError(
+            f"Cannot draw the kernel{where} anew. Expected a random "
+            f"initializer with a seed. Received: {initializer!r}"
+        )
+    return type(initializer).from_config({**config, "seed": seed})
+
+
 class PhiloxInitializer(keras.initializers.Initializer):
     """Base of the initializers: a seed, a stream, and a fan-in.
 

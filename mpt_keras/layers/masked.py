@@ -162,16 +162,11 @@ class MaskedLayer:
         Raises:
             ValueError: If the initializer takes no seed.
         """
-        argument = self.kernel_initializers[kernel_name]
-        initializer = keras.initializers.get(getattr(self, argument))
-        config = getattr(initializer, "get_config", dict)()
-        if "seed" not in config:
-            raise ValueError(
-                f"Layer '{self.name}' cannot draw its kernel anew. Expected a "
-                "random initializer with a seed. Received: "
-                f"{argument}={initializer!r}"
-            )
-        reseeded = type(initializer).from_config({**config, "seed": seed})
+        reseeded = initializers.reseeded(
+            getattr(self, self.kernel_initializers[kernel_name]),
+            seed,
+            f" of layer '{self.name}'",
+        )
         shape = getattr(self, kernel_name).shape if self.built else ()
         return self._with_fan_in(reseeded, kernel_name, shape)
 

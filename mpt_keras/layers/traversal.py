@@ -7,13 +7,14 @@ import keras
 from mpt_keras.layers.masked import MaskedLayer
 
 _WITH_TWO_KERNELS = (keras.layers.SeparableConv1D, keras.layers.SeparableConv2D)
+_DEPTHWISE = (keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D)
 _WITH_KERNELS = (
     *_WITH_TWO_KERNELS,
+    *_DEPTHWISE,
     *(keras.layers.Dense, keras.layers.EinsumDense),
     *(keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D),
     *(keras.layers.Conv1DTranspose, keras.layers.Conv2DTranspose),
-    *(keras.layers.Conv3DTranspose, keras.layers.DepthwiseConv1D),
-    keras.layers.DepthwiseConv2D,
+    keras.layers.Conv3DTranspose,
 )
 
 
@@ -92,7 +93,13 @@ def ordinary_kernels(model):
     >>> [kernel.shape for kernel in ordinary_kernels(model).values()]
     [(4, 2)]
     """
-    kernels = {}
+    found = kernels_and_initializers(model)
+    return {name: kernel for name, (kernel, _) in found.items()}
+
+
+def kernels_and_initializers(model):
+    """`ordinary_kernels`, each in a pair with its layer's initializer of it."""
+    found = {}
     for name, layer in named_layers(model, _WITH_KERNELS).items():
         if isinstance(layer, MaskedLayer) or not layer.trainable:
             continue
@@ -102,11 +109,14 @@ def ordinary_kernels(model):
                 "Start the model with keras.Input(...), or call it once."
             )
         if isinstance(layer, _WITH_TWO_KERNELS):
-            for kernel in ("depthwise_kernel", "pointwise_kernel"):
-                kernels[f"{name}/{kernel}"] = getattr(layer, kernel)
+            for part in ("depthwise", "pointwise"):
+                kernel = getattr(layer, f"{part}_kernel")
+                initializer = getattr(layer, f"{part}_initializer")
+                found[f"{name}/{part}_kernel"] = kernel, initializer
         else:
-            kernels[name] = layer.kernel
-    return kernels
+            part = "depthwise" if isinstance(layer, _DEPTHWISE) else "kernel"
+            found[name] = layer.kernel, getattr(layer, f"{part}_initializer")
+    return found
 
 
 def _walk(model):

@@ -1,0 +1,299 @@
+"""How much a round prunes, and which weights: pure functions of arrays.
+
+Masks and weights are dictionaries from the name of a kernel, as
+`mpt_keras.layers.traversal.ordinary_kernels` gives it, to a NumPy array.
+"""
+
+import dataclasses
+import math
+import warnings
+from collections.abc import Mapping
+
+import numpy as np
+
+from mpt_keras import selection
+
+SCOPES = ("layer", "global")
+
+
+@dataclasses.dataclass(frozen=True)
+class Magnitude:
+    """Prunes the weights of smallest magnitude, a fraction in every round.
+
+    After `i` rounds at the rate `p` exactly `floor((1 - (1 - p)**i) * n)` of
+    `n` weights are pruned: of every kernel's, or of all kernels' together.
+    What is pruned stays pruned; ties are broken by position, earlier first.
+
+    Args:
+        rate: Number `p` in (0, 1), the fraction of the remaining weights that
+            a round prunes.
+        scope: `"layer"`: every kernel by itself; `"global"`: all together,
+            one threshold for all.
+        convolution_rate: Rate of the convolution kernels, in [0, 1); `rate`
+            if None.
+        output_rate: Rate of the last kernel, in [0, 1). If None half of
+            `rate`, as published, for `"layer"`, and `rate` for `"global"`.
+        rates: Name of a kernel -> rate in [0, 1), before all of these; 0
+            leaves the kernel alone. For `"global"` no other rates than 0 and
+            `rate` make sense.
+
+    Raises:
+        ValueError: If a rate or the scope is none.
+
+    Example:
+
+    >>> pruning = mpt_keras.lottery.Magnitude(0.2)
+    >>> masks = pruning.masks({"hidden": np.arange(10.0), "out": np.ones(5)}, 1)
+    >>> {name: int(mask.sum()) for name, mask in masks.items()}
+    {'hidden': 8, 'out': 5}
+
+    Reference:
+        Frankle and Carbin, "The Lottery Ticket Hypothesis", ICLR 2019.
+    """
+
+    rate: float = 0.2
+    scope: str = "layer"
+    convolution_rate: float | None = None
+    output_rate: float | None = None
+    rates: Mapping = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self):
+        _check_rate("rate", self.rate, lowest_allowed=False)
+        for name in ("convolution_rate", "output_rate"):
+            if getattr(self, name) is not None:
+                _check_rate(name, getattr(self, name))
+        for name, rate in self.rates.items():
+            _check_rate(f"rates['{name}']", rate)
+        _check_scope(self.scope)
+        if self.scope == "global":
+            others = [self.convolution_rate, self.output_rate]
+            others += self.rates.values()
+            if not {None, 0, self.rate}.issuperset(others):
+                raise ValueError(
+                    "One threshold for all kernels has one rate. Expected 0 "
+                    "(leaves a kernel alone) or the common rate "
+                    f"{self.rate} for scope='global'. Received: {self}"
+                )
+
+    def rates_of(self, shapes):
+        """Returns the rate of every kernel.
+
+        Args:
+            shapes: Name of a kernel -> its shape.
+
+        Raises:
+            ValueError: If `rates` names a kernel that is none of these, or no
+                kernel is left to be pruned.
+        """
+        unknown = self.rates.keys() - shapes.keys()
+        if unknown:
+            raise ValueError(
+                f"Invalid value for argument `rates`. Expected names of "
+                f"kernels out of {list(shapes)}. Received: {sorted(unknown)}"
+            )
+        found = {}
+        for name, shape in shapes.items():
+            rate = self.rate
+            if len(shape) > 2 and self.convolution_rate is not None:
+                rate = self.convolution_rate
+            found[name] = rate
+        if self.output_rate is not None:
+            found[name] = self.output_rate
+        elif self.scope == "layer":
+            found[name] /= 2
+        found |= self.rates
+        if not any(found.values()):
+            raise ValueError(
+                "There is nothing to prune: all rates are 0. Expected at "
+                f"least one kernel with a rate in (0, 1). Received: {found}"
+            )
+        return found
+
+    def masks(self, weights, level, before=None):
+        """Returns the masks after a number of rounds.
+
+        Args:
+            weights: Name -> float array, the trained kernels.
+            level: Number of rounds, from 0 on.
+            before: Masks of an earlier level, or None.
+
+        Returns:
+            Name -> boolean array, True at the weights kept.
+        """
+        rates = self.rates_of({k: w.shape for k, w in weights.items()})
+        sparsities = {k: 1.0 - (1.0 - p) ** level for k, p in rates.items()}
+        if self.scope == "layer":
+            return magnitude_masks(weights, sparsities, before)
+        pruned = {k: w for k, w in weights.items() if rates[k]}
+        found = magnitude_masks(
+            pruned, 1.0 - (1.0 - self.rate) ** level, before, "global"
+        )
+        return {
+            k: found[k] if k in found else np.ones(w.shape, bool)
+            for k, w in weights.items()
+        }
+
+
+def magnitude_masks(weights, sparsity, before=None, scope="layer"):
+    """Returns masks that keep the weights of largest magnitude, exactly.
+
+    `floor(sparsity * n)` of `n` weights are pruned: first those that were
+    pruned before, then those of smallest magnitude, ties by position.
+
+    Args:
+        weights: Name -> float array.
+        sparsity: Number in [0, 1), the fraction of weights pruned; or, for
+            `scope="layer"`, a dictionary from names to such numbers.
+        before: Masks of an earlier round, or None.
+        scope: `"layer"`, or `"global"` for all kernels as if they were one.
+
+    Returns:
+        Name -> boolean array, True at the weights kept.
+
+    Raises:
+        ValueError: If a sparsity is outside [0, 1) or less than what was
+            pruned before, a weight is NaN, or `before` has other names or
+            shapes.
+
+    Example:
+
+    >>> weights = {"hidden": np.array([0.1, -3.0, 2.0, -0.2])}
+    >>> mpt_keras.lottery.magnitude_masks(weights, 0.5)
+    {'hidden': array([False,  True,  True, False])}
+    """
+    _check_scope(scope)
+    if before is not None:
+        check_masks(before, {k: w.shape for k, w in weights.items()})
+    for name, values in weights.items():
+        selection.check_no_nan(values, f" in '{name}'", what="weights")
+    magnitudes = {}
+    for name, values in weights.items():
+        magnitude = np.abs(np.asarray(values, "float32"))
+        # Below all others, so that they are the first to be pruned.
+        alive = True if before is None else before[name]
+        magnitudes[name] = np.where(alive, magnitude, -1.0)
+    if scope == "layer":
+        if not isinstance(sparsity, Mapping):
+            sparsity = dict.fromkeys(weights, sparsity)
+        return {
+            name: _largest(magnitude, sparsity[name], f" ('{name}')")
+            for name, magnitude in magnitudes.items()
+        }
+    together = np.concatenate([m.ravel() for m in magnitudes.values()])
+    masks = _split(_largest(together, sparsity), weights)
+    for name, mask in masks.items():
+        if not mask.any():
+            warnings.warn(
+                f"No weight of '{name}' is left at a global sparsity of "
+                f"{sparsity:.4g}: nothing passes it any more. Prune less, or "
+                "layer by layer.",
+                stacklevel=2,
+            )
+    return masks
+
+
+def random_masks(masks, seed, scope="layer"):
+    """Returns masks that keep as many weights, at random places.
+
+    The control that tells what the places are worth.
+
+    Args:
+        masks: Name -> boolean array.
+        seed: Integer from 0 on.
+        scope: `"layer"`: as many per kernel; `"global"`: as many in all.
+
+    Example:
+
+    >>> masks = {"hidden": np.arange(100) < 20}
+    >>> shuffled = mpt_keras.lottery.random_masks(masks, seed=0)
+    >>> int(shuffled["hidden"].sum())
+    20
+
+    Reference:
+        Frankle and Carbin, ICLR 2019.
+    """
+    _check_scope(scope)
+    if scope == "global":
+        together = np.concatenate([mask.ravel() for mask in masks.values()])
+        return _split(_shuffled(together, (seed, 0)), masks)
+    return {
+        name: _shuffled(mask, (seed, number))
+        for number, (name, mask) in enumerate(masks.items())
+    }
+
+
+def check_masks(masks, shapes):
+    """Raises `ValueError` unless there is one boolean mask per kernel.
+
+    Args:
+        masks: Name -> boolean array.
+        shapes: Name of a kernel -> its shape.
+    """
+    wrong = [f"no kernel '{name}'" for name in masks.keys() - shapes.keys()]
+    wrong += [f"no mask '{name}'" for name in shapes.keys() - masks.keys()]
+    for name in masks.keys() & shapes.keys():
+        mask, shape = np.asarray(masks[name]), tuple(shapes[name])
+        if mask.dtype != bool or mask.shape != shape:
+            wrong.append(
+                f"'{name}' is {mask.dtype} of shape {mask.shape} for a kernel "
+                f"of shape {shape}"
+            )
+    if wrong:
+        raise ValueError(
+            "The masks do not fit the kernels. Expected a boolean array of "
+            f"each kernel's shape, by its name. Received: {'; '.join(wrong)}"
+        )
+
+
+def _check_rate(name, rate, lowest_allowed=True):
+    try:
+        fits = 0 <= rate < 1 and (lowest_allowed or rate > 0)
+    except TypeError:
+        fits = False
+    if not fits:
+        raise ValueError(
+            f"Invalid value for argument `{name}`. Expected a number in "
+            f"{'[' if lowest_allowed else '('}0, 1), the fraction of the "
+            "remaining weights that a round prunes. Received: "
+            f"{name}={rate!r}"
+        )
+
+
+def _check_scope(scope):
+    if scope not in SCOPES:
+        raise ValueError(
+            "Invalid value for argument `scope`. Expected 'layer' or "
+            f"'global'. Received: scope={scope!r}"
+        )
+
+
+def _largest(magnitudes, sparsity, where=""):
+    """Mask of all but the `floor(sparsity * n)` smallest."""
+    pruned = selection.pruned_count(sparsity, magnitudes.size)
+    gone = int(np.count_nonzero(magnitudes < 0))
+    if gone > pruned:
+        raise ValueError(
+            f"A sparsity of {sparsity:.6g}{where} prunes {pruned} of "
+            f"{magnitudes.size} weights, but {gone} are pruned already. "
+            "Expected no less than before, because what is pruned stays so."
+        )
+    order = np.argsort(magnitudes, axis=None, kind="stable")
+    mask = np.ones(magnitudes.size, bool)
+    mask[order[:pruned]] = False
+    return mask.reshape(magnitudes.shape)
+
+
+def _shuffled(mask, seed):
+    key = np.random.SeedSequence(seed).generate_state(2, "uint64")
+    raw = np.random.Philox(key=key).random_raw(mask.size)
+    order = np.argsort(raw, kind="stable")
+    return mask.ravel()[order].reshape(mask.shape)
+
+
+def _split(together, like):
+    ends = np.cumsum([math.prod(array.shape) for array in like.values()])
+    parts = np.split(together, ends[:-1])
+    return {
+        name: part.reshape(array.shape)
+        for (name, array), part in zip(like.items(), parts, strict=True)
+    }

@@ -1,0 +1,104 @@
+"""The states that a ticket goes back to: kept, restored, drawn anew."""
+
+import keras
+import numpy as np
+
+from mpt_keras import initializers
+from mpt_keras.callbacks.running_fit import (
+    completed_batches,
+    take_back_variables,
+)
+from mpt_keras.layers.traversal import kernels_and_initializers
+
+
+def save_state(model, path):
+    """Saves all variables of a model, never half a file.
+
+    Weights, statistics of batch norms, states of random generators; not the
+    optimizer's, which begins anew with every ticket.
+
+    Args:
+        model: A built Keras model.
+        path: `pathlib.Path` that ends in `.weights.h5`.
+    """
+    beside = path.with_name(f"partial-{path.name}")
+    model.save_weights(beside, overwrite=True)
+    beside.replace(path)
+
+
+class SaveStateAt(keras.callbacks.Callback):
+    """Saves a model's variables after a number of steps of training.
+
+    Args:
+        model: Keras model whose variables are saved; it may be a part of the
+            one that is trained.
+        step: Integer from 1 on, counted from the beginning of training.
+        path: `pathlib.Path` that ends in `.weights.h5`.
+
+    Raises:
+        ValueError: If training passes over the step, because several steps
+            are executed at a time.
+
+    Reference:
+        Frankle et al., "Linear Mode Connectivity and the Lottery Ticket
+        Hypothesis", ICML 2020.
+    """
+
+    def __init__(self, model, step, path):
+        super().__init__()
+        self._saved_model = model
+        self.step = step
+        self.path = path
+        self._before_epoch = 0
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._before_epoch = completed_batches(self.model)
+
+    def on_train_batch_end(self, batch, logs=None):
+        done = self._before_epoch + batch + 1
+        if done == self.step:
+            take_back_variables(self.model)
+            save_state(self._saved_model, self.path)
+
+    def on_train_begin(self, logs=None):
+        together = getattr(self.model, "steps_per_execution", 1)
+        if self.step % together:
+            raise ValueError(
+                f"The state after step {self.step} cannot be kept when "
+                f"{together} steps are executed at a time. Expected a "
+                "multiple of steps_per_execution."
+            )
+
+
+def reinitialize(model, seed):
+    """Draws the prunable kernels of a model anew.
+
+    Each from its layer's own initializer, with another seed; everything else
+    stays as it is. The control that tells what the initial weights are worth.
+
+    Args:
+        model: A built Keras model.
+        seed: Integer from 0 on, of all kernels.
+
+    Raises:
+        ValueError: If a layer's initializer is not random.
+
+    Example:
+
+    >>> model = mpt_keras.models.lenet_300_100(masked=False)
+    >>> mpt_keras.lottery.reinitialize(model, seed=1)
+
+    Reference:
+        Frankle and Carbin, ICLR 2019.
+    """
+    draws = []
+    found = kernels_and_initializers(model)
+    for number, (name, (kernel, initializer)) in enumerate(found.items()):
+        state = np.random.SeedSequence((seed, number)).generate_state(1)
+        # 31 bits, which every initializer takes.
+        reseeded = initializers.reseeded(
+            initializer, int(state[0] >> 1), f" of layer '{name}'"
+        )
+        draws.append((kernel, reseeded))
+    for kernel, draw in draws:
+        kernel.assign(draw(tuple(kernel.shape), kernel.dtype))

@@ -12,6 +12,7 @@ from mpt_keras import _environment
 _environment.check_keras_3(_environment.import_keras().__version__)
 
 # ruff: noqa: E402
+from mpt_keras import analysis as analysis
 from mpt_keras import callbacks as callbacks
 from mpt_keras import checkpoints as checkpoints
 from mpt_keras import initializers as initializers

@@ -1,5 +1,6 @@
-"""Callbacks: sparsity during training, guards, checkpoints and backups."""
+"""Callbacks: sparsity and masks in training, guards, checkpoints, backups."""
 
+from mpt_keras.callbacks.churn import MaskChurn as MaskChurn
 from mpt_keras.callbacks.guards import CheckFinite as CheckFinite
 from mpt_keras.callbacks.recycling import WeightRecycling as WeightRecycling
 from mpt_keras.callbacks.saving import AtomicBackup as AtomicBackup

@@ -2,19 +2,18 @@
 
 import numbers
 
-import keras
 import numpy as np
 from keras import ops
 
 from mpt_keras import initializers, recycling
+from mpt_keras.callbacks.of_masked_models import OfMaskedModels
 from mpt_keras.callbacks.running_fit import (
     completed_batches,
-    layers_to_search,
     take_back_variables,
 )
 
 
-class WeightRecycling(keras.callbacks.Callback):
+class WeightRecycling(OfMaskedModels):
     """Replaces unimportant random weights while the scores train.
 
     Before an epoch that follows on a multiple of `every` epochs (or before
@@ -89,7 +88,6 @@ class WeightRecycling(keras.callbacks.Callback):
 
     def set_model(self, model):
         super().set_model(model)
-        self._layers = layers_to_search(self, model)
         if self.source == "random":
             for layer in self._layers:
                 for name in layer.kernel_initializers:

@@ -3,29 +3,11 @@
 import keras
 from keras import ops
 
-from mpt_keras.layers.traversal import masked_layers
-
 
 def take_back_variables(model):
     """Brings the variables up to date; on JAX a `fit` holds their values."""
     if keras.backend.backend() == "jax":
         model.jax_state_sync()
-
-
-def layers_to_search(callback, model):
-    """The masked layers of the model that a callback is given.
-
-    Raises:
-        ValueError: If there is none.
-    """
-    layers = masked_layers(model)
-    if not layers:
-        raise ValueError(
-            f"{type(callback).__name__} needs a model with masked layers "
-            "(MPTConv2D, MPTDense, ...). Received a model with none: "
-            f"'{model.name}'"
-        )
-    return layers
 
 
 def completed_batches(model) -> int:

@@ -8,35 +8,19 @@ optimizer's step counter, so that a resumed run continues where it stopped.
 import math
 import warnings
 
-import keras
 from keras import ops
 
 from mpt_keras import _fusion, schedules, selection
+from mpt_keras.callbacks.of_masked_models import OfMaskedModels
 from mpt_keras.callbacks.running_fit import (
     completed_batches,
-    layers_to_search,
     take_back_variables,
 )
 from mpt_keras.layers.traversal import masked_layers
 
 
-class _SparsityCallback(keras.callbacks.Callback):
-    """What both callbacks share: the masked kernels and the log entry."""
-
-    def set_model(self, model):
-        super().set_model(model)
-        self._layers = layers_to_search(self, model)
-
-    @property
-    def masked_kernels(self):
-        unbuilt = [layer.name for layer in self._layers if not layer.built]
-        if unbuilt:
-            raise ValueError(
-                f"{type(self).__name__} needs a model whose weights exist "
-                "before training. Start the model with keras.Input(...), or "
-                f"call it once. Not built: {unbuilt}"
-            )
-        return [m for layer in self._layers for m in layer.masked_kernels]
+class _SparsityCallback(OfMaskedModels):
+    """What both callbacks share: the log entry."""
 
     def _log_sparsity(self, logs):
         if logs is not None:

@@ -1,4 +1,4 @@
-"""Finding a model's masked layers, and the kernels of its ordinary ones."""
+"""Finding the masked layers of a model, and the kernels of all by name."""
 
 import collections
 
@@ -70,6 +70,41 @@ def named_layers(model, kind):
     return named
 
 
+def masked_kernels(model):
+    """Returns the masked kernels of a model by name.
+
+    Args:
+        model: A built Keras model or layer.
+
+    Returns:
+        Dictionary, name of the layer (`named_layers`) -> `MaskedKernel`; a
+        layer with two kernels has `name/depthwise_kernel` and
+        `name/pointwise_kernel`.
+
+    Raises:
+        ValueError: As for `named_layers`, and if a masked layer is not built.
+
+    Example:
+
+    >>> model = keras.Sequential(
+    ...     [keras.Input((4,)), mpt_keras.MPTDense(2, name="last")]
+    ... )
+    >>> {name: kernel.size for name, kernel in masked_kernels(model).items()}
+    {'last': 8}
+    """
+    kernels = {}
+    for name, layer in named_layers(model, MaskedLayer).items():
+        _check_built(layer, name, model)
+        attributes = layer.kernel_initializers
+        if len(attributes) == 1:
+            (kernels[name],) = layer.masked_kernels
+            continue
+        found = zip(attributes, layer.masked_kernels, strict=True)
+        for attribute, masked in found:
+            kernels[f"{name}/{attribute}"] = masked
+    return kernels
+
+
 def ordinary_kernels(model):
     """Returns the trainable kernels of a model's ordinary layers by name.
 
@@ -90,7 +125,7 @@ def ordinary_kernels(model):
     Example:
 
     >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
-    >>> [kernel.shape for kernel in ordinary_kernels(model).values()]
+    >>> [tuple(kernel.shape) for kernel in ordinary_kernels(model).values()]
     [(4, 2)]
     """
     found = kernels_and_initializers(model)
@@ -103,11 +138,7 @@ def kernels_and_initializers(model):
     for name, layer in named_layers(model, _WITH_KERNELS).items():
         if isinstance(layer, MaskedLayer) or not layer.trainable:
             continue
-        if not layer.built:
-            raise ValueError(
-                f"Layer '{name}' of model '{model.name}' has no weights yet. "
-                "Start the model with keras.Input(...), or call it once."
-            )
+        _check_built(layer, name, model)
         if isinstance(layer, _WITH_TWO_KERNELS):
             for part in ("depthwise", "pointwise"):
                 kernel = getattr(layer, f"{part}_kernel")
@@ -117,6 +148,14 @@ def kernels_and_initializers(model):
             part = "depthwise" if isinstance(layer, _DEPTHWISE) else "kernel"
             found[name] = layer.kernel, getattr(layer, f"{part}_initializer")
     return found
+
+
+def _check_built(layer, name, model):
+    if not layer.built:
+        raise ValueError(
+            f"Layer '{name}' of model '{model.name}' has no weights yet. "
+            "Start the model with keras.Input(...), or call it once."
+        )
 
 
 def _walk(model):

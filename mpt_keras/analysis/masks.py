@@ -1,0 +1,221 @@
+"""Masks by name: those of a model, and those in a file.
+
+Masks are a dictionary, name of the layer -> boolean NumPy array of its
+kernel's shape, True at the weights kept. A file of them is an ordinary `.npz`
+with one array for each, called as the layer.
+"""
+
+import io
+import math
+import pathlib
+import zipfile
+
+import keras
+import numpy as np
+from keras import ops
+
+from mpt_keras.layers.traversal import masked_kernels, ordinary_kernels
+
+# What a run leaves in its folder, the best source first.
+_OF_A_RUN = ("masks.npz", "last.keras")
+
+
+def masks_of(model):
+    """Returns the masks of a model by layer.
+
+    Of a model with masked layers, those layers' masks; of one with none, such
+    as a frozen ticket or a pruned network, `kernel != 0` for the trainable
+    kernels of its dense and convolution layers.
+
+    Args:
+        model: A built Keras model.
+
+    Returns:
+        Dictionary, name of the layer -> boolean array of the kernel's shape,
+        True at the weights kept. Where several layers share a name, it is a
+        path; a layer with two kernels has `name/depthwise_kernel` and
+        `name/pointwise_kernel`.
+
+    Raises:
+        ValueError: If the model is not built, holds no such layer, or a score
+            is NaN.
+
+    Example:
+
+    >>> layer = mpt_keras.MPTDense(3, sparsity=0.5, name="last")
+    >>> model = keras.Sequential([keras.Input((4,)), layer])
+    >>> masks = mpt_keras.analysis.masks_of(model)
+    >>> masks["last"].shape, int(masks["last"].sum())
+    ((4, 3), 6)
+    """
+    kernels = masked_kernels(model)
+    for masked in kernels.values():
+        masked.check_scores()
+    if kernels:
+        return {name: _array(m.mask()) for name, m in kernels.items()}
+    kernels = ordinary_kernels(model)
+    if not kernels:
+        raise ValueError(
+            f"Model '{model.name}' has no masks. Expected masked layers "
+            "(MPTConv2D, MPTDense, ...), or the Conv2D, Dense, ... layers of "
+            "a frozen ticket or a pruned network."
+        )
+    return {name: _array(kernel) != 0 for name, kernel in kernels.items()}
+
+
+def save_masks(masks, path):
+    """Writes masks to a compressed `.npz`, never half a file.
+
+    The same masks give the same bytes. `numpy.load(path)[name]` reads a mask
+    back, and so does `read_masks` all of them.
+
+    Args:
+        masks: Dictionary, name -> boolean array.
+        path: The file, which ends in `.npz`; replaced if it is there.
+
+    Raises:
+        ValueError: If there are no masks, one is no boolean array, a name
+            is no text, or the path does not end in `.npz`.
+        OSError: If the file cannot be written. The one before is unharmed.
+
+    Example:
+
+    >>> masks = {"first": np.ones((2, 3), bool), "last": np.zeros(3, bool)}
+    >>> mpt_keras.analysis.save_masks(masks, "masks.npz")
+    >>> sorted(mpt_keras.analysis.read_masks("masks.npz"))
+    ['first', 'last']
+    """
+    path = pathlib.Path(path)
+    if path.suffix != ".npz":
+        raise ValueError(
+            "Invalid value for argument `path`. Expected a file that ends in "
+            f"'.npz'. Received: path='{path}'"
+        )
+    check_masks(masks)
+    beside = path.with_name(f"partial-{path.name}")
+    try:
+        with zipfile.ZipFile(beside, "w") as archive:
+            for name, mask in masks.items():
+                _add(archive, name, mask)
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def read_masks(path):
+    """Reads masks from a file or from a run's folder.
+
+    Args:
+        path: A `.npz` that `save_masks` wrote; or a `.keras` model, whose
+            masks are then those of `masks_of`; or a folder that holds
+            `masks.npz` or, where there is none, `last.keras`.
+
+    Returns:
+        Dictionary, name -> boolean array.
+
+    Raises:
+        ValueError: If there is no such file, or it is damaged or holds
+            something else.
+
+    Example:
+
+    >>> model.save("last.keras")
+    >>> masks = mpt_keras.analysis.read_masks("last.keras")
+    >>> len(masks)
+    2
+    """
+    file = _file_at(pathlib.Path(path))
+    try:
+        read = {".npz": _read_archive, ".keras": _read_model}[file.suffix]
+    except KeyError:
+        raise ValueError(
+            f"Cannot read masks from '{file}'. Expected a file that ends in "
+            "'.npz' or '.keras', or a run's folder."
+        ) from None
+    try:
+        masks = read(file)
+        check_masks(masks)
+    # What a damaged file makes zlib, Keras or HDF5 raise is hardly one type.
+    except Exception as error:
+        raise ValueError(
+            f"Cannot read masks from '{file}': it is damaged or holds "
+            f"something else. {error}"
+        ) from error
+    return masks
+
+
+def check_masks(masks):
+    """Raises `ValueError` unless these are masks by name, at least one."""
+    if not masks:
+        raise ValueError(
+            "There are no masks. Expected a dictionary, name of the layer -> "
+            f"boolean array. Received: {masks!r}"
+        )
+    for name, mask in masks.items():
+        if not isinstance(name, str) or "\0" in name:
+            raise ValueError(
+                "Masks go by the name of their layer. Expected text without "
+                f"zero bytes. Received: {name!r}"
+            )
+        if not isinstance(mask, np.ndarray) or mask.dtype.kind != "b":
+            received = getattr(mask, "dtype", type(mask).__name__)
+            raise ValueError(
+                f"The mask of '{name}' must be a boolean NumPy array, True at "
+                f"the weights kept. Received: {received}"
+            )
+
+
+def _array(tensor):
+    return np.asarray(ops.convert_to_numpy(tensor))
+
+
+def _add(archive, name, mask):
+    # Not np.savez, which takes some names for its own arguments, and writes
+    # the time of day.
+    entry = zipfile.ZipInfo(f"{name}.npy")
+    entry.compress_type = zipfile.ZIP_DEFLATED
+    with archive.open(entry, "w", force_zip64=True) as file:
+        np.lib.format.write_array(file, mask, allow_pickle=False)
+
+
+def _file_at(path):
+    if not path.exists():
+        raise ValueError(f"Cannot read masks: there is no '{path}'.")
+    if not path.is_dir():
+        return path
+    for name in _OF_A_RUN:
+        if (path / name).exists():
+            return path / name
+    raise ValueError(
+        f"Cannot read masks from the folder '{path}'. Expected one of "
+        f"{', '.join(_OF_A_RUN)} in it, which a run writes after an epoch."
+    )
+
+
+def _read_archive(path):
+    masks = {}
+    with zipfile.ZipFile(path) as archive:
+        for entry in archive.infolist():
+            # All of it first, because only that compares the checksum.
+            data = archive.read(entry)
+            name = entry.filename.removesuffix(".npy")
+            masks[name] = _read_array(io.BytesIO(data), len(data))
+    return masks
+
+
+def _read_array(file, size):
+    major, _ = np.lib.format.read_magic(file)
+    read_header = {
+        1: np.lib.format.read_array_header_1_0,
+        2: np.lib.format.read_array_header_2_0,
+    }[major]
+    shape, _, dtype = read_header(file)
+    # Before anything is allocated that only the header promises.
+    if math.prod(shape) * dtype.itemsize != size - file.tell():
+        raise ValueError(f"An array of {dtype}{shape} is cut or too long.")
+    file.seek(0)
+    return np.lib.format.read_array(file, allow_pickle=False)
+
+
+def _read_model(path):
+    return masks_of(keras.models.load_model(path, compile=False))

@@ -18,10 +18,6 @@ import mpt_keras as mpt
 
 FLAGS = flags.FLAGS
 
-flags.DEFINE_float("sparsity", 0.5, "Fraction of weights pruned, in [0, 1).")
-flags.register_validator(
-    "sparsity", lambda value: 0.0 <= value < 1.0, "Expected a number in [0, 1)."
-)
 flags.DEFINE_integer("seed", 0, "Seed of weights, scores, order and crops.")
 flags.DEFINE_integer(
     "epochs", None, "Epochs of training; by default the example's own."
@@ -61,6 +57,7 @@ class Recipe:
     augment: bool = False
     warmup_epochs: int = 0
     label_smoothing: float = 0.0
+    milestones: tuple = ()
 
     def make_optimizer(self):
         if self.optimizer == "sgd":
@@ -81,6 +78,9 @@ class Recipe:
             return self.learning_rate * (epoch + 1) / self.warmup_epochs
         if self.schedule == "constant":
             return self.learning_rate
+        if self.schedule == "steps":
+            drops = sum(epoch >= milestone for milestone in self.milestones)
+            return self.learning_rate * 0.1**drops
         epochs = self.epochs - self.warmup_epochs
         turn = math.pi * (epoch - self.warmup_epochs) / epochs
         return 0.5 * (1.0 + math.cos(turn)) * self.learning_rate
@@ -97,7 +97,18 @@ def start(recipe):
     return devices
 
 
-def train(network, data, recipe, folder, devices, callbacks=(), verbose="auto"):
+def train(
+    network,
+    data,
+    recipe,
+    folder,
+    devices,
+    callbacks=(),
+    verbose="auto",
+    first_step=0,
+    ships=True,
+    distilled=None,
+):
     """Searches for a ticket (or trains a dense network), exports, reports.
 
     A run that was interrupted continues after its last whole epoch; one that
@@ -112,6 +123,11 @@ def train(network, data, recipe, folder, devices, callbacks=(), verbose="auto"):
         devices: `Devices`.
         callbacks: Further Keras callbacks, such as `GlobalSparsity`.
         verbose: As for `keras.Model.fit`.
+        first_step: Steps that count as done, for a network that was set back
+            to where it was after as many.
+        ships: Whether to leave a frozen ticket and a SavedModel.
+        distilled: Function that makes the model to train (a Distiller) of
+            the one from images to logits.
 
     Returns:
         The dictionary that was also written to `result.json`; None in the
@@ -121,7 +137,8 @@ def train(network, data, recipe, folder, devices, callbacks=(), verbose="auto"):
         return json.loads((folder / "result.json").read_text())
     devices.synchronize_batch_norms(network)
     with devices.scope():
-        model = with_preprocessing(network, data)
+        whole = with_preprocessing(network, data)
+        model = distilled(whole) if distilled else whole
         model.compile(
             optimizer=recipe.make_optimizer(),
             loss=recipe.make_loss(),
@@ -136,17 +153,20 @@ def train(network, data, recipe, folder, devices, callbacks=(), verbose="auto"):
         keras.callbacks.LearningRateScheduler(
             lambda epoch, _: recipe.learning_rate_at(epoch)
         ),
-        *(_saving(folder, backup) if devices.writes_files else ()),
+        *(_saving(whole, folder, backup) if devices.writes_files else ()),
         backup,
     ]
     with _surviving_the_loss_of_workers(devices):
         try:
             with data.reading():
-                _fit(model, data, recipe, backup, callbacks, devices, verbose)
+                _fit(
+                    *(model, data, recipe, backup, callbacks, devices, verbose),
+                    first_step=first_step,
+                )
                 result = None
                 if devices.writes_files:
                     name = network.name
-                    result = _finish(name, data, recipe, folder, devices)
+                    result = _finish(name, data, recipe, folder, devices, ships)
         except FloatingPointError as error:
             epochs = backup.completed_epochs
             raise RunError(
@@ -181,7 +201,7 @@ def _surviving_the_loss_of_workers(devices):
     return _multiworker().start_again_when_alone(devices)
 
 
-def _saving(folder, backup):
+def _saving(model, folder, backup):
     """The callbacks that write what a user looks at."""
     before = backup.completed_epochs
     history = folder / "history.csv"
@@ -190,8 +210,9 @@ def _saving(folder, backup):
     writers = [
         _Seconds(),
         keras.callbacks.CSVLogger(history, append=True),
-        mpt.callbacks.AtomicCheckpoint(folder / "last.keras"),
-        mpt.callbacks.AtomicCheckpoint(
+        _Checkpoint(model, folder / "last.keras"),
+        _Checkpoint(
+            model,
             folder / "best.keras",
             "val_accuracy",
             mode="max",
@@ -208,6 +229,24 @@ def _saving(folder, backup):
     return writers
 
 
+class _Checkpoint(mpt.callbacks.AtomicCheckpoint):
+    """Saves the model itself, also where it trains inside another."""
+
+    def __init__(self, model, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self._saved = model
+        self._trained = None
+
+    def set_model(self, model):
+        self._trained = model
+        super().set_model(self._saved)
+
+    def on_epoch_end(self, epoch, logs=None):
+        if keras.backend.backend() == "jax":
+            self._trained.jax_state_sync()
+        super().on_epoch_end(epoch, logs)
+
+
 class _Seconds(keras.callbacks.Callback):
     """Logs how long an epoch took, evaluation included."""
 
@@ -218,7 +257,9 @@ class _Seconds(keras.callbacks.Callback):
         logs["seconds"] = time.perf_counter() - self._started
 
 
-def _fit(model, data, recipe, backup, callbacks, devices, verbose):
+def _fit(
+    model, data, recipe, backup, callbacks, devices, verbose, first_step=0
+):
     batches = data.batches(
         recipe.batch_size,
         FLAGS.seed,
@@ -230,8 +271,15 @@ def _fit(model, data, recipe, backup, callbacks, devices, verbose):
             f"--batch_size={recipe.batch_size} is more than the "
             f"{data.train_count} images of an epoch."
         )
-    first = backup.completed_epochs
+    first, batch = divmod(first_step, batches.per_epoch)
+    if backup.completed_epochs > first:
+        first, batch = backup.completed_epochs, 0
     if devices.workers > 1:
+        if first_step or not hasattr(model.loss, "call"):
+            raise RunError(
+                "--distribute=multiworker cannot rewind or distil. Train on "
+                "one machine, with --distribute=mirrored."
+            )
         batches = dataclasses.replace(
             batches, parts=devices.replicas, own_parts=devices.own_replicas
         )
@@ -240,16 +288,24 @@ def _fit(model, data, recipe, backup, callbacks, devices, verbose):
         )
         return
     test_batch = _evaluation_batch(data.test_count, devices)
-    model.fit(
-        batches.from_epoch(first),
-        epochs=recipe.epochs,
-        steps_per_epoch=batches.per_epoch,
-        validation_data=data.test_data(test_batch),
-        validation_batch_size=test_batch,
-        callbacks=callbacks,
-        shuffle=False,
-        verbose=verbose,
-    )
+
+    def fit(epoch, batch, epochs):
+        model.fit(
+            batches.from_epoch(epoch, batch),
+            initial_epoch=epoch,
+            epochs=epochs,
+            steps_per_epoch=batches.per_epoch - batch,
+            validation_data=data.test_data(test_batch),
+            validation_batch_size=test_batch,
+            callbacks=callbacks,
+            shuffle=False,
+            verbose=verbose,
+        )
+
+    if batch:  # the rest of an epoch
+        fit(first, batch, first + 1)
+        first += 1
+    fit(first, 0, recipe.epochs)
 
 
 def _drops_remainder(devices):
@@ -296,19 +352,13 @@ def with_preprocessing(network, data):
     )
 
 
-def _finish(name, data, recipe, folder, devices):
+def _finish(name, data, recipe, folder, devices, ships):
     """Exports what was found and describes it, from the files of the run."""
     model = keras.models.load_model(folder / "last.keras")
     is_ticket = bool(mpt.masked_layers(model))
-    shipped = mpt.freeze(model) if is_ticket else model
-    images = data.first_test_images(_compared(devices))
-    ticket = folder / "ticket.keras"
-    shipped.save(folder / "partial-ticket.keras")
-    (folder / "partial-ticket.keras").replace(ticket)
-    exported = None
-    if keras.backend.backend() == "tensorflow":
-        exported = folder / "saved_model"
-        _export_and_compare(shipped, model, images, exported)
+    shipped = {"ticket": None, "saved_model": None}
+    if ships:
+        shipped = ship(model, data, folder, devices)
     history = run_folder.read_history(folder / "history.csv")
     seconds = sum(row["seconds"] for row in history)
     accuracies = [row["val_accuracy"] for row in history]
@@ -325,15 +375,32 @@ def _finish(name, data, recipe, folder, devices):
         "train_loss": history[-1]["loss"],
         "seconds": round(seconds, 1),
         "images_per_second": round(
-            recipe.epochs * data.train_count / seconds, 1
+            len(history) * data.train_count / seconds, 1
         ),
         **(sparsity_figures(model) if is_ticket else {}),
-        "ticket": str(ticket),
-        "saved_model": exported and str(exported),
+        **shipped,
         "versions": run_folder.versions(),
     }
     run_folder.write_json(folder / "result.json", result)
     return result
+
+
+def ship(model, data, folder, devices):
+    """Leaves a trained model as a plain Keras file and as a SavedModel.
+
+    Returns:
+        The paths of `ticket` and `saved_model`, a dictionary of texts.
+    """
+    shipped = mpt.freeze(model) if mpt.masked_layers(model) else model
+    ticket = folder / "ticket.keras"
+    shipped.save(folder / "partial-ticket.keras")
+    (folder / "partial-ticket.keras").replace(ticket)
+    exported = None
+    if keras.backend.backend() == "tensorflow":
+        images = data.first_test_images(_compared(devices))
+        exported = folder / "saved_model"
+        _export_and_compare(shipped, model, images, exported)
+    return {"ticket": str(ticket), "saved_model": exported and str(exported)}
 
 
 def _compared(devices):

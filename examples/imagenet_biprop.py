@@ -17,6 +17,7 @@ import command
 import prepared
 import recipes
 import search
+import training
 from absl import flags
 from command import RunError
 
@@ -46,7 +47,7 @@ _FAMILIES = {
 _MEAN = (0.485, 0.456, 0.406)
 _STD = (0.229, 0.224, 0.225)
 
-search.define_models(_MODELS, "imagenet_resnet18", recipes.IMAGENET)
+training.define_models(_MODELS, "imagenet_resnet18", recipes.IMAGENET)
 flags.adopt_module_key_flags(search)
 flags.DEFINE_string("data_dir", None, "Folder of TensorFlow Datasets.")
 flags.DEFINE_bool(
@@ -96,8 +97,8 @@ def imagenet():
 
 def main(_):
     search.follow_recipe(recipes.IMAGENET, _FAMILIES)
-    how = search.how_to_train()
-    devices = search.start(how)
+    how = training.how_to_train()
+    devices = training.start(how)
     data = imagenet()
     network = search.build(
         _MODELS, devices, classes=data.classes, input_shape=data.image_shape

@@ -125,23 +125,23 @@ class Batches(BatchPlan):
     images are flipped.
     """
 
-    def from_epoch(self, epoch):
-        """An endless iterable of `(images, labels)`, from an epoch on.
+    def from_epoch(self, epoch, batch=0):
+        """An endless iterable of `(images, labels)`, from a batch on.
 
         A `tf.data.Dataset` on TensorFlow, which cuts in parallel and ahead.
         """
         if keras.backend.backend() == "tensorflow":
-            return self._dataset(epoch)
-        return self._generator(epoch)
+            return self._dataset(epoch, batch)
+        return self._generator(epoch, batch)
 
-    def _generator(self, epoch):
+    def _generator(self, epoch, batch):
         cut = self._cutter()
-        for draws in self._draws(epoch):
+        for draws in self._draws(epoch, batch):
             *draws, labels = draws
             images, _ = cut(*map(ops.convert_to_tensor, draws), labels)
             yield ops.convert_to_numpy(images), labels
 
-    def _dataset(self, epoch):
+    def _dataset(self, epoch, batch):
         import tensorflow as tf
 
         whole = self.size // self.parts if self.drop_remainder else None
@@ -150,7 +150,7 @@ class Batches(BatchPlan):
             cut = self._cutter()
         return (
             tf.data.Dataset.from_generator(
-                lambda: self._draws(epoch),
+                lambda: self._draws(epoch, batch),
                 output_signature=tuple(
                     tf.TensorSpec((whole,), kind) for kind in kinds
                 ),
@@ -159,17 +159,18 @@ class Batches(BatchPlan):
             .prefetch(tf.data.AUTOTUNE)
         )
 
-    def _draws(self, epoch):
+    def _draws(self, epoch, first_batch):
         """Of every batch: positions, crops, flips and labels, in NumPy."""
         labels = self.data.train_labels.astype("int32")
         share = self.size // self.parts
         for number in itertools.count(epoch):
             draws = epoch_draws(self.seed, number, len(labels))
             draws = (*draws, labels[draws[0]])
-            for batch in range(self.per_epoch):
+            for batch in range(first_batch, self.per_epoch):
                 for part in self.own_parts:
                     first = batch * self.size + part * share
                     yield tuple(draw[first : first + share] for draw in draws)
+            first_batch = 0
 
     def _cutter(self):
         """Returns the function from draws to images and labels."""

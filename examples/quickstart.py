@@ -15,39 +15,20 @@ import sys
 import command
 import experiment
 import keras
-import numpy as np
 import run_folder
-import sklearn.datasets
+import sparsity_flag
 from absl import flags
-from images import ImageData
+from digits import digits
 
 import mpt_keras as mpt
 
 FLAGS = flags.FLAGS
 
+flags.adopt_module_key_flags(sparsity_flag)
 flags.DEFINE_integer("batch_size", 32, "Images per step, over all devices.")
 flags.register_validator(
     "batch_size", lambda value: value > 0, "Expected a positive number."
 )
-
-
-def digits():
-    """1,797 images of 8x8 pixels, values 0 to 16; a fifth is held out."""
-    bunch = sklearn.datasets.load_digits()
-    images = bunch.images[..., None].astype("uint8")
-    labels = bunch.target.astype("int32")
-    order = np.random.default_rng(0).permutation(len(labels))
-    train, test = order[:1437], order[1437:]
-    return ImageData(
-        name="digits",
-        train_images=images[train],
-        train_labels=labels[train],
-        test_images=images[test],
-        test_labels=labels[test],
-        mean=(float(images[train].mean()),),
-        std=(float(images[train].std()),),
-        classes=10,
-    )
 
 
 def binary_weights(sparsity):

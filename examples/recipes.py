@@ -166,6 +166,76 @@ CIFAR10 = {
     "dense_resnet18": _RESNET18 | _SGD | _DENSE | _BN | {"score_decay": 5e-4},
 }
 
+_TICKET = {"optimizer": "adam", "schedule": "constant", "score_decay": 0.0}
+_TICKET |= {"batch_size": 60, "pruning_rate": 0.2, "scope": "layer"}
+_TICKET |= {"initializer": "glorot_normal", "augment": False}
+_RESNET_TICKET = {
+    **_SGD,
+    "schedule": "steps",
+    "batch_size": 128,
+    "trained_batch_norm": True,
+    "scope": "global",
+}
+
+# The lottery ticket hypothesis: Frankle and Carbin (ICLR 2019), and for the
+# ResNet, with rewinding to a later step, facebookresearch/open_lth.
+LOTTERY = {
+    "lottery_fc": _TICKET
+    | {"model": "lenet_300_100", "epochs": 50, "learning_rate": 1.2e-3},
+    "lottery_conv2": _TICKET
+    | {
+        "model": "conv2",
+        "epochs": 24,
+        "learning_rate": 2e-4,
+        "convolution_rate": 0.1,
+    },
+    "lottery_conv": _TICKET
+    | {
+        "model": "conv4",
+        "epochs": 30,
+        "learning_rate": 3e-4,
+        "convolution_rate": 0.1,
+    },
+    "lottery_conv6": _TICKET
+    | {
+        "model": "conv6",
+        "epochs": 36,
+        "learning_rate": 3e-4,
+        "convolution_rate": 0.15,
+    },
+    "lottery_resnet20": _RESNET_TICKET
+    | {
+        "model": "resnet20",
+        "epochs": 160,
+        "milestones": ["80", "120"],
+        "pruning_rate": 0.2,
+        "rewind_step": 500,
+    },
+}
+_DISTILLED = {"temperature": 5.0, "alpha": 0.9, "kl_reduction": "mean"}
+_DISTILLED |= {"scope": "global", "only_convolutions": True}
+
+# Distilled tickets: VITA-Group's code for "Good Students Play Big Lottery
+# Better" (2021). Only the ResNet's training is published.
+KD = {
+    "kd_resnet18": _RESNET_TICKET
+    | _DISTILLED
+    | {
+        "model": "resnet18",
+        "epochs": 182,
+        "milestones": ["90", "135"],
+        "score_decay": 2e-4,
+        # After 33 epochs of 391 steps.
+        "rewind_step": 12903,
+    },
+    **{
+        name.replace("lottery", "kd"): (
+            LOTTERY[name] | _DISTILLED | {"only_convolutions": False}
+        )
+        for name in ("lottery_fc", "lottery_conv2", "lottery_conv")
+    },
+}
+
 _IMAGENET = {
     "batch_size": 256,
     "epochs": 100,
@@ -240,3 +310,13 @@ def names_for(
     if recycling:
         methods = (f"{method}_recycling", *methods)
     return [f"{of}_{family}{suffix}" for of in methods for suffix in suffixes]
+
+
+def names_for_tickets(method, family, model):
+    """Like `names_for`, of ordinary networks: `"lottery"` or `"kd"`.
+
+    The rows of a model go before those of its family; where there is none,
+    that of the method's ResNet is next.
+    """
+    resnet = "resnet18" if method == "kd" else "resnet20"
+    return [f"{method}_{of}" for of in (model, family, resnet)]

@@ -35,10 +35,11 @@ OF_THE_PLACE |= {"tpu", "worker_timeout"}
 _DESCRIPTION = "run.json"
 
 
-def open_run_folder(name, devices):
+def open_run_folder(name, devices, may_grow=()):
     """Creates the run's folder, or finds it again with `--resume`.
 
-    Of several workers only the one that writes files makes it.
+    Of several workers only the one that writes files makes it. The flags in
+    `may_grow` may be others when a run is resumed.
 
     Raises:
         RunError: If the folder cannot be written, holds other files, or
@@ -56,7 +57,7 @@ def open_run_folder(name, devices):
         half = _beside(path / _DESCRIPTION)
         occupied = any(file != half for file in path.iterdir())
         if occupied and FLAGS.resume:
-            _check_same_run(path)
+            _check_same_run(path, may_grow)
         elif occupied:
             raise RunError(
                 f"--output_dir='{path}' already holds files, perhaps another "
@@ -95,7 +96,7 @@ def versions():
     }
 
 
-def _check_same_run(path):
+def _check_same_run(path, may_grow):
     try:
         there = json.loads((path / _DESCRIPTION).read_text())
         flags_there, versions_there = there["flags"], there["versions"]
@@ -105,7 +106,17 @@ def _check_same_run(path):
             f"{_DESCRIPTION} that an earlier run wrote. Nothing was changed."
         ) from error
     here = json.loads(json.dumps(_description(), default=str))
-    settings = differences("--", flags_there, here["flags"])
+    settings = differences(
+        "--",
+        *(
+            {
+                name: value
+                for name, value in values.items()
+                if name not in may_grow
+            }
+            for values in (flags_there, here["flags"])
+        ),
+    )
     if settings:
         raise RunError(
             f"--output_dir='{path}' holds another run: {settings}. Nothing was "

@@ -244,10 +244,12 @@ class StreamedBatches(images.BatchPlan):
     Unless `augment`, the images are those of the evaluation.
     """
 
-    def from_epoch(self, epoch):
+    def from_epoch(self, epoch, batch=0):
         """An endless `tf.data.Dataset` of `(images, labels)`."""
         numbers = tf.data.Dataset.range(epoch, np.iinfo("int64").max)
-        return numbers.flat_map(self._epoch).prefetch(tf.data.AUTOTUNE)
+        dataset = numbers.flat_map(self._epoch)
+        dataset = dataset.skip(batch * len(self.own_parts))
+        return dataset.prefetch(tf.data.AUTOTUNE)
 
     def _epoch(self, number):
         seed = tf.constant([self.seed, 0], "int64")

@@ -66,7 +66,7 @@ class Summary:
         pruned = self.sparsity is not None
         return (
             self.method,
-            f"{100 * self.sparsity:g} %" if pruned else _NONE,
+            f"{100 * self.sparsity:.4g} %" if pruned else _NONE,
             str(self.seeds),
             str(self.last),
             str(self.best),
@@ -132,8 +132,13 @@ def summarise(lines):
 # --- Writing --------------------------------------------------------------
 
 
-def report(folder):
+def report(folder, by="pruned"):
     """Prints the table; writes `table.md` and `accuracy.png`.
+
+    Args:
+        folder: Where `runs.jsonl` is, and the table and the plot will be.
+        by: What the plot's horizontal axis says: the fraction `"pruned"`, or
+            the fraction `"kept"`, in powers of ten and falling.
 
     Raises:
         RunError: If no run is finished.
@@ -155,6 +160,7 @@ def report(folder):
             summaries,
             f"{lines[0]['model']} on {lines[0]['data']}: mean and standard "
             "deviation over seeds",
+            by,
         )
     except ImportError as error:
         print(
@@ -189,7 +195,7 @@ def markdown(summaries):
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
-def draw(summaries, title):
+def draw(summaries, title, by="pruned"):
     """Last test accuracy against the fraction pruned, a matplotlib figure.
 
     Bars and bands reach one standard deviation up and down. A network that
@@ -201,16 +207,20 @@ def draw(summaries, title):
     axes = figure.add_subplot()
     axes.set(
         title=title,
-        xlabel="Weights pruned",
+        xlabel=f"Weights {by}",
         ylabel="Test accuracy after the last epoch",
     )
     methods = list(dict.fromkeys(summary.method for summary in summaries))
     drawn = [
-        _draw_method(axes, method, number, summaries)
+        _draw_method(axes, method, number, summaries, by)
         for number, method in enumerate(methods)
     ]
-    if len({summary.sparsity for summary in summaries} - {None}) < 2:
+    few = len({summary.sparsity for summary in summaries} - {None}) < 2
+    if few and by == "pruned":
         axes.set_xlim(0, 1)
+    if by == "kept":
+        axes.set_xscale("log")
+        axes.invert_xaxis()
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(lambda value, _: f"{100 * value:.4g} %")
     axes.grid(alpha=0.3)
@@ -219,14 +229,17 @@ def draw(summaries, title):
     return figure
 
 
-def _draw_method(axes, method, number, summaries):
+def _draw_method(axes, method, number, summaries, by):
     own = [summary for summary in summaries if summary.method == method]
     colour = _COLOURS[number % len(_COLOURS)]
     if own[0].sparsity is None:
         return _draw_level(axes, own[0].last, colour)
     marker = _MARKERS[number % len(_MARKERS)]
     return axes.errorbar(
-        [summary.sparsity for summary in own],
+        [
+            1.0 - summary.sparsity if by == "kept" else summary.sparsity
+            for summary in own
+        ],
         [summary.last.mean for summary in own],
         yerr=[summary.last.deviation or 0.0 for summary in own],
         capsize=3,

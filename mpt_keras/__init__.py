@@ -18,6 +18,7 @@ from mpt_keras import checkpoints as checkpoints
 from mpt_keras import initializers as initializers
 from mpt_keras import larq as larq
 from mpt_keras import losses as losses
+from mpt_keras import lottery as lottery
 from mpt_keras import masking as masking
 from mpt_keras import models as models
 from mpt_keras import quantizers as quantizers

@@ -1,14 +1,17 @@
 """Winning tickets of ordinary Keras models: pruned, rewound, distilled."""
 
+from mpt_keras.lottery.distillation import distiller as distiller
 from mpt_keras.lottery.enforcement import Pruned as Pruned
 from mpt_keras.lottery.enforcement import apply_masks as apply_masks
 from mpt_keras.lottery.enforcement import kernel_values as kernel_values
 from mpt_keras.lottery.enforcement import prunable_kernels as prunable_kernels
 from mpt_keras.lottery.enforcement import remove_masks as remove_masks
+from mpt_keras.lottery.magnitude import SCOPES as SCOPES
 from mpt_keras.lottery.magnitude import Magnitude as Magnitude
 from mpt_keras.lottery.magnitude import magnitude_masks as magnitude_masks
 from mpt_keras.lottery.magnitude import random_masks as random_masks
 from mpt_keras.lottery.rewinding import reinitialize as reinitialize
+from mpt_keras.lottery.search import CONTROLS as CONTROLS
 from mpt_keras.lottery.search import Level as Level
 from mpt_keras.lottery.search import Ticket as Ticket
 from mpt_keras.lottery.search import TicketSearch as TicketSearch

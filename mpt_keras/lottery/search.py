@@ -5,6 +5,7 @@ it continues wherever it stopped.
 """
 
 import dataclasses
+import itertools
 import json
 import pathlib
 from collections.abc import Callable, Mapping
@@ -20,7 +21,7 @@ from mpt_keras.lottery.enforcement import (
     prunable_kernels,
     remove_masks,
 )
-from mpt_keras.lottery.magnitude import Magnitude, random_masks
+from mpt_keras.lottery.magnitude import Magnitude, check_masks, random_masks
 from mpt_keras.lottery.rewinding import (
     SaveStateAt,
     reinitialize,
@@ -28,6 +29,7 @@ from mpt_keras.lottery.rewinding import (
 )
 
 CONTROLS = ("reinitialized", "random_masks")
+STARTS = ("rewound", "initial", "reinitialized", "trained")
 
 _SEARCH = "search.json"
 _TICKET = "ticket.json"
@@ -44,7 +46,7 @@ class Level:
     Attributes:
         number: Rounds of pruning before this training; 0 is the dense
             network.
-        name: `"ticket"`, or the name of the control.
+        name: `"ticket"`, or the name given to `retrain`.
         first_step: Steps that count as done: start data, learning rate and
             epochs there.
         folder: `pathlib.Path`, for whatever the training writes.
@@ -68,7 +70,7 @@ class Ticket:
 
     Attributes:
         number: Rounds of pruning before it; 0 is the dense network.
-        name: `"ticket"`, or the name of the control.
+        name: `"ticket"`, or the name given to `retrain`.
         folder: `pathlib.Path` with `masks.npz` and `trained.weights.h5`.
         weights: Number of prunable weights.
         kept: How many of them are kept.
@@ -176,26 +178,37 @@ class TicketSearch:
     # --- What users call -------------------------------------------------
 
     def run(self, levels):
-        """Yields the tickets of levels 0 to `levels`, each once it is found.
+        """Iterates over the tickets of all levels, each once it is found.
 
         A level that was finished before is not trained again. The model holds
         the trained weights and the masks of the ticket yielded last, if it
         was trained just now; see `load`.
 
         Args:
-            levels: Integer, the rounds of pruning; or, with `one_shot`, a
-                list of levels.
+            levels: Integer, the rounds of pruning. Or the levels one by one,
+                integers in rising order, which with `one_shot` need not be
+                all.
+
+        Raises:
+            ValueError: If these are no levels.
         """
-        numbers = range(levels + 1) if isinstance(levels, int) else levels
-        numbers = [0, *(number for number in numbers if number)]
-        for number in numbers:
-            yield self._ticket(number)
+        numbers = range(levels + 1) if isinstance(levels, int) else [*levels]
+        numbers = [0, *numbers] if 0 not in numbers else [*numbers]
+        rising = all(a < b for a, b in itertools.pairwise(numbers))
+        whole = self.one_shot or numbers == [*range(len(numbers))]
+        if not rising or not whole or numbers[0] != 0:
+            raise ValueError(
+                "Invalid value for argument `levels`. Expected a number of "
+                "rounds from 0 on, or the levels 1, 2, ... without a gap (with "
+                f"gaps only if one_shot=True). Received: levels={levels!r}"
+            )
+        return (self._ticket(number) for number in numbers)
 
     def control(self, number, name, seed=0):
         """Trains what a winning ticket is compared with.
 
         Args:
-            number: Level whose ticket is compared, trained before.
+            number: Level whose ticket is compared, found before.
             name: `"reinitialized"`: its masks, with new random weights,
                 trained from step 0; or `"random_masks"`: as many weights per
                 kernel at random places, set back as the ticket's are.
@@ -212,18 +225,46 @@ class TicketSearch:
                 f"Invalid value for argument `name`. Expected one of "
                 f"{', '.join(CONTROLS)}. Received: name={name!r}"
             )
-        found = self._finished(self._folder_of(number))
-        if found is None:
+        label = f"{name}-seed{seed}"
+        if name == "reinitialized":
+            return self.retrain(number, label, start="reinitialized", seed=seed)
+        masks = random_masks(self._found(number).masks(), seed)
+        return self.retrain(number, label, masks=masks)
+
+    def retrain(
+        self, number, name, start="rewound", masks=None, train=None, seed=0
+    ):
+        """Trains a ticket's sub-network once more, in another way.
+
+        Args:
+            number: Level of the ticket, found before.
+            name: What the training is called, and its folder.
+            start: Where it starts: `"rewound"`, from `rewind_step`;
+                `"initial"` or `"reinitialized"`, from step 0; or
+                `"trained"`, with the weights that were pruned, from
+                `rewind_step`.
+            masks: Other masks than the ticket's.
+            train: Another function than the search's.
+            seed: Integer, of `"reinitialized"`.
+
+        Returns:
+            A `Ticket`. A training that was finished before is not repeated.
+
+        Raises:
+            ValueError: If there is no such ticket or start, or the masks do
+                not fit the model.
+        """
+        if start not in STARTS:
             raise ValueError(
-                f"There is no ticket of level {number} in '{self.folder}' to "
-                "compare with. Expected a level that `run` has been through."
+                f"Invalid value for argument `start`. Expected one of "
+                f"{', '.join(STARTS)}. Received: start={start!r}"
             )
-        folder = self._folder_of(number) / f"{name}-seed{seed}"
-        masks = found.masks()
-        if name == "random_masks":
-            masks = random_masks(masks, seed)
+        if masks is None:
+            masks = self._found(number).masks()
+        check_masks(masks, self._shapes)
+        folder = self._found(number).folder / name
         return self._finished(folder) or self._train(
-            number, name, folder, masks, reinitialize_seed=seed
+            number, name, folder, masks, start, train or self.train, seed
         )
 
     def load(self, ticket):
@@ -238,45 +279,50 @@ class TicketSearch:
         folder = self._folder_of(number)
         found = self._finished(folder)
         if found is None:
-            masks = self._masks(number)
-            found = self._train(number, "ticket", folder, masks)
+            start = "rewound" if self.rewind_weights else "trained"
+            found = self._train(
+                *(number, "ticket", folder, self._masks(number)),
+                *(start if number else "initial", self.train),
+            )
+        return found
+
+    def _found(self, number):
+        found = self._finished(self._folder_of(number))
+        if found is None:
+            raise ValueError(
+                f"There is no ticket of level {number} in '{self.folder}'. "
+                "Expected a level that `run` has been through."
+            )
         return found
 
     def _masks(self, number):
         before = None
         if number:
-            source = self._finished(
-                self._folder_of(0 if self.one_shot else number - 1)
-            )
+            source = self._found(self._pruned_level(number))
             self.load(source)
             before = source.masks()
         return self.pruning.masks(kernel_values(self.model), number, before)
 
-    def _train(self, number, name, folder, masks, reinitialize_seed=None):
-        first_step = 0
-        if number and name != "reinitialized":
-            first_step = self.rewind_step
-        self._set_back(number, name, first_step)
-        if name == "reinitialized":
-            reinitialize(self.model, reinitialize_seed)
+    def _pruned_level(self, number):
+        """The level whose trained weights another level prunes."""
+        return 0 if self.one_shot else number - 1
+
+    def _train(self, number, name, folder, masks, start, train, seed=0):
+        rewinds = start in ("rewound", "trained")
+        self._set_back(start, number, seed)
         folder.mkdir(parents=True, exist_ok=True)
         save_masks(masks, folder / _MASKS)
         apply_masks(self.model, masks)
-        callbacks = []
         keeps_state = number == 0 and self.rewind_step > 0
-        if keeps_state:
-            callbacks.append(
-                SaveStateAt(self.model, self.rewind_step, self.folder / _REWIND)
-            )
         level = Level(
             number=number,
             name=name,
-            first_step=first_step,
+            first_step=self.rewind_step if rewinds else 0,
             folder=folder,
-            callbacks=callbacks,
+            callbacks=[self._state_saver()] if keeps_state else [],
             backup=AtomicBackup(folder / "backup"),
         )
-        result = self.train(self.model, level)
+        result = train(self.model, level)
         if keeps_state and not (self.folder / _REWIND).exists():
             raise ValueError(
                 f"The state after step {self.rewind_step} was not kept. "
@@ -295,16 +341,21 @@ class TicketSearch:
         level.backup.remove()
         return self._finished(folder)
 
-    def _set_back(self, number, name, first_step):
-        """All variables as they are before a training, pruned ones included."""
+    def _state_saver(self):
+        return SaveStateAt(self.model, self.rewind_step, self.folder / _REWIND)
+
+    def _set_back(self, start, number, seed):
+        """All variables as they are at a start, pruned weights included."""
         remove_masks(self.model)
-        if number and name == "ticket" and not self.rewind_weights:
-            source = self._folder_of(0 if self.one_shot else number - 1)
+        if start == "trained":
+            source = self._folder_of(self._pruned_level(number))
             self.model.load_weights(source / _TRAINED)
-        elif first_step:
+        elif start == "rewound" and self.rewind_step:
             self.model.load_weights(self.folder / _REWIND)
         else:
             self.model.load_weights(self.folder / _INITIAL)
+        if start == "reinitialized":
+            reinitialize(self.model, seed)
 
     # --- Files -----------------------------------------------------------
 

@@ -33,7 +33,8 @@ trained_batch_norm: Whether the batch norms train scale and offset
     ("+BN" in the papers' tables).
 width: Positive number; each width is `int(c * width)`.
 kernel_initializer: `"kaiming_normal"`, `"signed_constant"`, or a
-    Keras initializer.
+    Keras initializer. For ordinary layers the two mean `HeNormal`,
+    and any other is given a seed of its own in every layer.
 scale_fan: None, `"paper"` or `"authors"`: how the two named
     initializers account for the sparsity, see `KaimingNormal`.
 regularizer: Regularizer of what trains: the scores (or the kernels of
@@ -146,7 +147,7 @@ class Parts:
         if not self._is_masked(role):
             return {
                 "use_bias": self.masked and role == "last",
-                "kernel_initializer": keras.initializers.HeNormal(seed),
+                "kernel_initializer": self._trained_initializer(seed),
                 "kernel_regularizer": self.regularizer,
             }
         kernel = self.kernel_initializer
@@ -161,6 +162,17 @@ class Parts:
             "scores_regularizer": self.regularizer,
             "seed": seed,
         }
+
+    def _trained_initializer(self, seed):
+        """Of an ordinary layer, whose seed is the network's in any case."""
+        kernel = self.kernel_initializer
+        if isinstance(kernel, str) and kernel in _KERNEL_INITIALIZERS:
+            return keras.initializers.HeNormal(seed)
+        initializer = keras.initializers.get(kernel)
+        try:
+            return initializers.reseeded(initializer, seed)
+        except ValueError:
+            return initializer
 
 
 def _seeds(seed):

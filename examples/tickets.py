@@ -1,0 +1,226 @@
+"""What the examples on ordinary networks share: pruning, levels, lines."""
+
+import contextlib
+import json
+
+import experiment
+import keras
+import run_folder
+import small_images
+import sweep_report
+import training
+from absl import flags
+from command import RunError
+
+import mpt_keras as mpt
+
+FLAGS = flags.FLAGS
+
+for _module in (training, small_images):
+    flags.adopt_module_key_flags(_module)
+_RECIPES = "; by default the recipe's"
+flags.DEFINE_list(
+    "seeds", ["0"], "Seeds, integers from 0 on, one search after the other."
+)
+flags.DEFINE_float(
+    "pruning_rate",
+    0.2,
+    f"Fraction of the remaining weights that a round prunes{_RECIPES}.",
+)
+flags.DEFINE_float(
+    "convolution_rate",
+    None,
+    f"The same for convolution kernels; --pruning_rate if none{_RECIPES}.",
+)
+flags.DEFINE_float(
+    "output_rate",
+    None,
+    "The same for the last layer; half of --pruning_rate if none, layer by "
+    f"layer{_RECIPES}.",
+)
+flags.DEFINE_enum(
+    "scope",
+    "layer",
+    mpt.lottery.SCOPES,
+    f"Whether every layer is pruned by itself or all together{_RECIPES}.",
+)
+flags.DEFINE_integer(
+    "rewind_step",
+    0,
+    f"Step of training that tickets go back to, 0 for the start{_RECIPES}.",
+)
+flags.DEFINE_enum(
+    "initializer",
+    "kaiming_normal",
+    ["kaiming_normal", "glorot_normal"],
+    f"The initial weights{_RECIPES}.",
+)
+flags.register_validator(
+    "seeds",
+    lambda values: values and all(v.strip().isdecimal() for v in values),
+    "Expected integers from 0 on, separated by commas.",
+)
+
+# What may be asked for later, of a search that is resumed.
+MAY_GROW = {"seeds", "rounds", "controls", "control_rounds"}
+
+
+def start(how, name):
+    """Opens the run's folder; returns `Devices` and folder."""
+    devices = training.start(how)
+    if devices.workers > 1:
+        raise RunError(
+            "Ordinary networks are pruned on one machine. Expected "
+            "--distribute=none, mirrored or tpu."
+        )
+    folder = run_folder.open_run_folder(
+        f"{FLAGS.dataset}-{FLAGS.model}-{name}", devices, MAY_GROW
+    )
+    return devices, folder
+
+
+def each_seed():
+    """Sets --seed to each of --seeds in turn, for all that reads it."""
+    for seed in dict.fromkeys(map(int, FLAGS.seeds)):
+        FLAGS.seed = seed
+        keras.utils.set_random_seed(seed)
+        yield seed
+
+
+def build(devices):
+    """The ordinary network that the flags name."""
+    return training.build(
+        small_images.MODELS,
+        devices,
+        masked=False,
+        kernel_initializer=FLAGS.initializer,
+        **small_images.shape_of_data(),
+    )
+
+
+def steps(data, how):
+    """Steps of a whole training."""
+    per_epoch = data.batches(how.batch_size, 0, False, False).per_epoch
+    return how.epochs * per_epoch
+
+
+def search(network, train, folder, pruning, data, how, **options):
+    """A `TicketSearch` by the flags.
+
+    Raises:
+        RunError: If the flags make none.
+    """
+    try:
+        return mpt.lottery.TicketSearch(
+            network,
+            train,
+            folder,
+            pruning,
+            rewind_step=FLAGS.rewind_step,
+            training_steps=steps(data, how),
+            **options,
+        )
+    except ValueError as error:
+        raise RunError(error) from error
+
+
+def pruning(**options):
+    """`Magnitude` by the flags.
+
+    Raises:
+        RunError: If a rate is none.
+    """
+    try:
+        return mpt.lottery.Magnitude(
+            rate=FLAGS.pruning_rate, scope=FLAGS.scope, **options
+        )
+    except ValueError as error:
+        raise RunError(error) from error
+
+
+def trainer(data, how, devices, distilled=None):
+    """The `train` function of a `TicketSearch`.
+
+    Args:
+        data: `ImageData`.
+        how: `Recipe`.
+        devices: `Devices`.
+        distilled: As for `experiment.train`.
+    """
+
+    def train(network, level):
+        result = experiment.train(
+            *(network, data, how, level.folder, devices, level.callbacks),
+            first_step=level.first_step,
+            ships=False,
+            verbose=0,
+            distilled=distilled,
+        )
+        # A training that had come to its end before was not repeated.
+        last = keras.models.load_model(level.folder / "last.keras")
+        network.set_weights(last.get_layer(network.name).get_weights())
+        kept = ("test_accuracy", "best_test_accuracy", "seconds")
+        kept += ("model", "data", "train_loss")
+        return {name: result[name] for name in kept}
+
+    return train
+
+
+class Lines:
+    """The results of a run: printed as they come, and one JSON line each."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self._lines = []
+
+    def add(self, method, ticket, seed):
+        """Adds a `Ticket`; its level 0 is the dense network."""
+        method = method if ticket.number else "dense"
+        name = ticket.folder.relative_to(self.folder).as_posix()
+        line = {
+            "method": method,
+            "sparsity": ticket.sparsity if ticket.number else None,
+            "seed": seed,
+            "folder": name,
+            "weights": ticket.weights,
+            "weights_kept": ticket.kept,
+            "rounds": ticket.number,
+            **ticket.result,
+        }
+        self._lines.append(line)
+        beside = self.folder / "partial-runs.jsonl"
+        beside.write_text(
+            "".join(json.dumps(line) + "\n" for line in self._lines)
+        )
+        beside.replace(self.folder / sweep_report.LINES)
+        print(
+            f"seed {seed}, {method}: {ticket.kept:,} of {ticket.weights:,} "
+            f"weights ({ticket.kept / ticket.weights:.1%}), test accuracy "
+            f"{ticket.result['test_accuracy']:.2%}",
+            flush=True,
+        )
+
+
+@contextlib.contextmanager
+def stopping_in_one_line(folder):
+    """Turns Ctrl-C into a `RunError` that says how to continue."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        raise RunError(
+            "Stopped. Finished trainings are kept, and so are the whole "
+            "epochs of this one. The same command with "
+            f"--output_dir={folder} --resume continues."
+        ) from error
+
+
+def ship(search, ticket, network, data, folder, devices):
+    """Leaves a ticket as a plain Keras file and as a SavedModel."""
+    search.load(ticket)
+    model = experiment.with_preprocessing(network, data)
+    shipped = experiment.ship(model, data, folder, devices)
+    path = shipped["saved_model"] or shipped["ticket"]
+    print(
+        f"The ticket with {ticket.kept / ticket.weights:.1%} of the weights: "
+        f"{path}"
+    )

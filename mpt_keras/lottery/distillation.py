@@ -1,0 +1,117 @@
+"""Training a ticket on the soft labels of the dense network."""
+
+import keras
+from keras import ops
+
+# Published settings of the two reductions.
+REDUCTIONS = ("batchmean", "mean")
+
+
+def distiller(
+    teacher, student, temperature=5.0, alpha=0.9, kl_reduction="mean"
+):
+    """Returns a model that trains a student on labels and a teacher.
+
+    With the teacher's logits `t`, the student's `s` and `C` classes::
+
+        loss = (1 - alpha) * loss(labels, s)
+               + alpha * temperature**2 * KL(softmax(t / temperature),
+                                             softmax(s / temperature))
+               + regularization losses of the student
+
+    averaged over the batch; with `kl_reduction="mean"` the KL term is divided
+    by `C` as well, as the authors' code for CIFAR does (so that it weighs ten
+    times less). The student is trained in place. The teacher is not trained,
+    runs in inference mode, and is no longer trainable afterwards.
+
+    Args:
+        teacher: Built Keras model from inputs to logits, trained.
+        student: Built Keras model of the same inputs and outputs.
+        temperature: Positive number. Published: 5 for CIFAR, 4 for ImageNet.
+        alpha: Number in [0, 1], the weight of the teacher. Published: 0.9.
+        kl_reduction: `"mean"` (the authors' for CIFAR) or `"batchmean"` (the
+            textbook's, and the authors' for ImageNet).
+
+    Returns:
+        A `keras.distillation.Distiller`; compile it with a loss from logits
+        and fit it as any model. Its metrics are the student's.
+
+    Raises:
+        ValueError: If an argument is out of range, or teacher and student
+            differ in their inputs or outputs.
+
+    Example:
+
+    >>> teacher = mpt_keras.models.lenet_300_100(masked=False, seed=0)
+    >>> student = mpt_keras.models.lenet_300_100(masked=False, seed=1)
+    >>> model = mpt_keras.lottery.distiller(teacher, student)
+    >>> model.compile(
+    ...     "adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    ... )
+    >>> history = model.fit(digits, digit_labels, verbose=0)
+
+    Reference:
+        Hinton et al., "Distilling the Knowledge in a Neural Network", 2015;
+        Ma et al., "Good Students Play Big Lottery Better", 2021 (the KD
+        ticket).
+    """
+    if kl_reduction not in REDUCTIONS:
+        raise ValueError(
+            "Invalid value for argument `kl_reduction`. Expected 'batchmean' "
+            f"or 'mean'. Received: kl_reduction={kl_reduction!r}"
+        )
+    _check_number("temperature", temperature, "a positive number", low=0.0)
+    _check_number("alpha", alpha, "a number in [0, 1]", high=1.0)
+    classes = _common_classes(teacher, student)
+    return _KDTicket(
+        teacher=teacher,
+        student=student,
+        distillation_losses=[
+            keras.distillation.LogitsDistillation(float(temperature))
+        ],
+        distillation_loss_weights=[
+            1.0 / classes if kl_reduction == "mean" else 1.0
+        ],
+        student_loss_weight=1.0 - float(alpha),
+    )
+
+
+@keras.saving.register_keras_serializable(package="mpt_keras")
+class _KDTicket(keras.distillation.Distiller):
+    """Keras' `Distiller`, which forgets the regularization losses."""
+
+    def compute_loss(self, *args, **kwargs):
+        loss = super().compute_loss(*args, **kwargs)
+        for regularization in self.student.losses:
+            loss = ops.add(loss, ops.cast(regularization, loss.dtype))
+        return loss
+
+
+def _check_number(name, value, expected, low=None, high=None):
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    above = is_number and (value > low if low is not None else value >= 0)
+    below = is_number and (value <= high if high is not None else True)
+    if not above or not below or value == float("inf"):
+        raise ValueError(
+            f"Invalid value for argument `{name}`. Expected {expected}. "
+            f"Received: {name}={value!r}"
+        )
+
+
+def _common_classes(teacher, student):
+    """Number of outputs, which both must have alike."""
+    shapes = []
+    for name, model in (("teacher", teacher), ("student", student)):
+        if not isinstance(model, keras.Model) or not model.built:
+            raise ValueError(
+                f"Expected a built Keras model as {name}. Received: {model!r}"
+            )
+        shapes.append((model.input_shape, model.output_shape))
+    if shapes[0] != shapes[1] or len(shapes[0][1]) != 2:
+        raise ValueError(
+            "Teacher and student must map the same inputs to as many logits. "
+            f"Received: teacher '{teacher.name}' from {shapes[0][0]} to "
+            f"{shapes[0][1]}, student '{student.name}' from {shapes[1][0]} to "
+            f"{shapes[1][1]}"
+        )
+    return shapes[0][1][-1]

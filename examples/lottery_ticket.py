@@ -19,6 +19,7 @@ rounds, seeds or controls.
 
 import command
 import recipes
+import series
 import small_images
 import sweep_report
 import tickets
@@ -65,7 +66,7 @@ def run(lines, data, how, devices, folder):
     train = tickets.trainer(data, how, devices)
     controls = [name for name in FLAGS.controls if name != "none"]
     rounds = set(map(int, FLAGS.control_rounds)) or range(1, FLAGS.rounds + 1)
-    for seed in tickets.each_seed():
+    for seed in series.each_seed():
         network = tickets.build(devices)
         search = tickets.search(
             *(network, train, folder / f"seed{seed}", pruning, data, how),
@@ -73,10 +74,11 @@ def run(lines, data, how, devices, folder):
             one_shot=FLAGS.one_shot,
         )
         for ticket in search.run(range(FLAGS.rounds + 1)):
-            lines.add("winning_ticket", ticket, seed)
+            tickets.add(lines, "winning_ticket", ticket, seed)
         for number in rounds:
             for name in controls:
-                lines.add(name, search.control(number, name, seed), seed)
+                control = search.control(number, name, seed)
+                tickets.add(lines, name, control, seed)
         tickets.ship(search, ticket, network, data, search.folder, devices)
 
 
@@ -92,8 +94,8 @@ def main(_):
     how = training.how_to_train()
     devices, folder = tickets.start(how, "lottery")
     data = small_images.read_data()
-    with tickets.stopping_in_one_line(folder):
-        run(tickets.Lines(folder), data, how, devices, folder)
+    with series.stopping_in_one_line(folder):
+        run(series.Lines(folder), data, how, devices, folder)
     sweep_report.report(folder, by="kept")
 
 

@@ -1,13 +1,10 @@
 """What the examples on ordinary networks share: pruning, levels, lines."""
 
-import contextlib
-import json
-
 import experiment
 import keras
 import run_folder
+import series
 import small_images
-import sweep_report
 import training
 from absl import flags
 from command import RunError
@@ -16,12 +13,9 @@ import mpt_keras as mpt
 
 FLAGS = flags.FLAGS
 
-for _module in (training, small_images):
+for _module in (training, small_images, series):
     flags.adopt_module_key_flags(_module)
 _RECIPES = "; by default the recipe's"
-flags.DEFINE_list(
-    "seeds", ["0"], "Seeds, integers from 0 on, one search after the other."
-)
 flags.DEFINE_float(
     "pruning_rate",
     0.2,
@@ -55,13 +49,8 @@ flags.DEFINE_enum(
     ["kaiming_normal", "glorot_normal"],
     f"The initial weights{_RECIPES}.",
 )
-flags.register_validator(
-    "seeds",
-    lambda values: values and all(v.strip().isdecimal() for v in values),
-    "Expected integers from 0 on, separated by commas.",
-)
 
-# What may be asked for later, of a search that is resumed.
+# What more may be asked of a search that is resumed.
 MAY_GROW = {"seeds", "rounds", "controls", "control_rounds"}
 
 
@@ -77,14 +66,6 @@ def start(how, name):
         f"{FLAGS.dataset}-{FLAGS.model}-{name}", devices, MAY_GROW
     )
     return devices, folder
-
-
-def each_seed():
-    """Sets --seed to each of --seeds in turn, for all that reads it."""
-    for seed in dict.fromkeys(map(int, FLAGS.seeds)):
-        FLAGS.seed = seed
-        keras.utils.set_random_seed(seed)
-        yield seed
 
 
 def build(devices):
@@ -166,52 +147,20 @@ def trainer(data, how, devices, distilled=None):
     return train
 
 
-class Lines:
-    """The results of a run: printed as they come, and one JSON line each."""
-
-    def __init__(self, folder):
-        self.folder = folder
-        self._lines = []
-
-    def add(self, method, ticket, seed):
-        """Adds a `Ticket`; its level 0 is the dense network."""
-        method = method if ticket.number else "dense"
-        name = ticket.folder.relative_to(self.folder).as_posix()
-        line = {
-            "method": method,
-            "sparsity": ticket.sparsity if ticket.number else None,
-            "seed": seed,
-            "folder": name,
+def add(lines, method, ticket, seed):
+    """Adds a `Ticket` to the `Lines`; its level 0 is the dense network."""
+    lines.add(
+        method if ticket.number else "dense",
+        ticket.sparsity if ticket.number else None,
+        seed,
+        ticket.folder,
+        {
             "weights": ticket.weights,
             "weights_kept": ticket.kept,
             "rounds": ticket.number,
             **ticket.result,
-        }
-        self._lines.append(line)
-        beside = self.folder / "partial-runs.jsonl"
-        beside.write_text(
-            "".join(json.dumps(line) + "\n" for line in self._lines)
-        )
-        beside.replace(self.folder / sweep_report.LINES)
-        print(
-            f"seed {seed}, {method}: {ticket.kept:,} of {ticket.weights:,} "
-            f"weights ({ticket.kept / ticket.weights:.1%}), test accuracy "
-            f"{ticket.result['test_accuracy']:.2%}",
-            flush=True,
-        )
-
-
-@contextlib.contextmanager
-def stopping_in_one_line(folder):
-    """Turns Ctrl-C into a `RunError` that says how to continue."""
-    try:
-        yield
-    except KeyboardInterrupt as error:
-        raise RunError(
-            "Stopped. Finished trainings are kept, and so are the whole "
-            "epochs of this one. The same command with "
-            f"--output_dir={folder} --resume continues."
-        ) from error
+        },
+    )
 
 
 def ship(search, ticket, network, data, folder, devices):

@@ -1,5 +1,6 @@
 """Winning tickets of ordinary Keras models: pruned, rewound, distilled."""
 
+from mpt_keras.lottery.distillation import REDUCTIONS as REDUCTIONS
 from mpt_keras.lottery.distillation import distiller as distiller
 from mpt_keras.lottery.enforcement import Pruned as Pruned
 from mpt_keras.lottery.enforcement import apply_masks as apply_masks

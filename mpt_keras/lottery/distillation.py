@@ -3,7 +3,6 @@
 import keras
 from keras import ops
 
-# Published settings of the two reductions.
 REDUCTIONS = ("batchmean", "mean")
 
 
@@ -63,11 +62,15 @@ def distiller(
     _check_number("temperature", temperature, "a positive number", low=0.0)
     _check_number("alpha", alpha, "a number in [0, 1]", high=1.0)
     classes = _common_classes(teacher, student)
-    return _KDTicket(
+    return _Distiller(
         teacher=teacher,
         student=student,
         distillation_losses=[
-            keras.distillation.LogitsDistillation(float(temperature))
+            # An object: by its name Keras finds the function, which it then
+            # applies to the logits as if they were probabilities.
+            keras.distillation.LogitsDistillation(
+                float(temperature), loss=keras.losses.KLDivergence()
+            )
         ],
         distillation_loss_weights=[
             1.0 / classes if kl_reduction == "mean" else 1.0
@@ -77,7 +80,7 @@ def distiller(
 
 
 @keras.saving.register_keras_serializable(package="mpt_keras")
-class _KDTicket(keras.distillation.Distiller):
+class _Distiller(keras.distillation.Distiller):
     """Keras' `Distiller`, which forgets the regularization losses."""
 
     def compute_loss(self, *args, **kwargs):

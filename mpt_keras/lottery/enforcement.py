@@ -28,7 +28,7 @@ class Pruned(keras.constraints.Constraint):
 
     def __init__(self, mask, constraint=None):
         self.mask = np.asarray(mask, bool)
-        self.constraint = constraint
+        self.constraint = keras.constraints.get(constraint)
 
     def __call__(self, w):
         if self.constraint is not None:

@@ -1,7 +1,10 @@
 """The states that a ticket goes back to: kept, restored, drawn anew."""
 
+import zipfile
+
 import keras
 import numpy as np
+from keras import ops
 
 from mpt_keras import initializers
 from mpt_keras.callbacks.running_fit import (
@@ -12,18 +15,48 @@ from mpt_keras.layers.traversal import kernels_and_initializers
 
 
 def save_state(model, path):
-    """Saves all variables of a model, never half a file.
+    """Saves all variables of a model as they are, never half a file.
 
     Weights, statistics of batch norms, states of random generators; not the
     optimizer's, which begins anew with every ticket.
 
     Args:
         model: A built Keras model.
-        path: `pathlib.Path` that ends in `.weights.h5`.
+        path: `pathlib.Path` that ends in `.npz`.
     """
     beside = path.with_name(f"partial-{path.name}")
-    model.save_weights(beside, overwrite=True)
+    with beside.open("wb") as file:
+        np.savez(file, *map(ops.convert_to_numpy, model.variables))
     beside.replace(path)
+
+
+def load_state(model, path):
+    """Sets all variables of a model to what `save_state` wrote, bit for bit.
+
+    Raises:
+        ValueError: If the file is damaged or that of another model. Nothing
+            is changed then.
+    """
+    try:
+        with path.open("rb") as file:
+            arrays = np.load(file, allow_pickle=False)
+            values = [arrays[f"arr_{i}"] for i in range(len(arrays.files))]
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        raise ValueError(
+            f"Cannot read the state of '{model.name}' from '{path}': {error}. "
+            "Remove the folder that holds it, to begin anew."
+        ) from error
+    shapes = [tuple(variable.shape) for variable in model.variables]
+    if shapes != [value.shape for value in values]:
+        raise ValueError(
+            f"'{path}' holds the state of another model than '{model.name}'. "
+            f"Expected variables of the shapes {shapes}. Received: "
+            f"{[value.shape for value in values]}"
+        )
+    for variable, value in zip(model.variables, values, strict=True):
+        if value.dtype.kind == "V":  # bfloat16, which NumPy does not know
+            value = value.view(ops.convert_to_numpy(variable).dtype)
+        variable.assign(value)
 
 
 class SaveStateAt(keras.callbacks.Callback):
@@ -33,7 +66,7 @@ class SaveStateAt(keras.callbacks.Callback):
         model: Keras model whose variables are saved; it may be a part of the
             one that is trained.
         step: Integer from 1 on, counted from the beginning of training.
-        path: `pathlib.Path` that ends in `.weights.h5`.
+        path: `pathlib.Path` that ends in `.npz`.
 
     Raises:
         ValueError: If training passes over the step, because several steps

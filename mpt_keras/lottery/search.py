@@ -24,6 +24,7 @@ from mpt_keras.lottery.enforcement import (
 from mpt_keras.lottery.magnitude import Magnitude, check_masks, random_masks
 from mpt_keras.lottery.rewinding import (
     SaveStateAt,
+    load_state,
     reinitialize,
     save_state,
 )
@@ -34,9 +35,9 @@ STARTS = ("rewound", "initial", "reinitialized", "trained")
 _SEARCH = "search.json"
 _TICKET = "ticket.json"
 _MASKS = "masks.npz"
-_INITIAL = "initial.weights.h5"
-_REWIND = "rewind.weights.h5"
-_TRAINED = "trained.weights.h5"
+_INITIAL = "initial.npz"
+_REWIND = "rewind.npz"
+_TRAINED = "trained.npz"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +72,7 @@ class Ticket:
     Attributes:
         number: Rounds of pruning before it; 0 is the dense network.
         name: `"ticket"`, or the name given to `retrain`.
-        folder: `pathlib.Path` with `masks.npz` and `trained.weights.h5`.
+        folder: `pathlib.Path` with `masks.npz` and `trained.npz`.
         weights: Number of prunable weights.
         kept: How many of them are kept.
         layers: Name of the kernel -> `{"weights": ..., "kept": ...}`.
@@ -192,11 +193,13 @@ class TicketSearch:
         Raises:
             ValueError: If these are no levels.
         """
-        numbers = range(levels + 1) if isinstance(levels, int) else [*levels]
-        numbers = [0, *numbers] if 0 not in numbers else [*numbers]
+        is_count = isinstance(levels, int)
+        numbers = [*(range(1, levels + 1) if is_count else levels)]
+        if 0 not in numbers:
+            numbers = [0, *numbers]
         rising = all(a < b for a, b in itertools.pairwise(numbers))
         whole = self.one_shot or numbers == [*range(len(numbers))]
-        if not rising or not whole or numbers[0] != 0:
+        if not rising or not whole or (is_count and levels < 0):
             raise ValueError(
                 "Invalid value for argument `levels`. Expected a number of "
                 "rounds from 0 on, or the levels 1, 2, ... without a gap (with "
@@ -270,7 +273,7 @@ class TicketSearch:
     def load(self, ticket):
         """Sets the model to a ticket's trained weights and masks."""
         remove_masks(self.model)
-        self.model.load_weights(ticket.folder / _TRAINED)
+        load_state(self.model, ticket.folder / _TRAINED)
         apply_masks(self.model, ticket.masks())
 
     # --- Levels ----------------------------------------------------------
@@ -349,11 +352,11 @@ class TicketSearch:
         remove_masks(self.model)
         if start == "trained":
             source = self._folder_of(self._pruned_level(number))
-            self.model.load_weights(source / _TRAINED)
+            load_state(self.model, source / _TRAINED)
         elif start == "rewound" and self.rewind_step:
-            self.model.load_weights(self.folder / _REWIND)
+            load_state(self.model, self.folder / _REWIND)
         else:
-            self.model.load_weights(self.folder / _INITIAL)
+            load_state(self.model, self.folder / _INITIAL)
         if start == "reinitialized":
             reinitialize(self.model, seed)
 

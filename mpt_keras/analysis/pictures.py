@@ -17,6 +17,8 @@ from mpt_keras.analysis.masks import check_masks
 _HATCHES = ("", "//", "..", "xx")
 _MOST_NUMBERS = 20
 _TOTAL = "total"
+# Where a legend stands.
+_RIGHT, _ABOVE = "outside right upper", "outside upper right"
 
 
 def draw_agreement(comparison, measure="agreement"):
@@ -126,7 +128,7 @@ def draw_layers(masks_by_label):
             linewidth=0.3,
         )
     axes.set_ylim(0, 1)
-    _finish(axes, *() if len(masks_by_label) > 1 else (None,))
+    _finish(axes, _RIGHT if len(masks_by_label) > 1 else None)
     return axes.figure
 
 
@@ -181,7 +183,7 @@ def draw_jaccard(comparison):
         label="by chance",
     )
     axes.set_ylim(0, None)
-    _finish(axes, legend="outside upper right")
+    _finish(axes, _ABOVE)
     return axes.figure
 
 
@@ -229,14 +231,10 @@ def _axes_over_layers(names, marks):
     width = min(max(0.16 * marks, 0.35 * len(names), 5), 16)
     axes = new_figure(width + 1, 4.5).add_subplot()
     labels = [short(name) for name in names]
-    slanted = sum(map(len, labels)) > 10 * width
+    too_long = sum(map(len, labels)) > 10 * width
+    slanted = {"rotation": 60, "ha": "right", "rotation_mode": "anchor"}
     axes.set_xticks(
-        range(len(names)),
-        labels,
-        fontsize=8,
-        **({"rotation": 60, "ha": "right", "rotation_mode": "anchor"})
-        if slanted
-        else {},
+        range(len(names)), labels, fontsize=8, **slanted if too_long else {}
     )
     axes.set_xlim(-0.6, len(names) - 0.4)
     # What is said of all layers together stands apart.
@@ -244,7 +242,7 @@ def _axes_over_layers(names, marks):
     return axes
 
 
-def _finish(axes, legend="outside right upper"):
+def _finish(axes, legend=_RIGHT):
     axes.yaxis.set_major_formatter(percents)
     axes.grid(axis="y", alpha=0.3)
     axes.set_axisbelow(True)
@@ -252,7 +250,7 @@ def _finish(axes, legend="outside right upper"):
     if legend:
         axes.figure.legend(
             loc=legend,
-            ncols=2 if legend.startswith("outside upper") else 1,
+            ncols=2 if legend == _ABOVE else 1,
             frameon=False,
             fontsize=8,
         )

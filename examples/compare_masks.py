@@ -9,6 +9,7 @@ for runs of one architecture, and beside what chance gives, which stands in
 every table and picture. Of a single run there are only pictures.
 """
 
+import csv
 import dataclasses
 import itertools
 import pathlib
@@ -62,10 +63,13 @@ class Ticket:
 
 
 def _churn(path):
-    """Per epoch, where the run logged it."""
+    """Per epoch, where a run has logged it; other columns may hold anything."""
+    if not path.exists():
+        return None
     try:
-        epochs = run_folder.read_history(path)
-        return [epoch["mask_churn"] for epoch in epochs] or None
+        with path.open(newline="") as file:
+            epochs = list(csv.DictReader(file))
+            return [float(row["mask_churn"]) for row in epochs] or None
     except KeyError:
         return None
     except (ValueError, TypeError) as error:

@@ -38,7 +38,8 @@ def runs(tmp_path, rng):
         masks["last"] = rng.random((6, 3)) < 0.2
         mpt.analysis.save_masks(masks, folder / "masks.npz")
     (folders[0] / "history.csv").write_text(
-        "epoch,loss,mask_churn\n0,1.0,0.25\n1,0.5,0.125\n"
+        # As `CSVLogger` writes it where there is no validation.
+        "epoch,mask_churn,val_loss\n0,0.25,NA\n1,0.125,NA\n"
     )
     (folders[1] / "history.csv").write_text("epoch,loss\n0,1.0\n")
     return folders

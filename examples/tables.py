@@ -1,5 +1,6 @@
 """Rows of text as a table, on the screen and in a file."""
 
+import rich.box
 import rich.console
 import rich.table
 
@@ -7,12 +8,17 @@ import rich.table
 def print_table(rows):
     """Prints rows of text, the first the names of the columns."""
     first, *others = rows
-    table = rich.table.Table()
+    table = rich.table.Table(
+        box=rich.box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False
+    )
     for number, name in enumerate(first):
         table.add_column(name, justify="right" if number else "left")
     for row in others:
         table.add_row(*row)
-    rich.console.Console().print(table)
+    console = rich.console.Console()
+    # Wider than the terminal rather than with figures cut short.
+    needed = console.measure(table).maximum
+    rich.console.Console(width=max(console.width, needed)).print(table)
 
 
 def markdown(rows):

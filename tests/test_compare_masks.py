@@ -88,7 +88,7 @@ def test_two_runs_and_their_labels(compare, runs, tmp_path):
     masks = ["masks-a.png", "masks-b c.png"]
     assert written == sorted([*TABLES, *PICTURES, *masks])
     table = (tmp_path / "figures/comparison.md").read_text()
-    assert table.startswith("| layer | weights | kept in first |")
+    assert table.startswith("| layer | weights | kept 1st % |")
 
 
 def test_one_run_is_drawn(compare, tmp_path):

@@ -172,14 +172,13 @@ def test_tables():
     first = {"a": np.array([True, True, False, False])}
     second = {"a": np.array([True, False, True, False])}
     columns, layer, total = compare_masks(first, second).table()
-    expected = ("4", "50.00 %", "50.00 %", "2")
-    expected += ("50.00 %", "50.00 %", "33.33 %", "33.33 %")
+    expected = ("4", "50.00", "50.00", "2", "50.00", "50.00", "33.33", "33.33")
     assert (layer, total) == (("a", *expected), ("total", *expected))
     assert len(columns) == len(layer)
     masks = {1: first, 2: second, 3: second}
     columns, layer, total = compare_all(masks).table()
-    agreement = ("66.67 %", "50.00 to 100.00 %", "50.00 %")
-    jaccard = ("55.56 %", "33.33 to 100.00 %", "33.33 %")
+    agreement = ("66.67", "50.00-100.00", "50.00")
+    jaccard = ("55.56", "33.33-100.00", "33.33")
     assert layer == ("a", "4", *agreement, *jaccard)
     assert total[1:] == layer[1:]
     assert len(columns) == len(layer)

@@ -12,8 +12,8 @@ import numpy as np
 from mpt_keras.analysis.masks import check_masks
 
 _COLUMNS = (
-    *("layer", "weights", "kept in first", "kept in second", "differing"),
-    *("agreement", "by chance", "Jaccard", "by chance"),
+    *("layer", "weights", "kept 1st %", "kept 2nd %", "differ"),
+    *("agree %", "chance", "Jaccard %", "chance"),
 )
 
 
@@ -168,8 +168,8 @@ def check_comparable(first_label, first, second_label, second):
 
 
 def percent(fraction):
-    """A fraction in words."""
-    return f"{100 * fraction:.2f} %"
+    """A fraction in words, the unit in the name of the column."""
+    return f"{100 * fraction:.2f}"
 
 
 def _compare_layer(name, first, second):

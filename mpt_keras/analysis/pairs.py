@@ -15,8 +15,8 @@ from mpt_keras.analysis.comparison import (
 
 _COLUMNS = (
     *("layer", "weights"),
-    *("agreement", "least to most", "by chance"),
-    *("Jaccard", "least to most", "by chance"),
+    *("agree %", "least-most", "chance"),
+    *("Jaccard %", "least-most", "chance"),
 )
 # Measure -> that of a ticket with itself.
 _WITH_ITSELF = {"agreement": 1.0, "jaccard": 1.0, "hamming": 0.0}
@@ -172,6 +172,6 @@ def _spread(rows):
 def _texts(spread):
     return (
         percent(spread.mean),
-        f"{100 * spread.least:.2f} to {percent(spread.most)}",
+        f"{percent(spread.least)}-{percent(spread.most)}",
         percent(spread.by_chance),
     )

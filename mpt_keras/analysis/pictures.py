@@ -159,6 +159,8 @@ def draw_jaccard(comparison):
     axes = _axes_over_layers([row.name for row in rows], 2 * len(rows))
     axes.set_ylabel("Jaccard index")
     spreads = [row.jaccard for row in rows]
+    count = len(comparison.pairs)
+    pairs = f"{count} pairs" if count > 1 else "one pair"
     axes.errorbar(
         range(len(rows)),
         [spread.mean for spread in spreads],
@@ -171,7 +173,7 @@ def draw_jaccard(comparison):
         capsize=3,
         color=COLOURS[0],
         marker=MARKERS[0],
-        label=f"mean, least and most of {len(comparison.pairs)} pairs",
+        label=f"mean, least and most of {pairs}",
     )
     axes.scatter(
         range(len(rows)),

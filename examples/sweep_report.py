@@ -9,9 +9,10 @@ import dataclasses
 import json
 import statistics
 
-import rich.console
-import rich.table
+import tables
 from command import RunError
+
+from mpt_keras.analysis.figures import COLOURS, MARKERS
 
 LINES = "runs.jsonl"
 
@@ -22,12 +23,6 @@ _COLUMNS = (
     *("last test accuracy", "best test accuracy"),
 )
 _NONE = "-"
-# Told apart by colour-blind readers as well, and in print by the markers.
-_COLOURS = (
-    *("#0072b2", "#d55e00", "#009e73", "#cc79a7"),
-    *("#e69f00", "#56b4e9", "#000000"),
-)
-_MARKERS = "osD^vPX"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,11 +145,9 @@ def report(folder, by="pruned"):
             "of a sweep, after its first run."
         )
     summaries = summarise(lines)
-    print_table(summaries)
-    _replace(
-        folder / "table.md",
-        lambda beside: beside.write_text(markdown(summaries), encoding="utf-8"),
-    )
+    rows = rows_of(summaries)
+    tables.print_table(rows)
+    tables.replace_text(folder / "table.md", tables.markdown(rows))
     try:
         figure = draw(
             summaries,
@@ -169,30 +162,12 @@ def report(folder, by="pruned"):
         )
         return
     plot = folder / "accuracy.png"
-    _replace(plot, lambda beside: figure.savefig(beside, format="png"))
+    tables.replace_picture(plot, figure)
     print(f"Table: {folder / 'table.md'}. Plot: {plot}")
 
 
-def _replace(path, write):
-    """Writes beside, then renames, so that no half file is ever seen."""
-    beside = path.with_suffix(".partial")
-    write(beside)
-    beside.replace(path)
-
-
-def print_table(summaries):
-    table = rich.table.Table()
-    for name in _COLUMNS:
-        table.add_column(name, justify="left" if name == "method" else "right")
-    for summary in summaries:
-        table.add_row(*summary.row())
-    rich.console.Console().print(table)
-
-
-def markdown(summaries):
-    rows = [_COLUMNS, ("---", *["---:"] * (len(_COLUMNS) - 1))]
-    rows += [summary.row() for summary in summaries]
-    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+def rows_of(summaries):
+    return [_COLUMNS, *(summary.row() for summary in summaries)]
 
 
 def draw(summaries, title, by="pruned"):
@@ -231,10 +206,10 @@ def draw(summaries, title, by="pruned"):
 
 def _draw_method(axes, method, number, summaries, by):
     own = [summary for summary in summaries if summary.method == method]
-    colour = _COLOURS[number % len(_COLOURS)]
+    colour = COLOURS[number % len(COLOURS)]
     if own[0].sparsity is None:
         return _draw_level(axes, own[0].last, colour)
-    marker = _MARKERS[number % len(_MARKERS)]
+    marker = MARKERS[number % len(MARKERS)]
     return axes.errorbar(
         [
             1.0 - summary.sparsity if by == "kept" else summary.sparsity

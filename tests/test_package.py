@@ -34,10 +34,22 @@ PUBLIC_NAMES = [
     "initializers.KaimingNormal",
     "initializers.KaimingUniform",
     "initializers.SignedConstant",
+    "analysis.compare_all",
+    "analysis.compare_masks",
+    "analysis.draw_agreement",
+    "analysis.draw_churn",
+    "analysis.draw_jaccard",
+    "analysis.draw_layers",
+    "analysis.draw_masks",
+    "analysis.ensemble",
+    "analysis.masks_of",
+    "analysis.read_masks",
+    "analysis.save_masks",
     "callbacks.AtomicBackup",
     "callbacks.AtomicCheckpoint",
     "callbacks.CheckFinite",
     "callbacks.GlobalSparsity",
+    "callbacks.MaskChurn",
     "callbacks.SparsitySchedule",
     "checkpoints.load_biprop",
     "losses.SmoothedCrossentropy",
@@ -108,6 +120,8 @@ def test_examples_in_docstrings_run(module, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     if module is mpt.larq and importlib.util.find_spec("larq") is None:
         pytest.skip("needs the extra larq")
+    if module.__name__.endswith("pictures"):
+        pytest.importorskip("matplotlib")
     model = keras.Sequential(
         [keras.Input((4,)), mpt.MPTDense(8), mpt.MPTDense(2)]
     )
@@ -202,4 +216,10 @@ def test_importing_does_not_import_larq():
         "import sys, mpt_keras\n"
         "assert not [m for m in sys.modules if m.split('.')[0] == 'larq']\n"
     )
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_importing_does_not_need_matplotlib():
+    # Keras imports it where it is there.
+    script = "import sys; sys.modules['matplotlib'] = None; import mpt_keras"
     subprocess.run([sys.executable, "-c", script], check=True)

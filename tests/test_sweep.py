@@ -58,7 +58,7 @@ def sweep(example, tmp_path, monkeypatch):
     examples = tmp_path / "examples"
     examples.mkdir()
     (examples / "cifar10_biprop.py").write_text(TRAINER)
-    for name in ("command", "run_folder", "sweep", "sweep_report"):
+    for name in ("command", "run_folder", "sweep", "sweep_report", "tables"):
         shutil.copy(EXAMPLES / f"{name}.py", examples)
     monkeypatch.setattr(module, "EXAMPLES", examples)
     return module

@@ -13,8 +13,11 @@ import shutil
 import tempfile
 
 import keras
+import numpy as np
+from keras import ops
 
 _EPOCHS = re.compile(r"epochs-(\d+)")
+_RANDOM_STATES = "random.npz"
 
 
 class AtomicCheckpoint(keras.callbacks.ModelCheckpoint):
@@ -62,7 +65,9 @@ class AtomicBackup(keras.callbacks.Callback):
 
     At the end of every epoch the weights, the optimizer's state and the number
     of the epoch are written by `keras.callbacks.BackupAndRestore` into a new
-    folder `epochs-<completed>`, which then takes the place of the last one.
+    folder `epochs-<completed>`, which then takes the place of the last one;
+    beside them the states of random generators (dropout), which Keras leaves
+    out.
     `fit` with the same callback continues after the last whole epoch: the
     epoch that was interrupted is repeated from its beginning. Masks are then
     those of a run without interruption if the data are, so start them at
@@ -106,9 +111,9 @@ class AtomicBackup(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         if self.completed_epochs:
-            self._keras_backup(
-                self._path(self.completed_epochs)
-            ).on_train_begin()
+            folder = self._path(self.completed_epochs)
+            self._keras_backup(folder).on_train_begin()
+            _load_random_states(self.model, folder / _RANDOM_STATES)
 
     def on_epoch_end(self, epoch, logs=None):
         if self.read_only:
@@ -120,6 +125,7 @@ class AtomicBackup(keras.callbacks.Callback):
             self.folder.mkdir(parents=True, exist_ok=True)
             _check_room(beside, self.model)
             self._keras_backup(beside).on_epoch_end(epoch, logs)
+            _save_random_states(self.model, beside / _RANDOM_STATES)
             for file in beside.iterdir():
                 _flush(file)
             shutil.rmtree(final, ignore_errors=True)
@@ -147,6 +153,24 @@ class AtomicBackup(keras.callbacks.Callback):
         )
         backup.set_model(self.model)
         return backup
+
+
+def _random_states(model):
+    weights = {id(variable) for variable in model.weights}
+    return [v for v in model.variables if id(v) not in weights]
+
+
+def _save_random_states(model, path):
+    states = map(ops.convert_to_numpy, _random_states(model))
+    with path.open("wb") as file:
+        np.savez(file, *states)
+
+
+def _load_random_states(model, path):
+    with path.open("rb") as file:
+        states = np.load(file)
+        for number, variable in enumerate(_random_states(model)):
+            variable.assign(states[f"arr_{number}"])
 
 
 @contextlib.contextmanager

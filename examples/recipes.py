@@ -230,7 +230,9 @@ KD = {
     },
     **{
         name.replace("lottery", "kd"): (
-            LOTTERY[name] | _DISTILLED | {"only_convolutions": False}
+            LOTTERY[name]
+            | _DISTILLED
+            | {"only_convolutions": False, "convolution_rate": None}
         )
         for name in ("lottery_fc", "lottery_conv2", "lottery_conv")
     },

@@ -29,7 +29,7 @@ FLAGS = flags.FLAGS
 small_images.define_flags("digits", "conv2", recipes.CIFAR10)
 for _module in (search, small_images, series):
     flags.adopt_module_key_flags(_module)
-_CHOICES = ("none", *mpt.recycling.SOURCES)
+_CHOICES = ("none", *mpt.replacement.SOURCES)
 flags.DEFINE_list(
     "sources",
     ["none", "highest"],
@@ -60,10 +60,7 @@ def run(lines, data, how, devices, folder):
             own_folder.mkdir(exist_ok=True)
             result = experiment.train(
                 *(network, data, how, own_folder, devices),
-                [
-                    *search.callbacks_of_the_method(),
-                    mpt.callbacks.MaskChurn(),
-                ],
+                search.callbacks_of_the_method(),
                 verbose=0,
             )
             lines.add(method, result["sparsity"], seed, own_folder, result)
@@ -76,6 +73,9 @@ def main(_):
     FLAGS.recycling = "highest"
     search.follow_recipe(recipes.CIFAR10, small_images.FAMILIES)
     small_images.augment_by_default()
+    for source in FLAGS.sources:
+        FLAGS.recycling = source
+        search.callbacks_of_the_method()  # or an error, before any training
     how = training.how_to_train()
     devices = training.start(how)
     if devices.workers > 1:

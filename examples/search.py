@@ -44,7 +44,7 @@ flags.DEFINE_enum(
 flags.DEFINE_enum(
     "recycling",
     "none",
-    ["none", *mpt.recycling.SOURCES],
+    ["none", *mpt.replacement.SOURCES],
     "What replaces random weights of low scores during the search: copies of "
     "those of the highest or of the next lowest scores, or random draws.",
 )
@@ -139,4 +139,6 @@ def callbacks_of_the_method():
         except ValueError as error:
             raise RunError(error) from error
         callbacks.append(recycling)
+    if FLAGS.method != "dense":
+        callbacks.append(mpt.callbacks.MaskChurn())
     return callbacks

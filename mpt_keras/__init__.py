@@ -22,7 +22,7 @@ from mpt_keras import lottery as lottery
 from mpt_keras import masking as masking
 from mpt_keras import models as models
 from mpt_keras import quantizers as quantizers
-from mpt_keras import recycling as recycling
+from mpt_keras import replacement as replacement
 from mpt_keras import schedules as schedules
 from mpt_keras import selection as selection
 from mpt_keras.conversion import freeze as freeze

@@ -361,9 +361,11 @@ def test_examples_are_files_of_their_own():
     assert {path.name for path in pathlib.Path(EXAMPLES).glob("*.py")} == {
         *("command.py", "distribution.py", "experiment.py", "images.py"),
         *("multiworker.py", "prepared.py", "rendezvous.py", "run_folder.py"),
-        *("recipes.py", "search.py", "streamed_images.py"),
+        *("recipes.py", "search.py", "streamed_images.py", "digits.py"),
+        *("training.py", "small_images.py", "sparsity_flag.py"),
+        *("series.py", "tickets.py", "lottery_ticket.py", "kd_ticket.py"),
         *("cifar10_biprop.py", "imagenet_biprop.py"),
         *("quickstart.py", "serve_savedmodel.py"),
         *("sweep.py", "sweep_report.py", "tables.py"),
-        "compare_masks.py",
+        *("compare_masks.py", "recycling.py"),
     }

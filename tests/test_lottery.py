@@ -115,9 +115,11 @@ def test_a_rate_of_0_leaves_a_kernel_alone_in_the_common_threshold():
     rng = np.random.default_rng(0)
     weights = {k: rng.normal(size=100) for k in ("a", "b", "c")}
     pruning = lottery.Magnitude(0.5, "global", rates={"b": 0})
-    masks = pruning.masks(weights, 2)
-    assert masks["b"].all()
-    assert masks["a"].sum() + masks["c"].sum() == 50
+    masks = None
+    for rounds in range(3):
+        masks = pruning.masks(weights, rounds, masks)
+        assert masks["b"].all()
+        assert masks["a"].sum() + masks["c"].sum() == 200 // 2**rounds
 
 
 def test_a_kernel_that_the_common_threshold_empties():

@@ -19,6 +19,27 @@ TABLE = {
     "edge_popup_resnet18": (
         *("sgd", 0.1, "cosine", 5e-4, 256, 100, 0, 0, "resnet18"),
     ),
+    "edge_popup_conv_signed": (
+        *("sgd", 0.1, "cosine", 1e-4, 128, 250, 0, 0, CONV),
+    ),
+    "edge_popup_recycling_conv": (
+        *("sgd", 0.1, "cosine", 1e-4, 128, 250, 0, 0, CONV),
+    ),
+    "edge_popup_recycling_conv6": (
+        *("sgd", 0.1, "cosine", 1e-4, 128, 250, 0, 0, "conv6"),
+    ),
+    "edge_popup_recycling_conv6_normal": (
+        *("sgd", 0.1, "cosine", 1e-4, 128, 250, 0, 0, "conv6"),
+    ),
+    "edge_popup_recycling_resnet18": (
+        *("sgd", 0.1, "cosine", 5e-4, 128, 250, 0, 0, "resnet18"),
+    ),
+    "biprop_recycling_conv": (
+        *("sgd", 0.1, "cosine", 1e-4, 128, 250, 0, 0, CONV),
+    ),
+    "biprop_recycling_resnet18": (
+        *("sgd", 0.1, "cosine", 5e-4, 128, 200, 0, 0, "resnet18"),
+    ),
     "biprop_conv": ("sgd", 0.1, "cosine", 1e-4, 128, 250, 0, 0, CONV),
     "biprop_conv_binary": ("adam", 0.1, "cosine", 0, 128, 250, 0, 1, CONV),
     "biprop_vgg": ("adam", 0.1, "cosine", 0, 128, 100, 0, 0, VGG),
@@ -103,6 +124,36 @@ IMAGENET_TABLE = {
         *("adam", 2e-4, "constant", 0, 256, 120, 1, 1, WIDE_34),
     ),
 }
+# Fraction replaced, every how many epochs, random weights and their scale.
+RECYCLING = {
+    "edge_popup_recycling_conv": (0.1, 3, "signed_constant", "none"),
+    "edge_popup_recycling_conv6": (0.2, 10, "signed_constant", "none"),
+    "edge_popup_recycling_conv6_normal": (0.1, 3, "kaiming_normal", "authors"),
+    "edge_popup_recycling_resnet18": (0.2, 10, "signed_constant", "none"),
+    "biprop_recycling_conv": (0.2, 10, "kaiming_normal", "none"),
+    "biprop_recycling_resnet18": (0.2, 10, "kaiming_normal", "none"),
+}
+# Optimizer, learning rate, schedule, milestones, batch, epochs, rates of
+# dense and of convolution kernels, scope, step to go back to.
+LOTTERY = {
+    "lottery_fc": (
+        *("adam", 1.2e-3, "constant", None, 60, 50),
+        *(0.2, None, "layer", None),
+    ),
+    "lottery_conv2": (
+        *("adam", 2e-4, "constant", None, 60, 24, 0.2, 0.1, "layer", None),
+    ),
+    "lottery_conv": (
+        *("adam", 3e-4, "constant", None, 60, 30, 0.2, 0.1, "layer", None),
+    ),
+    "lottery_conv6": (
+        *("adam", 3e-4, "constant", None, 60, 36, 0.2, 0.15, "layer", None),
+    ),
+    "lottery_resnet20": (
+        *("sgd", 0.1, "steps", ["80", "120"], 128, 160),
+        *(0.2, None, "global", 500),
+    ),
+}
 COLUMNS = (
     *("optimizer", "learning_rate", "schedule", "score_decay", "batch_size"),
     *("epochs", "trained_batch_norm", "binary_activations", "model"),
@@ -113,7 +164,7 @@ COLUMNS = (
 def cifar10(example, monkeypatch):
     """The example; called with words, it reads its flags from them."""
     # Imported anew, because what an import defines ends with its test.
-    for name in ("cifar10_biprop", "search"):
+    for name in ("cifar10_biprop", "small_images", "search", "training"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     module = example("cifar10_biprop")
     fresh = flagsaver.save_flag_values()
@@ -122,7 +173,8 @@ def cifar10(example, monkeypatch):
         flagsaver.restore_flag_values(fresh)
         fresh.update(flagsaver.save_flag_values())  # restoring gives it away
         flags.FLAGS(["cifar10_biprop.py", *words])
-        module.search.follow_recipe(module.recipes.CIFAR10, module._FAMILIES)
+        families = module.small_images.FAMILIES
+        module.search.follow_recipe(module.recipes.CIFAR10, families)
         return flags.FLAGS
 
     return parse
@@ -145,17 +197,68 @@ def test_rows_are_the_published_ones(published, example):
             assert row["warmup_epochs"] == (0 if row["epochs"] == 120 else 5)
 
 
+def test_rows_of_recycling_are_the_published_ones(example):
+    rows = example("recipes").CIFAR10
+    columns = ("recycled_fraction", "recycling_every")
+    columns += ("kernel_initializer", "scale_fan")
+    found = {
+        name: tuple(row[column] for column in columns)
+        for name, row in rows.items()
+        if row.get("recycling", "none") != "none"
+    }
+    assert found == RECYCLING
+
+
+def test_rows_of_ordinary_networks_are_the_published_ones(example):
+    recipes = example("recipes")
+    columns = ("optimizer", "learning_rate", "schedule", "milestones")
+    columns += ("batch_size", "epochs", "pruning_rate", "convolution_rate")
+    columns += ("scope", "rewind_step")
+
+    def values(row):
+        return tuple(row.get(column) for column in columns)
+
+    found = {name: values(row) for name, row in recipes.LOTTERY.items()}
+    assert found == LOTTERY
+    distilled = recipes.KD["kd_resnet18"]
+    assert values(distilled) == (
+        *("sgd", 0.1, "steps", ["90", "135"], 128, 182),
+        *(None, None, "global", 33 * 391),
+    )
+    assert distilled["score_decay"] == 2e-4
+    for row in recipes.KD.values():
+        assert (row["temperature"], row["alpha"]) == (5, 0.9)
+        assert row["kl_reduction"] == "mean"
+
+
+@pytest.mark.parametrize(
+    ("method", "family", "model", "name"),
+    [
+        ("lottery", "fc", "lenet_300_100", "lottery_fc"),
+        ("lottery", "conv", "conv2", "lottery_conv2"),
+        ("lottery", "conv", "conv8", "lottery_conv"),
+        ("lottery", "vgg", "vgg_small", "lottery_resnet20"),
+        ("kd", "resnet18", "resnet34", "kd_resnet18"),
+        ("kd", "conv", "conv6", "kd_conv"),
+        ("kd", "resnet20", "resnet20", "kd_resnet18"),
+    ],
+)
+def test_the_recipe_for_ordinary_networks(method, family, model, name, example):
+    recipes = example("recipes")
+    rows = {"lottery": recipes.LOTTERY, "kd": recipes.KD}[method]
+    names = recipes.names_for_tickets(method, family, model)
+    assert next(found for found in names if found in rows) == name
+
+
 def test_every_row_makes_a_network(cifar10, example):
     module = example("cifar10_biprop")
     for name in module.recipes.CIFAR10:
         FLAGS = cifar10(f"--recipe={name}", "--width=0.07")
         devices = example("distribution").Devices()
-        dataset = module._DATASETS[FLAGS.dataset]
         network = module.search.build(
-            module._MODELS,
+            module.small_images.MODELS,
             devices,
-            classes=10,
-            input_shape=dataset.image_shape,
+            **module.small_images.shape_of_data(),
         )
         assert network.output_shape == (None, 10)
         assert FLAGS.recipe == name
@@ -177,6 +280,12 @@ def test_every_row_makes_a_network(cifar10, example):
         (["--method=dense", "--model=resnet20"], "biprop_resnet20"),
         (["--method=dense", "--binary_activations"], "dense_conv"),
         (["--model=lenet_300_100"], "edge_popup_fc"),
+        (["--recycling=highest"], "biprop_recycling_conv"),
+        (
+            ["--recycling=random", "--method=edge_popup", "--model=conv2"],
+            "edge_popup_recycling_conv",
+        ),
+        (["--recycling=highest", "--model=resnet20"], "biprop_resnet20"),
     ],
     ids=str,
 )

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import strategies as st
 
 import mpt_keras as mpt
-from mpt_keras import recycling
+from mpt_keras import replacement
 
 LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
@@ -40,7 +40,7 @@ def test_recycled_follows_the_rule(size, fraction, source, ties, seed):
     if ties:
         scores = np.round(scores)
     before = kernel.copy()
-    new = recycling.recycled(kernel, scores, fraction, source)
+    new = replacement.recycled(kernel, scores, fraction, source)
     np.testing.assert_array_equal(
         new, by_the_rule(kernel, scores, fraction, source)
     )
@@ -51,21 +51,21 @@ def test_the_lowest_receives_the_weakest_of_the_highest():
     # The authors' order: the c-th lowest gets the most important of all.
     scores = np.array([0.0, -1.0, 2.0, -3.0, 4.0, 5.0])
     kernel = np.arange(6.0)
-    new = recycling.recycled(kernel, scores, 0.34)
+    new = replacement.recycled(kernel, scores, 0.34)
     np.testing.assert_array_equal(new, [4, 5, 2, 3, 4, 5])
-    new = recycling.recycled(kernel, scores, 0.34, "next_lowest")
+    new = replacement.recycled(kernel, scores, 0.34, "next_lowest")
     np.testing.assert_array_equal(new, [2, 3, 2, 3, 4, 5])
 
 
 def test_redrawn_replaces_pruned_weights_with_the_probability():
     mask = np.arange(40_000).reshape(200, 200) % 4 == 0
     kernel, drawn = np.zeros(mask.shape), np.ones(mask.shape)
-    new = recycling.redrawn(kernel, mask, 0.1, drawn, seed=(1, 2))
+    new = replacement.redrawn(kernel, mask, 0.1, drawn, seed=(1, 2))
     assert new[mask].sum() == 0
     assert new[~mask].mean() == pytest.approx(0.1, abs=0.006)
-    again = recycling.redrawn(kernel, mask, 0.1, drawn, seed=(1, 2))
+    again = replacement.redrawn(kernel, mask, 0.1, drawn, seed=(1, 2))
     np.testing.assert_array_equal(new, again)
-    other = recycling.redrawn(kernel, mask, 0.1, drawn, seed=(1, 3))
+    other = replacement.redrawn(kernel, mask, 0.1, drawn, seed=(1, 3))
     assert not np.array_equal(new, other)
 
 
@@ -266,7 +266,7 @@ def test_a_model_without_masked_layers():
         mpt.callbacks.WeightRecycling().set_model(model)
 
 
-@pytest.mark.parametrize("source", recycling.SOURCES)
+@pytest.mark.parametrize("source", replacement.SOURCES)
 def test_a_resumed_run_recycles_as_one_without_interruption(source, tmp_path):
     def callbacks(folder):
         return [

@@ -5,7 +5,7 @@ import numbers
 import numpy as np
 from keras import ops
 
-from mpt_keras import initializers, recycling
+from mpt_keras import initializers, replacement
 from mpt_keras.callbacks.of_masked_models import OfMaskedModels
 from mpt_keras.callbacks.running_fit import (
     completed_batches,
@@ -19,7 +19,7 @@ class WeightRecycling(OfMaskedModels):
     Before an epoch that follows on a multiple of `every` epochs (or before
     every `every`-th step), in every masked layer by itself: the weights of
     lowest `abs(score)` become copies of those of highest, rank by rank, or
-    pruned weights are drawn anew; see `mpt_keras.recycling`. Scores, the
+    pruned weights are drawn anew; see `mpt_keras.replacement`. Scores, the
     optimizer's state and batch norms stay as they are. It makes up for random
     networks that are narrow or pruned far.
 
@@ -73,7 +73,7 @@ class WeightRecycling(OfMaskedModels):
         seed=None,
     ):
         super().__init__()
-        self.fraction = recycling.check_fraction(fraction, source)
+        self.fraction = replacement.check_fraction(fraction, source)
         self.source = source
         if per not in ("epoch", "step"):
             raise ValueError(
@@ -127,7 +127,7 @@ class WeightRecycling(OfMaskedModels):
                 else:
                     scores = ops.convert_to_numpy(masked.scores)
                     scores = scores.astype("float32")
-                    new = recycling.recycled(
+                    new = replacement.recycled(
                         kernel, scores, self.fraction, self.source
                     )
                 masked.kernel.assign(new)
@@ -138,7 +138,7 @@ class WeightRecycling(OfMaskedModels):
         draw = layer.initializer_with_seed(name, int(draw_seed))
         drawn = ops.convert_to_numpy(draw(kernel.shape, masked.kernel.dtype))
         mask = ops.convert_to_numpy(masked.mask())
-        return recycling.redrawn(kernel, mask, self.fraction, drawn, seed)
+        return replacement.redrawn(kernel, mask, self.fraction, drawn, seed)
 
 
 def _count(name, value, lowest):

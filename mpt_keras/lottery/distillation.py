@@ -83,6 +83,10 @@ def distiller(
 class _Distiller(keras.distillation.Distiller):
     """Keras' `Distiller`, which forgets the regularization losses."""
 
+    def get_compile_config(self):
+        # What is saved is its parts, to be compiled again by hand.
+        return None
+
     def compute_loss(self, *args, **kwargs):
         loss = super().compute_loss(*args, **kwargs)
         for regularization in self.student.losses:

@@ -125,6 +125,8 @@ class Magnitude:
         if self.scope == "layer":
             return magnitude_masks(weights, sparsities, before)
         pruned = {k: w for k, w in weights.items() if rates[k]}
+        if before is not None:
+            before = {k: mask for k, mask in before.items() if rates[k]}
         found = magnitude_masks(
             pruned, 1.0 - (1.0 - self.rate) ** level, before, "global"
         )

@@ -142,7 +142,7 @@ class TicketSearch:
     ...     return history.history["loss"][-1]
     >>> search = mpt_keras.lottery.TicketSearch(model, train, "search")
     >>> [ticket.kept for ticket in search.run(levels=2)]
-    [266200, 213060, 170548]
+    [266200, 213060, 170538]
 
     Reference:
         Frankle and Carbin, ICLR 2019; Frankle et al., "Linear Mode

@@ -1,0 +1,162 @@
+"""The loss of distilled tickets against its formula in NumPy."""
+
+import keras
+import numpy as np
+import pytest
+
+from mpt_keras import lottery
+
+LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+CLASSES = 4
+
+
+def network(seed, classes=CLASSES, inputs=6, **options):
+    return keras.Sequential(
+        [
+            keras.Input((inputs,)),
+            keras.layers.Dense(
+                classes,
+                kernel_initializer=keras.initializers.RandomNormal(
+                    stddev=2.0, seed=seed
+                ),
+                **options,
+            ),
+        ],
+        name=f"network{seed}",
+    )
+
+
+def data(rng):
+    images = rng.normal(size=(12, 6)).astype("float32")
+    return images, (np.arange(12) % CLASSES).astype("int32")
+
+
+def log_softmax(logits):
+    logits = logits - logits.max(axis=-1, keepdims=True)
+    return logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
+
+
+def by_the_formula(teacher, student, labels, temperature, alpha, reduction):
+    teacher, student = teacher.astype("float64"), student.astype("float64")
+    entropy = -log_softmax(student)[np.arange(len(labels)), labels].mean()
+    soft = log_softmax(teacher / temperature)
+    divergence = np.exp(soft) * (soft - log_softmax(student / temperature))
+    divergence = divergence.sum(axis=-1).mean()
+    if reduction == "mean":
+        divergence /= teacher.shape[-1]
+    return (1 - alpha) * entropy + alpha * temperature**2 * divergence
+
+
+@pytest.mark.parametrize("reduction", lottery.REDUCTIONS)
+@pytest.mark.parametrize(
+    ("temperature", "alpha"), [(5.0, 0.9), (4, 0.9), (1.0, 0.3), (2.0, 1.0)]
+)
+def test_the_loss_is_the_formulas(temperature, alpha, reduction, rng):
+    teacher, student = network(1), network(2)
+    images, labels = data(rng)
+    expected = by_the_formula(
+        teacher.predict(images, verbose=0),
+        student.predict(images, verbose=0),
+        *(labels, temperature, alpha, reduction),
+    )
+    model = lottery.distiller(teacher, student, temperature, alpha, reduction)
+    model.compile(keras.optimizers.SGD(0.0), LOSS, metrics=["accuracy"])
+    found = model.evaluate(images, labels, verbose=0, return_dict=True)
+    assert found["loss"] == pytest.approx(expected, rel=1e-5)
+    guesses = student.predict(images, verbose=0).argmax(axis=-1)
+    assert found["accuracy"] == pytest.approx((guesses == labels).mean())
+
+
+def test_alpha_0_is_ordinary_training_to_the_bit(rng):
+    images, labels = data(rng)
+    plain, student = network(2), network(2)
+    plain.compile(keras.optimizers.SGD(0.1, momentum=0.9), LOSS)
+    model = lottery.distiller(network(1), student, alpha=0)
+    model.compile(keras.optimizers.SGD(0.1, momentum=0.9), LOSS)
+    for trained in (plain, model):
+        trained.fit(images, labels, shuffle=False, epochs=3, verbose=0)
+    for a, b in zip(plain.weights, student.weights, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7)
+
+
+def test_regularization_counts(rng):
+    images, labels = data(rng)
+    decay = keras.regularizers.L2(0.1)
+    losses = []
+    for options in ({}, {"kernel_regularizer": decay}):
+        student = network(2, **options)
+        model = lottery.distiller(network(1), student)
+        model.compile("sgd", LOSS)
+        found = model.evaluate(images, labels, verbose=0, return_dict=True)
+        losses.append(found["loss"])
+    kernel = np.asarray(keras.ops.convert_to_numpy(student.weights[0]))
+    expected = 0.1 * (kernel.astype("float64") ** 2).sum()
+    assert losses[1] - losses[0] == pytest.approx(expected, rel=1e-4)
+
+
+def test_the_student_learns_the_teacher_under_its_mask(rng):
+    images, labels = data(rng)
+    teacher, student = network(1), network(2)
+    before = teacher.get_weights()
+    masks = lottery.magnitude_masks(lottery.kernel_values(student), 0.5)
+    lottery.apply_masks(student, masks)
+    model = lottery.distiller(teacher, student, alpha=1.0)
+    model.compile(keras.optimizers.Adam(0.05), LOSS)
+    history = model.fit(images, labels, epochs=60, verbose=0).history["loss"]
+    assert history[-1] < 0.5 * history[0]
+    for a, b in zip(teacher.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(a, b)
+    (kernel,) = lottery.kernel_values(student).values()
+    (mask,) = masks.values()
+    assert (kernel[~mask] == 0).all()
+    assert (kernel[mask] != 0).all()
+
+
+def test_the_teacher_runs_in_inference_mode(rng):
+    images, labels = data(rng)
+    teacher = keras.Sequential(
+        [keras.Input((6,)), keras.layers.BatchNormalization(), network(1)]
+    )
+    statistics = teacher.layers[0].get_weights()
+    model = lottery.distiller(teacher, network(2))
+    model.compile("sgd", LOSS)
+    model.fit(images + 5, labels, verbose=0)
+    for a, b in zip(teacher.layers[0].get_weights(), statistics, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_it_can_be_saved(tmp_path, rng):
+    images, labels = data(rng)
+    model = lottery.distiller(network(1), network(2))
+    model.compile("sgd", LOSS)
+    model.fit(images, labels, verbose=0)
+    model.save(tmp_path / "distiller.keras")
+    loaded = keras.models.load_model(tmp_path / "distiller.keras")
+    loaded.compile("sgd", LOSS)
+    assert loaded.evaluate(images, labels, verbose=0) == pytest.approx(
+        model.evaluate(images, labels, verbose=0), rel=1e-6
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"temperature": 0}, "a positive number.*temperature=0"),
+        ({"temperature": float("inf")}, "temperature=inf"),
+        ({"temperature": "hot"}, "temperature='hot'"),
+        ({"alpha": 1.1}, r"in \[0, 1\].*alpha=1.1"),
+        ({"alpha": -0.1}, "alpha=-0.1"),
+        ({"kl_reduction": "sum"}, "kl_reduction='sum'"),
+        ({"teacher": network(1, classes=5)}, "as many logits.*(None, 5)"),
+        ({"teacher": network(1, inputs=7)}, "the same inputs.*(None, 7)"),
+        ({"student": keras.layers.Dense(4)}, "built Keras model as student"),
+        (
+            {"student": keras.Sequential([keras.layers.Dense(4)])},
+            "built Keras model as student",
+        ),
+    ],
+)
+def test_bad_arguments(arguments, message):
+    arguments = {"teacher": network(1), "student": network(2)} | arguments
+    with pytest.raises(ValueError, match=message):
+        lottery.distiller(**arguments)

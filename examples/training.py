@@ -59,6 +59,12 @@ flags.DEFINE_float(
     f"gradient{_RECIPES}.",
 )
 flags.DEFINE_integer("batch_size", 128, f"Images per step{_RECIPES}.")
+flags.DEFINE_integer(
+    "kernel_seed",
+    None,
+    "Seed of the random (or initial) weights; --seed if none. One for several "
+    "seeds makes them searches of one random network.",
+)
 flags.DEFINE_bool("augment", True, "Crop and flip the images at random.")
 flags.DEFINE_enum(
     "mixed_precision",
@@ -156,6 +162,7 @@ def build(builders, devices, **options):
         # The authors add decay * score to the gradient.
         "regularizer": keras.regularizers.L2(decay / 2) if decay else None,
         "seed": FLAGS.seed,
+        "kernel_seed": FLAGS.kernel_seed,
         **options,
     }
     try:

@@ -189,6 +189,51 @@ def test_options_reach_every_layer():
         )
 
 
+def test_a_kernel_seed_is_that_of_the_weights_alone():
+    first, second, same = (
+        mpt.models.conv2(width=0.05, input_shape=(8, 8, 3), **seeds)
+        for seeds in (
+            {"seed": 1, "kernel_seed": 5},
+            {"seed": 2, "kernel_seed": 5},
+            {"seed": 1},
+        )
+    )
+    layers = zip(*map(mpt.masked_layers, (first, second, same)), strict=True)
+    for one, two, three in layers:
+        np.testing.assert_array_equal(one.kernel, two.kernel)
+        np.testing.assert_array_equal(one.scores, three.scores)
+        assert (as_numpy(one.scores) != as_numpy(two.scores)).all()
+        assert (as_numpy(one.kernel) != as_numpy(three.kernel)).any()
+    dense = [
+        mpt.models.lenet_300_100(masked=False, seed=seed, kernel_seed=3)
+        for seed in (1, 2)
+    ]
+    for one, two in zip(*(model.get_weights() for model in dense), strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
+def test_an_ordinary_network_takes_other_initial_weights():
+    def build(name, seed):
+        model = mpt.models.dense_net(
+            (30, 30),
+            input_shape=(30,),
+            masked=False,
+            kernel_initializer=name,
+            seed=seed,
+        )
+        return model.get_weights()
+
+    first, second, last = build("glorot_normal", 1)
+    assert first.std() == pytest.approx((2 / 60) ** 0.5, rel=0.1)
+    assert (first != second).any()
+    assert last.shape == (30, 10)
+    np.testing.assert_array_equal(first, build("glorot_normal", 1)[0])
+    assert (first != build("glorot_normal", 2)[0]).any()
+    he = build("kaiming_normal", 1)[0]
+    assert he.std() == pytest.approx((2 / 30) ** 0.5, rel=0.1)
+    assert (build("ones", 1)[0] == 1).all()
+
+
 def test_a_seed_gives_the_same_network():
     def first_kernel(**options):
         model = mpt.models.conv2(width=0.1, **options)

@@ -46,6 +46,9 @@ first_layer_masked: False leaves the first layer an ordinary, trained
 last_layer_masked: False makes the last layer an ordinary, trained
     one, with a bias.
 seed: Integer; all layers' seeds are derived from it. Drawn if None.
+kernel_seed: Integer, of the random (or initial) weights alone; `seed`
+    is then that of the scores. Networks of one `kernel_seed` are the
+    same random network.
 name: Name of the model.
 """
 
@@ -70,6 +73,7 @@ class Parts:
     first_layer_masked: bool = True
     last_layer_masked: bool = True
     seed: int | None = None
+    kernel_seed: int | None = None
 
     def __post_init__(self):
         selection.check_sparsity(self.sparsity)
@@ -77,6 +81,11 @@ class Parts:
         if not is_number or not 0 < self.width < float("inf"):
             self._refuse_width("a positive number")
         self._seeds = _seeds(initializers.check_seed(self.seed))
+        self._kernel_seeds = None
+        if self.kernel_seed is not None:
+            self._kernel_seeds = _seeds(
+                initializers.check_seed(self.kernel_seed)
+            )
 
     def channels(self, channels):
         """A layer's width, from its width in the paper."""
@@ -143,17 +152,21 @@ class Parts:
 
     def _weights(self, role):
         """The arguments of the next layer that has weights."""
-        seed = next(self._seeds)
+        seed = kernel_seed = next(self._seeds)
+        if self._kernel_seeds:
+            kernel_seed = next(self._kernel_seeds)
         if not self._is_masked(role):
             return {
                 "use_bias": self.masked and role == "last",
-                "kernel_initializer": self._trained_initializer(seed),
+                "kernel_initializer": self._trained_initializer(kernel_seed),
                 "kernel_regularizer": self.regularizer,
             }
         kernel = self.kernel_initializer
         if isinstance(kernel, str) and kernel in _KERNEL_INITIALIZERS:
             kernel = _KERNEL_INITIALIZERS[kernel](
-                scale_fan=self.scale_fan, sparsity=self.sparsity, seed=seed
+                scale_fan=self.scale_fan,
+                sparsity=self.sparsity,
+                seed=kernel_seed,
             )
         return {
             "kernel_initializer": kernel,

@@ -5,6 +5,7 @@ import json
 
 import keras
 import sweep_report
+import tables
 from absl import flags
 from command import RunError
 

@@ -74,8 +74,8 @@ def recycled(kernel, scores, fraction, source="highest"):
     array([1, 3, 3, 4])
 
     Reference:
-        Iterative weight recycling: the code of
-        mattgorb/parameter_tiling_and_recycling.
+        Gorbett and Whitley, "Randomly Initialized Subnetworks with Iterative
+        Weight Recycling", 2023, and its code.
     """
     count = selection.pruned_count(
         check_fraction(fraction, source), scores.size

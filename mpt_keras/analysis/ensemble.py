@@ -137,7 +137,8 @@ def _check_kernels(expected, received, number):
         ):
             raise ValueError(
                 f"The kernel of layer '{name}' differs in the first model and "
-                f"in model {number}. Expected tickets over one random kernel: "
-                "built with the same `seed`, sparsity and kernel initializer, "
-                "and other scores (`scores_initializer`)."
+                f"in model {number}. Expected tickets over one random kernel, "
+                "built with the same sparsity and kernel initializer and other "
+                "scores: `kernel_seed=0, seed=1` in mpt_keras.models, or "
+                "`scores_initializer` of a layer; and no weight recycling."
             )

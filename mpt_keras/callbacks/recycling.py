@@ -59,8 +59,8 @@ class WeightRecycling(OfMaskedModels):
     >>> history = model.fit(images, labels, callbacks=[callback], verbose=0)
 
     Reference:
-        mattgorb/parameter_tiling_and_recycling (iterative weight recycling);
-        Chijiwa et al., NeurIPS 2021 (`"random"`).
+        Gorbett and Whitley, "Randomly Initialized Subnetworks with Iterative
+        Weight Recycling", 2023; Chijiwa et al., NeurIPS 2021 (`"random"`).
     """
 
     def __init__(

@@ -46,12 +46,8 @@ class Lines:
             **result,
         }
         self._lines.append(line)
-        # Beside, then renamed, so that no half file is ever seen.
-        beside = self.folder / "partial-runs.jsonl"
-        beside.write_text(
-            "".join(json.dumps(one) + "\n" for one in self._lines)
-        )
-        beside.replace(self.folder / sweep_report.LINES)
+        text = "".join(json.dumps(one) + "\n" for one in self._lines)
+        tables.replace_text(self.folder / sweep_report.LINES, text)
         kept, weights = result["weights_kept"], result["weights"]
         print(
             f"seed {seed}, {method}: {kept:,} of {weights:,} weights "

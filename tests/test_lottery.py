@@ -678,6 +678,29 @@ def test_a_train_function_that_forgets_the_callbacks(tmp_path):
         next(search.run(1))
 
 
+def test_a_train_function_that_forgets_the_masks(tmp_path):
+    def train(model, level):
+        for kernel in lottery.prunable_kernels(model).values():
+            kernel.assign(np.ones(kernel.shape))
+        return np.float32(0.5)
+
+    search = lottery.TicketSearch(network(), train, tmp_path)
+    tickets = search.run(1)
+    assert next(tickets).result == 0.5
+    with pytest.raises(ValueError, match=r"were trained, in \['conv', "):
+        next(tickets)
+    assert not (tmp_path / "level-01/ticket.json").exists()
+
+
+def test_an_advanced_schedule():
+    decay = keras.optimizers.schedules.PiecewiseConstantDecay([5], [1.0, 0.1])
+    advanced = lottery.Advanced(decay, 3)
+    again = lottery.Advanced.from_config(advanced.get_config())
+    for step, rate in ((0, 1.0), (2, 1.0), (3, 0.1)):
+        for schedule in (advanced, again):
+            assert float(schedule(step)) == pytest.approx(rate)
+
+
 def test_the_state_between_steps_executed_together(tmp_path):
     model = network()
     model.compile("sgd", LOSS)

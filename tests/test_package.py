@@ -100,6 +100,7 @@ PUBLIC_NAMES = [
     "lottery.kernel_values",
     "lottery.reinitialize",
     "lottery.TicketSearch",
+    "lottery.Advanced",
     "lottery.distiller",
     "selection.select",
     "masking.masked_kernel",

@@ -103,6 +103,45 @@ class SaveStateAt(keras.callbacks.Callback):
             )
 
 
+@keras.saving.register_keras_serializable(package="mpt_keras")
+class Advanced(keras.optimizers.schedules.LearningRateSchedule):
+    """A learning-rate schedule that begins at a later step.
+
+    `rate(step) = schedule(first_step + step)`, for the fresh optimizer of a
+    ticket that was set back to `first_step`.
+
+    Args:
+        schedule: `keras.optimizers.schedules.LearningRateSchedule`.
+        first_step: Integer from 0 on, such as `level.first_step`.
+
+    Example:
+
+    >>> decay = keras.optimizers.schedules.PolynomialDecay(1.0, 100, 0.0)
+    >>> float(mpt_keras.lottery.Advanced(decay, first_step=40)(10))
+    0.5
+    """
+
+    def __init__(self, schedule, first_step):
+        super().__init__()
+        self.schedule = schedule
+        self.first_step = int(first_step)
+
+    def __call__(self, step):
+        return self.schedule(step + self.first_step)
+
+    def get_config(self):
+        serialize = keras.saving.serialize_keras_object
+        return {
+            "schedule": serialize(self.schedule),
+            "first_step": self.first_step,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        schedule = keras.saving.deserialize_keras_object(config["schedule"])
+        return cls(schedule, config["first_step"])
+
+
 def reinitialize(model, seed):
     """Draws the prunable kernels of a model anew.
 

@@ -332,6 +332,7 @@ class TicketSearch:
                 "Expected a `train` that passes level.callbacks to `fit` and "
                 "trains for as many steps."
             )
+        self._check_pruned(masks)
         save_state(self.model, folder / _TRAINED)
         layers = {
             kernel: {"weights": mask.size, "kept": int(mask.sum())}
@@ -343,6 +344,19 @@ class TicketSearch:
         )
         level.backup.remove()
         return self._finished(folder)
+
+    def _check_pruned(self, masks):
+        trained = [
+            name
+            for name, kernel in kernel_values(self.model).items()
+            if kernel[~masks[name]].any()
+        ]
+        if trained:
+            raise ValueError(
+                f"Weights that are pruned were trained, in {trained}. Expected "
+                "a `train` that compiles the model anew and trains it with "
+                "`fit` or with `optimizer.apply`, which heeds constraints."
+            )
 
     def _state_saver(self):
         return SaveStateAt(self.model, self.rewind_step, self.folder / _REWIND)
@@ -429,5 +443,7 @@ def _check_rewind_step(step, training_steps):
 
 def _write_json(path, content):
     beside = path.with_name(f"partial-{path.name}")
-    beside.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    # NumPy's numbers are what a `train` returns easily.
+    text = json.dumps(content, indent=2, default=lambda value: value.tolist())
+    beside.write_text(text + "\n", encoding="utf-8")
     beside.replace(path)

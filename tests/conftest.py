@@ -50,7 +50,12 @@ def example(monkeypatch):
     from absl.testing import flagsaver
 
     monkeypatch.syspath_prepend(ROOT / "examples")
-    for module in ("experiment", "sweep", "compare_masks"):  # define flags
+    for module in (
+        "experiment",
+        "sparsity_flag",
+        "sweep",
+        "compare_masks",
+    ):  # define flags
         importlib.import_module(module)
     flags.mark_as_parsed()
     with flagsaver.flagsaver():

@@ -49,7 +49,7 @@ def by_the_formula(teacher, student, labels, temperature, alpha, reduction):
 
 @pytest.mark.parametrize("reduction", lottery.REDUCTIONS)
 @pytest.mark.parametrize(
-    ("temperature", "alpha"), [(5.0, 0.9), (4, 0.9), (1.0, 0.3), (2.0, 1.0)]
+    ("temperature", "alpha"), [(5.0, 0.9), (2, 0.3), (4.0, 1.0)]
 )
 def test_the_loss_is_the_formulas(temperature, alpha, reduction, rng):
     teacher, student = network(1), network(2)
@@ -102,8 +102,8 @@ def test_the_student_learns_the_teacher_under_its_mask(rng):
     lottery.apply_masks(student, masks)
     model = lottery.distiller(teacher, student, alpha=1.0)
     model.compile(keras.optimizers.Adam(0.05), LOSS)
-    history = model.fit(images, labels, epochs=60, verbose=0).history["loss"]
-    assert history[-1] < 0.5 * history[0]
+    history = model.fit(images, labels, epochs=30, verbose=0).history["loss"]
+    assert history[-1] < 0.8 * history[0]
     for a, b in zip(teacher.get_weights(), before, strict=True):
         np.testing.assert_array_equal(a, b)
     (kernel,) = lottery.kernel_values(student).values()

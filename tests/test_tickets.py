@@ -165,11 +165,6 @@ def csv_rows(text):
             ["--rewind_step=48"],
             "Expected a step before the end, 48.",
         ),
-        (
-            "lottery_ticket",
-            ["--pruning_rate=1.5"],
-            "`rate`. Expected a number in (0, 1)",
-        ),
         ("kd_ticket", ["--alpha=2"], "`alpha`. Expected a number in [0, 1]"),
         (
             "recycling",

@@ -23,6 +23,7 @@ _COLUMNS = (
     *("last test accuracy", "best test accuracy"),
 )
 _NONE = "-"
+_MOST_TICKS = 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,8 +152,8 @@ def report(folder, by="pruned"):
     try:
         figure = draw(
             summaries,
-            f"{lines[0]['model']} on {lines[0]['data']}: mean and standard "
-            "deviation over seeds",
+            f"{lines[0]['model']} on {lines[0]['data']}\n"
+            "mean and standard deviation over seeds",
             by,
         )
     except ImportError as error:
@@ -194,14 +195,23 @@ def draw(summaries, title, by="pruned"):
     if few and by == "pruned":
         axes.set_xlim(0, 1)
     if by == "kept":
-        axes.set_xscale("log")
-        axes.invert_xaxis()
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter(lambda value, _: f"{100 * value:.4g} %")
+        _scale_in_powers(axes, summaries)
+    axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.3g} %")
+    axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.4g} %")
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
     figure.legend(drawn, methods, loc="outside right upper", frameon=False)
     return figure
+
+
+def _scale_in_powers(axes, summaries):
+    """A falling logarithmic axis, marked where some of the tickets are."""
+    kept = {1.0 - summary.sparsity for summary in summaries if summary.sparsity}
+    kept = sorted(kept, reverse=True)
+    axes.set_xscale("log")
+    axes.set_xticks(kept[:: -(-len(kept) // _MOST_TICKS)])
+    axes.xaxis.minorticks_off()
+    axes.invert_xaxis()
 
 
 def _draw_method(axes, method, number, summaries, by):

@@ -25,6 +25,7 @@ import sweep_report
 import tickets
 import training
 from absl import flags
+from command import RunError
 
 import mpt_keras as mpt
 
@@ -58,6 +59,22 @@ flags.register_validator(
 )
 
 
+def control_rounds():
+    """The rounds after which controls are trained; all by default.
+
+    Raises:
+        RunError: If one is none of --rounds.
+    """
+    everything = range(1, FLAGS.rounds + 1)
+    asked = sorted(set(map(int, FLAGS.control_rounds)))
+    if not set(asked) <= set(everything):
+        raise RunError(
+            f"--control_rounds={','.join(FLAGS.control_rounds)}: expected "
+            f"rounds from 1 to {FLAGS.rounds} (--rounds)."
+        )
+    return asked or everything
+
+
 def run(lines, data, how, devices, folder):
     """All tickets and controls of all seeds."""
     pruning = tickets.pruning(
@@ -65,7 +82,7 @@ def run(lines, data, how, devices, folder):
     )
     train = tickets.trainer(data, how, devices)
     controls = [name for name in FLAGS.controls if name != "none"]
-    rounds = set(map(int, FLAGS.control_rounds)) or range(1, FLAGS.rounds + 1)
+    rounds = control_rounds()
     for seed in series.each_seed():
         network = tickets.build(devices)
         search = tickets.search(
@@ -91,6 +108,7 @@ def main(_):
         fixed={"model", "dataset"},
     )
     small_images.augment_by_default()
+    control_rounds()  # or an error, before anything is trained
     how = training.how_to_train()
     devices, folder = tickets.start(how, "lottery")
     data = small_images.read_data()

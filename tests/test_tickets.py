@@ -165,6 +165,11 @@ def csv_rows(text):
             ["--rewind_step=48"],
             "Expected a step before the end, 48.",
         ),
+        (
+            "lottery_ticket",
+            ["--rounds=2", "--control_rounds=3"],
+            "expected rounds from 1 to 2",
+        ),
         ("kd_ticket", ["--alpha=2"], "`alpha`. Expected a number in [0, 1]"),
         (
             "recycling",

@@ -63,7 +63,7 @@ def test_global_counts_are_those_of_all_weights_together():
     size=st.integers(1, 40),
     scope=st.sampled_from(["layer", "global"]),
 )
-@hypothesis.settings(deadline=None, max_examples=100)
+@hypothesis.settings(deadline=None, max_examples=60)
 @pytest.mark.filterwarnings("ignore:No weight of")
 def test_masks_keep_the_largest_of_the_survivors(data, size, scope):
     seed = data.draw(st.integers(0, 2**16))
@@ -464,8 +464,8 @@ def test_tickets_go_back_to_the_initial_weights_bit_for_bit(tmp_path):
     initial = values(model)
     train = Training()
     search = lottery.TicketSearch(model, train, tmp_path / "search")
-    tickets = list(search.run(3))
-    assert [ticket.number for ticket in tickets] == [0, 1, 2, 3]
+    tickets = list(search.run(2))
+    assert [ticket.number for ticket in tickets] == [0, 1, 2]
     for ticket, (number, name, began) in zip(tickets, train.began, strict=True):
         assert (number, name) == (ticket.number, "ticket")
         assert_set_back(began, initial, model, ticket.masks())

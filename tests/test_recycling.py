@@ -32,7 +32,7 @@ def by_the_rule(kernel, scores, fraction, source):
     ties=st.booleans(),
     seed=st.integers(0, 2**16),
 )
-@hypothesis.settings(deadline=None, max_examples=80)
+@hypothesis.settings(deadline=None, max_examples=50)
 def test_recycled_follows_the_rule(size, fraction, source, ties, seed):
     rng = np.random.default_rng(seed)
     kernel = rng.normal(size=(size, 1)).astype("float32")
@@ -266,7 +266,7 @@ def test_a_model_without_masked_layers():
         mpt.callbacks.WeightRecycling().set_model(model)
 
 
-@pytest.mark.parametrize("source", replacement.SOURCES)
+@pytest.mark.parametrize("source", ["highest", "random"])
 def test_a_resumed_run_recycles_as_one_without_interruption(source, tmp_path):
     def callbacks(folder):
         return [

@@ -129,11 +129,11 @@ def test_kd_ticket(tmp_path):
 
 def test_recycling(tmp_path):
     folder = tmp_path / "run"
-    sources = "--sources=none,highest,random"
+    sources = "--sources=none,highest"
     succeed("recycling", folder, sources, "--epochs=4", "--recycling_every=1")
     lines = lines_of(folder)
     assert [line["method"] for line in lines] == [
-        *("biprop", "biprop_recycling_highest", "biprop_recycling_random")
+        *("biprop", "biprop_recycling_highest")
     ]
     folders = [folder / line["folder"] for line in lines]
     histories = [(one / "history.csv").read_text() for one in folders]
@@ -142,8 +142,8 @@ def test_recycling(tmp_path):
     losses = [
         [row["loss"] for row in csv_rows(history)] for history in histories
     ]
-    assert losses[0][:2] == losses[1][:2] == losses[2][:2]
-    first, second, _ = (
+    assert losses[0][:2] == losses[1][:2]
+    first, second = (
         mpt.masked_layers(keras.models.load_model(one / "last.keras"))
         for one in folders
     )
@@ -165,12 +165,6 @@ def csv_rows(text):
             ["--rewind_step=48"],
             "Expected a step before the end, 48.",
         ),
-        (
-            "lottery_ticket",
-            ["--rounds=2", "--control_rounds=3"],
-            "expected rounds from 1 to 2",
-        ),
-        ("kd_ticket", ["--alpha=2"], "`alpha`. Expected a number in [0, 1]"),
         (
             "recycling",
             ["--recycled_fraction=0.7"],

@@ -4,6 +4,8 @@ import rich.box
 import rich.console
 import rich.table
 
+_UNLIMITED = 10_000
+
 
 def print_table(rows):
     """Prints rows of text, the first the names of the columns."""
@@ -15,10 +17,10 @@ def print_table(rows):
         table.add_column(name, justify="right" if number else "left")
     for row in others:
         table.add_row(*row)
-    console = rich.console.Console()
     # Wider than the terminal rather than with figures cut short.
-    needed = console.measure(table).maximum
-    rich.console.Console(width=max(console.width, needed)).print(table)
+    needed = rich.console.Console(width=_UNLIMITED).measure(table).maximum
+    width = max(rich.console.Console().width, needed)
+    rich.console.Console(width=width).print(table)
 
 
 def markdown(rows):

@@ -624,3 +624,10 @@ def test_a_killed_sweep_of_all_methods(orphaned, real, sweep, folder):
         for lines in (lines_of(whole), lines_of(folder))
     )
     assert found == expected
+
+
+def test_tables_are_never_cut_short(example, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    name = "a_method_with_a_very_long_name_indeed"
+    example("tables").print_table([("method", "accuracy"), (name, "97.51 %")])
+    assert f"{name}   97.51 %" in capsys.readouterr().out

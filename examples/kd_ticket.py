@@ -15,9 +15,7 @@ import experiment
 import recipes
 import series
 import small_images
-import sweep_report
 import tickets
-import training
 from absl import flags
 from command import RunError
 
@@ -35,7 +33,9 @@ flags.DEFINE_list(
 )
 flags.register_validator(
     "rounds",
-    lambda values: values and all(v.strip().isdecimal() for v in values),
+    lambda values: (
+        values and all(v.strip().isdecimal() and int(v) > 0 for v in values)
+    ),
     "Expected numbers of rounds from 1 on, separated by commas.",
 )
 flags.DEFINE_float("temperature", 5.0, "Divides the logits before the softmax.")
@@ -79,7 +79,7 @@ def distilled(teacher):
 
 def run(lines, data, how, devices, folder):
     """All tickets of all seeds, each trained in the four ways."""
-    rounds = sorted({int(number) for number in FLAGS.rounds} - {0})
+    rounds = sorted({int(number) for number in FLAGS.rounds})
     for seed in series.each_seed():
         network, teacher = tickets.build(devices), tickets.build(devices)
         teach = distilled(experiment.with_preprocessing(teacher, data))
@@ -114,20 +114,7 @@ def run(lines, data, how, devices, folder):
 
 
 def main(_):
-    training.follow_recipe(
-        recipes.KD,
-        recipes.names_for_tickets(
-            "kd", small_images.FAMILIES[FLAGS.model], FLAGS.model
-        ),
-        fixed={"model", "dataset"},
-    )
-    small_images.augment_by_default()
-    how = training.how_to_train()
-    devices, folder = tickets.start(how, "kd")
-    data = small_images.read_data()
-    with series.stopping_in_one_line(folder):
-        run(series.Lines(folder), data, how, devices, folder)
-    sweep_report.report(folder, by="kept")
+    tickets.main(recipes.KD, "kd", run)
 
 
 if __name__ == "__main__":

@@ -21,9 +21,7 @@ import command
 import recipes
 import series
 import small_images
-import sweep_report
 import tickets
-import training
 from absl import flags
 from command import RunError
 
@@ -100,21 +98,8 @@ def run(lines, data, how, devices, folder):
 
 
 def main(_):
-    training.follow_recipe(
-        recipes.LOTTERY,
-        recipes.names_for_tickets(
-            "lottery", small_images.FAMILIES[FLAGS.model], FLAGS.model
-        ),
-        fixed={"model", "dataset"},
-    )
-    small_images.augment_by_default()
     control_rounds()  # or an error, before anything is trained
-    how = training.how_to_train()
-    devices, folder = tickets.start(how, "lottery")
-    data = small_images.read_data()
-    with series.stopping_in_one_line(folder):
-        run(series.Lines(folder), data, how, devices, folder)
-    sweep_report.report(folder, by="kept")
+    tickets.main(recipes.LOTTERY, "lottery", run)
 
 
 if __name__ == "__main__":

@@ -2,9 +2,11 @@
 
 import experiment
 import keras
+import recipes
 import run_folder
 import series
 import small_images
+import sweep_report
 import training
 from absl import flags
 from command import RunError
@@ -54,18 +56,31 @@ flags.DEFINE_enum(
 MAY_GROW = {"seeds", "rounds", "controls", "control_rounds"}
 
 
-def start(how, name):
-    """Opens the run's folder; returns `Devices` and folder."""
+def main(rows, method, run):
+    """What such an example does: by the recipe, into a folder, to a report.
+
+    Args:
+        rows: The recipes, name -> flag -> value.
+        method: What these names begin with.
+        run: Function of `Lines`, data, `Recipe`, `Devices` and folder.
+    """
+    family = small_images.FAMILIES[FLAGS.model]
+    names = recipes.names_for_tickets(method, family, FLAGS.model)
+    training.follow_recipe(rows, names, fixed={"model", "dataset"})
+    small_images.augment_by_default()
+    how = training.how_to_train()
     devices = training.start(how)
     if devices.workers > 1:
         raise RunError(
             "Ordinary networks are pruned on one machine. Expected "
             "--distribute=none, mirrored or tpu."
         )
-    folder = run_folder.open_run_folder(
-        f"{FLAGS.dataset}-{FLAGS.model}-{name}", devices, MAY_GROW
-    )
-    return devices, folder
+    name = f"{FLAGS.dataset}-{FLAGS.model}-{method}"
+    folder = run_folder.open_run_folder(name, devices, MAY_GROW)
+    data = small_images.read_data()
+    with series.stopping_in_one_line(folder):
+        run(series.Lines(folder), data, how, devices, folder)
+    sweep_report.report(folder, by="kept")
 
 
 def build(devices):

@@ -29,7 +29,7 @@ ROWS = (
     ("callbacks", "conversion", "models"),
     ("analysis",),
     ("lottery.distillation", "lottery.magnitude"),
-    ("lottery.enforcement", "lottery.rewinding"),
+    ("lottery.enforcement", "lottery.records", "lottery.rewinding"),
     ("lottery.search",),
     ("lottery",),
     ("checkpoints.reading",),

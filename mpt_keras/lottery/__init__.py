@@ -11,9 +11,9 @@ from mpt_keras.lottery.magnitude import SCOPES as SCOPES
 from mpt_keras.lottery.magnitude import Magnitude as Magnitude
 from mpt_keras.lottery.magnitude import magnitude_masks as magnitude_masks
 from mpt_keras.lottery.magnitude import random_masks as random_masks
+from mpt_keras.lottery.records import Level as Level
+from mpt_keras.lottery.records import Ticket as Ticket
 from mpt_keras.lottery.rewinding import Advanced as Advanced
 from mpt_keras.lottery.rewinding import reinitialize as reinitialize
 from mpt_keras.lottery.search import CONTROLS as CONTROLS
-from mpt_keras.lottery.search import Level as Level
-from mpt_keras.lottery.search import Ticket as Ticket
 from mpt_keras.lottery.search import TicketSearch as TicketSearch

@@ -8,12 +8,11 @@ import dataclasses
 import itertools
 import json
 import pathlib
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 import keras
 
-from mpt_keras.analysis.masks import read_masks, save_masks
+from mpt_keras.analysis.masks import save_masks
 from mpt_keras.callbacks.saving import AtomicBackup
 from mpt_keras.lottery.enforcement import (
     apply_masks,
@@ -22,6 +21,7 @@ from mpt_keras.lottery.enforcement import (
     remove_masks,
 )
 from mpt_keras.lottery.magnitude import Magnitude, check_masks, random_masks
+from mpt_keras.lottery.records import MASKS, Level, Ticket
 from mpt_keras.lottery.rewinding import (
     SaveStateAt,
     load_state,
@@ -34,67 +34,9 @@ STARTS = ("rewound", "initial", "reinitialized", "trained")
 
 _SEARCH = "search.json"
 _TICKET = "ticket.json"
-_MASKS = "masks.npz"
 _INITIAL = "initial.npz"
 _REWIND = "rewind.npz"
 _TRAINED = "trained.npz"
-
-
-@dataclasses.dataclass(frozen=True)
-class Level:
-    """One training of a search: what its `train` function must know.
-
-    Attributes:
-        number: Rounds of pruning before this training; 0 is the dense
-            network.
-        name: `"ticket"`, or the name given to `retrain`.
-        first_step: Steps that count as done: start data, learning rate and
-            epochs there.
-        folder: `pathlib.Path`, for whatever the training writes.
-        callbacks: List of Keras callbacks that `fit` must be given.
-        backup: An `AtomicBackup`; given to `fit` as the last callback, it
-            lets an interrupted training continue after its last whole epoch
-            (`backup.completed_epochs`).
-    """
-
-    number: int
-    name: str
-    first_step: int
-    folder: pathlib.Path
-    callbacks: list
-    backup: AtomicBackup
-
-
-@dataclasses.dataclass(frozen=True)
-class Ticket:
-    """A trained sub-network, as the files of its folder hold it.
-
-    Attributes:
-        number: Rounds of pruning before it; 0 is the dense network.
-        name: `"ticket"`, or the name given to `retrain`.
-        folder: `pathlib.Path` with `masks.npz` and `trained.npz`.
-        weights: Number of prunable weights.
-        kept: How many of them are kept.
-        layers: Name of the kernel -> `{"weights": ..., "kept": ...}`.
-        result: What `train` returned.
-    """
-
-    number: int
-    name: str
-    folder: pathlib.Path
-    weights: int
-    kept: int
-    layers: Mapping
-    result: Any
-
-    @property
-    def sparsity(self) -> float:
-        """Fraction of the prunable weights that is pruned."""
-        return 1.0 - self.kept / self.weights
-
-    def masks(self):
-        """Name of the kernel -> boolean array, True at the weights kept."""
-        return read_masks(self.folder / _MASKS)
 
 
 class TicketSearch:
@@ -314,7 +256,7 @@ class TicketSearch:
         rewinds = start in ("rewound", "trained")
         self._set_back(start, number, seed)
         folder.mkdir(parents=True, exist_ok=True)
-        save_masks(masks, folder / _MASKS)
+        save_masks(masks, folder / MASKS)
         apply_masks(self.model, masks)
         keeps_state = number == 0 and self.rewind_step > 0
         level = Level(

@@ -2,16 +2,14 @@
 
 import csv
 import datetime
+import importlib.metadata
 import json
+import os
 import pathlib
 import platform
 
-import keras
-import numpy as np
 from absl import flags
 from command import RunError
-
-import mpt_keras as mpt
 
 FLAGS = flags.FLAGS
 
@@ -87,13 +85,25 @@ def _description():
 
 
 def versions():
+    """What decides a run's results, without importing any of it."""
     return {
-        "mpt_keras": mpt.__version__,
-        "keras": keras.__version__,
-        "backend": keras.backend.backend(),
-        "numpy": np.__version__,
+        "mpt_keras": importlib.metadata.version("mpt_keras"),
+        "keras": importlib.metadata.version("keras"),
+        "backend": _backend(),
+        "numpy": importlib.metadata.version("numpy"),
         "python": platform.python_version(),
     }
+
+
+def _backend():
+    """The one that Keras would choose, by its environment or its file."""
+    home = pathlib.Path(os.environ.get("KERAS_HOME") or "~/.keras")
+    try:
+        settings = json.loads((home.expanduser() / "keras.json").read_text())
+    except (OSError, ValueError):
+        settings = {}
+    chosen = os.environ.get("KERAS_BACKEND")
+    return chosen or settings.get("backend", "tensorflow")
 
 
 def _check_same_run(path, may_grow):

@@ -12,8 +12,6 @@ import statistics
 import tables
 from command import RunError
 
-from mpt_keras.analysis.figures import COLOURS, MARKERS
-
 LINES = "runs.jsonl"
 
 _NEEDED = {"method", "sparsity", "folder", "test_accuracy", "seconds"}
@@ -179,6 +177,9 @@ def draw(summaries, title, by="pruned"):
     """
     from matplotlib.figure import Figure
 
+    # Imports the backend, which a sweep needs for nothing else.
+    from mpt_keras.analysis import figures
+
     figure = Figure(figsize=(7, 4.5), dpi=150, layout="constrained")
     axes = figure.add_subplot()
     axes.set(
@@ -188,7 +189,11 @@ def draw(summaries, title, by="pruned"):
     )
     methods = list(dict.fromkeys(summary.method for summary in summaries))
     drawn = [
-        _draw_method(axes, method, number, summaries, by)
+        _draw_method(
+            *(axes, method, summaries, by),
+            colour=figures.COLOURS[number % len(figures.COLOURS)],
+            marker=figures.MARKERS[number % len(figures.MARKERS)],
+        )
         for number, method in enumerate(methods)
     ]
     few = len({summary.sparsity for summary in summaries} - {None}) < 2
@@ -214,12 +219,10 @@ def _scale_in_powers(axes, summaries):
     axes.invert_xaxis()
 
 
-def _draw_method(axes, method, number, summaries, by):
+def _draw_method(axes, method, summaries, by, colour, marker):
     own = [summary for summary in summaries if summary.method == method]
-    colour = COLOURS[number % len(COLOURS)]
     if own[0].sparsity is None:
         return _draw_level(axes, own[0].last, colour)
-    marker = MARKERS[number % len(MARKERS)]
     return axes.errorbar(
         [
             1.0 - summary.sparsity if by == "kept" else summary.sparsity

@@ -15,6 +15,7 @@ _environment.check_keras_3(_environment.import_keras().__version__)
 from mpt_keras import analysis as analysis
 from mpt_keras import callbacks as callbacks
 from mpt_keras import checkpoints as checkpoints
+from mpt_keras import config as config
 from mpt_keras import initializers as initializers
 from mpt_keras import larq as larq
 from mpt_keras import losses as losses

@@ -12,6 +12,8 @@ import functools
 import keras
 from keras import ops
 
+from mpt_keras import config
+
 if keras.backend.backend() == "tensorflow":
     import tensorflow as tf
     from tensorflow.python.ops import control_flow_util
@@ -29,8 +31,8 @@ def fused(function):
     """Decorates a pure function of tensors so that XLA fuses its operations.
 
     On TensorFlow the function becomes a part of the graph that is compiled on
-    its own, whether or not the graph around it is; called eagerly, it is
-    called as it is. On JAX it is compiled also where it is called eagerly. On
+    its own, whether or not the graph around it is (unless
+    `config.disable_xla()` was called); called eagerly, it is called as it is. On JAX it is compiled also where it is called eagerly. On
     PyTorch compiling is the business of whoever compiles the model.
 
     Args:
@@ -42,7 +44,8 @@ def fused(function):
 
     @functools.wraps(function)
     def call(*tensors, **options):
-        if tf.executing_eagerly() or compiled_by_xla():
+        plain = tf.executing_eagerly() or not config.is_xla_enabled()
+        if plain or compiled_by_xla():
             return function(*tensors, **options)
         # One graph per signature: layers of the same shape share it, and
         # TensorFlow does not warn about a function traced again and again.

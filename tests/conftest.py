@@ -1,36 +1,68 @@
-"""Shared fixtures. Only here do the tests import a private Keras module."""
+"""Shared fixtures. Only here do the tests import a private Keras module.
+
+Keras is imported where it is used: the process that hands out the tests needs
+none of it.
+"""
 
 import importlib
 import os
 import pathlib
 import warnings
 
+# Of processes that tests start, too. One thread each: as many tests as there
+# are cores run side by side, and their threads would wait for one another.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+for _pool in ("OMP_NUM", "TF_NUM_INTRAOP", "TF_NUM_INTEROP"):
+    os.environ.setdefault(f"{_pool}_THREADS", "1")
+# Compiling takes seconds for every shape. The fixture `xla` switches it on.
+os.environ.setdefault("MPT_KERAS_XLA", "0")
 
-import keras
-import numpy as np
+import progress
 import pytest
-from keras.src.testing import TestCase as KerasTestCase
 
 ROOT = pathlib.Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared"
 
 
+@pytest.hookimpl(trylast=True)  # after the terminal's own
+def pytest_configure(config):
+    progress.register(config)
+
+
 @pytest.fixture(autouse=True)
 def _seeded():
+    import keras
+
     keras.utils.set_random_seed(0)
     yield
-    keras.utils.clear_session()
+    # Python collects garbage when it has to. All of it after every test took
+    # more time than the tests.
+    keras.utils.clear_session(free_memory=False)
+
+
+@pytest.fixture
+def xla():
+    """Our own functions are compiled, as they are for who changes nothing."""
+    from mpt_keras import config
+
+    before = config.is_xla_enabled()
+    config.enable_xla()
+    yield
+    if not before:
+        config.disable_xla()
 
 
 @pytest.fixture
 def rng():
+    import numpy as np
+
     return np.random.default_rng(0)
 
 
 @pytest.fixture
 def run_layer_test():
     """Keras' own test of a layer's contract."""
+    from keras.src.testing import TestCase as KerasTestCase
 
     def run(*args, **kwargs):
         with warnings.catch_warnings():
@@ -44,21 +76,20 @@ def run_layer_test():
 
 
 @pytest.fixture
-def example(monkeypatch):
+def example():
     """Imports a module of the examples by name, with its flags at defaults."""
-    flags = pytest.importorskip("absl.flags").FLAGS
-    from absl.testing import flagsaver
+    import programs
+    from absl.flags import FLAGS
 
-    monkeypatch.syspath_prepend(ROOT / "examples")
-    for module in (
-        "experiment",
-        "sparsity_flag",
-        "sweep",
-        "compare_masks",
-    ):  # define flags
-        importlib.import_module(module)
-    flags.mark_as_parsed()
-    with flagsaver.flagsaver():
+    with programs.modules_of(ROOT / "examples"):
+        for module in (
+            "experiment",
+            "sparsity_flag",
+            "sweep",
+            "compare_masks",
+        ):  # define flags
+            importlib.import_module(module)
+        FLAGS.mark_as_parsed()
         yield importlib.import_module
 
 

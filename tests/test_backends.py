@@ -15,6 +15,8 @@ import numpy as np
 import oracle
 import pytest
 
+pytestmark = pytest.mark.xdist_group("backends")
+
 
 @pytest.fixture(scope="module")
 def loaded():

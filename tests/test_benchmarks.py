@@ -1,14 +1,10 @@
 """The benchmarks run and write what they say; nothing here looks at a time."""
 
 import json
-import pathlib
-import subprocess
-import sys
 
+import programs
 import pytest
 from backend import needs_tensorflow
-
-BENCHMARKS = pathlib.Path(__file__).parents[1] / "benchmarks"
 
 
 @needs_tensorflow  # and the extra examples
@@ -39,18 +35,12 @@ def test_a_benchmark_writes_figures_settings_and_machine(
 ):
     file = tmp_path / "figures.json"
     name, *options = command
-    subprocess.run(
-        [
-            sys.executable,
-            BENCHMARKS / name,
-            *options,
-            "--rounds=1",
-            "--warmup=1",
-            f"--json={file}",
-        ],
-        check=True,
-        capture_output=True,
-        timeout=300,
+    programs.succeed(
+        f"benchmarks/{name}",
+        *options,
+        "--rounds=1",
+        "--warmup=1",
+        f"--json={file}",
     )
     written = json.loads(file.read_text())
     assert written["flags"]["rounds"] == 1

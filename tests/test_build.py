@@ -14,6 +14,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 # in this list. The name of a package stands for all modules in it that have
 # no row of their own.
 ROWS = (
+    ("config",),
     ("_fusion",),
     ("_environment", "initializers", "larq", "losses"),
     ("schedules", "selection"),

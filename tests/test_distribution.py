@@ -112,6 +112,7 @@ def one_device(tmp_path_factory):
     return get
 
 
+@pytest.mark.distributed
 @backend.not_on_torch
 @pytest.mark.parametrize("arguments", [(), ("--global_sparsity",)])
 def test_two_replicas_find_the_ticket_of_one(arguments, one_device, tmp_path):
@@ -132,6 +133,7 @@ def test_two_replicas_find_the_ticket_of_one(arguments, one_device, tmp_path):
     assert '"synchronized": true' not in shipped.to_json()
 
 
+@pytest.mark.distributed
 @backend.needs_tensorflow
 @pytest.mark.parametrize(
     "arguments", [(), ("--global_sparsity", "--cpu_devices=1")]
@@ -148,6 +150,7 @@ def test_two_workers_find_the_ticket_of_one(arguments, one_device, tmp_path):
     )
 
 
+@pytest.mark.distributed
 @backend.needs_tensorflow
 @pytest.mark.parametrize("victim", [0, 1])
 def test_a_killed_worker_comes_back(victim, tmp_path):
@@ -199,6 +202,7 @@ def test_a_worker_that_never_appears(run_error, rendezvous):
         rendezvous.meet(addresses, 0, timeout=0.5)
 
 
+@pytest.mark.distributed
 @backend.needs_tensorflow
 def test_a_worker_that_is_gone_after_the_meeting(rendezvous, tmp_path):
     addresses = free_addresses(2)
@@ -305,15 +309,15 @@ def test_ways_that_are_tensorflows(way, run_error, distribution):
         distribution.start(32)
 
 
-@backend.not_on_torch
-def test_a_batch_that_does_not_divide(tmp_path):
-    process = start(tmp_path / "run", *MIRRORED, "--batch_size=33")
-    _, errors = process.communicate()
-    assert process.returncode != 0
-    assert "Traceback" not in errors
-    assert "--batch_size=33 does not divide by the 2 replicas" in errors
-    assert "nearest that does is 32" in errors
-    assert not (tmp_path / "run").exists()
+def test_a_batch_that_does_not_divide(run_error, distribution, monkeypatch):
+    two = distribution.Devices(replicas=2)
+    monkeypatch.setattr(distribution, "_mirrored", lambda: two)
+    flags.FLAGS.distribute = "mirrored"
+    with pytest.raises(run_error, match="nearest that does is 32") as caught:
+        distribution.start(33)
+    message = "--batch_size=33 does not divide by the 2 replicas"
+    assert message in str(caught.value)
+    assert distribution.start(34) is two
 
 
 @pytest.mark.parametrize(

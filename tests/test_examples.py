@@ -1,8 +1,7 @@
-"""The examples as a user runs them: in a process of their own."""
+"""The examples by their command lines, and what they leave behind."""
 
 import csv
 import json
-import os
 import pathlib
 import subprocess
 import sys
@@ -11,6 +10,7 @@ import backend
 import conftest
 import keras
 import numpy as np
+import programs
 import pytest
 
 import mpt_keras as mpt
@@ -21,27 +21,12 @@ pytestmark = backend.needs_tensorflow
 EXAMPLES = conftest.ROOT / "examples"
 
 
-def run(script, *arguments, folder=None, **variables):
-    return subprocess.run(
-        [sys.executable, EXAMPLES / f"{script}.py", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        cwd=folder,
-        env={**os.environ, **variables},
-    )
+def succeed(script, *words):
+    return programs.succeed(f"examples/{script}.py", *words)
 
 
-def succeed(script, *arguments, folder=None):
-    done = run(script, *arguments, folder=folder)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-def fail(script, *arguments, **options):
-    done = run(script, *arguments, **options)
-    assert done.returncode != 0
-    assert "Traceback" not in done.stderr
-    return done.stderr.strip().splitlines()[-1]
+def fail(script, *words):
+    return programs.fail(f"examples/{script}.py", *words)
 
 
 def write_cifar10(folder, train=500, side=32, classes=10, label=None):
@@ -126,7 +111,8 @@ def test_quickstart_and_serving(tmp_path):
 
 def test_cifar10_leaves_everything_a_user_needs(tiny_cifar10, tmp_path):
     folder = tmp_path / "run"
-    printed = cifar10(tiny_cifar10, folder, "--epochs=2", "--batch_size=64")
+    words = ("--epochs=2", "--batch_size=64", "--seed=3")
+    printed = cifar10(tiny_cifar10, folder, *words)
     assert "of 22,505 weights kept" in printed
     result = result_of(folder)
     assert result["weights"] == 22505
@@ -156,20 +142,10 @@ def test_cifar10_leaves_everything_a_user_needs(tiny_cifar10, tmp_path):
     served = [int(line.split("class ")[1][0]) for line in printed.splitlines()]
     assert served == list(last.predict(images, verbose=0).argmax(-1))
     assert best.input_shape == last.input_shape == (None, 32, 32, 3)
-
-
-def test_one_seed_gives_the_same_masks_twice(tiny_cifar10, tmp_path):
-    masks = []
-    for name, seed in [("a", 3), ("b", 3), ("c", 4)]:
-        cifar10(tiny_cifar10, tmp_path / name, "--epochs=1", f"--seed={seed}")
-        model = keras.models.load_model(tmp_path / name / "last.keras")
-        masks.append(
-            np.concatenate(
-                [np.ravel(layer.mask()) for layer in mpt.masked_layers(model)]
-            )
-        )
-    np.testing.assert_array_equal(masks[0], masks[1])
-    assert (masks[0] != masks[2]).any()
+    seeded = mpt.models.conv4(width=0.1, seed=3, scale_fan="authors")
+    pairs = zip(*map(mpt.masked_layers, (last, seeded)), strict=True)
+    for found, expected in pairs:
+        np.testing.assert_array_equal(found.kernel, expected.kernel)
 
 
 @pytest.mark.parametrize(
@@ -234,20 +210,27 @@ def test_cifar10_reaches_what_the_authors_code_reaches(tmp_path):
 # --- Bad input ------------------------------------------------------------
 
 
-def test_a_folder_without_the_dataset(tmp_path):
-    message = fail("cifar10_biprop", f"--data_dir={tmp_path}", folder=tmp_path)
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """A folder of its own to work in."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_a_folder_without_the_dataset(here):
+    message = fail("cifar10_biprop", f"--data_dir={here}")
     assert message.startswith("cifar10_biprop.py: No prepared cifar10 in")
     assert "--download" in message
-    assert not (tmp_path / "runs").exists()
+    assert not (here / "runs").exists()
 
 
-def test_other_images_under_the_name(tmp_path):
+def test_other_images_under_the_name(here):
     """Said before anything is written."""
-    write_cifar10(tmp_path, train=5, side=28)
-    message = fail("cifar10_biprop", f"--data_dir={tmp_path}", folder=tmp_path)
+    write_cifar10(here, train=5, side=28)
+    message = fail("cifar10_biprop", f"--data_dir={here}")
     assert "uint8 and shape (32, 32, 3)" in message
     assert "Received: images per split {'train': 5, 'test': 1}" in message
-    assert not (tmp_path / "runs").exists()
+    assert not (here / "runs").exists()
 
 
 def test_labels_of_other_classes(tmp_path, run_error, example):
@@ -263,16 +246,10 @@ def test_labels_of_other_classes(tmp_path, run_error, example):
 
 
 @pytest.mark.slow  # TensorFlow Datasets tries ten times, ever more patiently
-def test_no_network(tmp_path):
-    nowhere = "http://127.0.0.1:9"
-    message = fail(
-        "cifar10_biprop",
-        "--download",
-        f"--data_dir={tmp_path}",
-        folder=tmp_path,
-        http_proxy=nowhere,
-        https_proxy=nowhere,
-    )
+def test_no_network(here, monkeypatch):
+    for name in ("http_proxy", "https_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    message = fail("cifar10_biprop", "--download", f"--data_dir={here}")
     assert "Could not download cifar10" in message
     assert "Without a network, copy a prepared folder" in message
 
@@ -296,21 +273,29 @@ def test_a_folder_that_holds_another_run(tmp_path):
     assert len(list(tmp_path.iterdir())) == 1
 
 
-def test_a_folder_that_cannot_be_made(tmp_path):
+def test_a_process_ends_in_one_line(tmp_path):
+    """As every program does, by way of `command.run`."""
     (tmp_path / "file").write_text("")
-    message = fail("quickstart", f"--output_dir={tmp_path / 'file' / 'run'}")
-    assert "Cannot use --output_dir=" in message
+    folder = tmp_path / "file" / "run"
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / "quickstart.py", f"--output_dir={folder}"],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert done.stdout == ""
+    (message,) = done.stderr.splitlines()
+    assert message.startswith("quickstart.py: Cannot use --output_dir=")
 
 
 @pytest.mark.parametrize("sparsity", ["1.0", "nan"])
 def test_sparsity_outside_its_range(sparsity):
-    done = run("cifar10_biprop", f"--sparsity={sparsity}")
-    assert done.returncode != 0
-    assert "Expected a number in [0, 1)" in done.stderr + done.stdout
+    message = fail("cifar10_biprop", f"--sparsity={sparsity}")
+    assert "Expected a number in [0, 1)" in message
 
 
-def test_settings_that_make_no_network(tmp_path):
-    message = fail("cifar10_biprop", "--width=0.001", folder=tmp_path)
+def test_settings_that_make_no_network(here):
+    message = fail("cifar10_biprop", "--width=0.001")
     assert "leaves at least one of 64 filters" in message
 
 

@@ -7,18 +7,19 @@ import json
 import shutil
 import subprocess
 import sys
-import time
 
 import backend
-import conftest
 import keras
 import numpy as np
+import programs
 import pytest
+
+import mpt_keras as mpt
 
 pillow = pytest.importorskip("PIL.Image")
 tfds = pytest.importorskip("tensorflow_datasets")
 tf = backend.tf
-pytestmark = backend.needs_tensorflow
+pytestmark = [backend.needs_tensorflow, pytest.mark.xdist_group("imagenet")]
 
 TRAIN, TEST, SIZE = 120, 21, 32
 SMALL = (f"--image_size={SIZE}", "--width=0.05", "--batch_size=16")
@@ -277,31 +278,18 @@ def test_an_evaluated_image_is_its_middle(data):
 # --- Runs -----------------------------------------------------------------
 
 
-def command(data_dir, folder, *arguments):
-    return [
-        sys.executable,
-        conftest.ROOT / "examples" / "imagenet_biprop.py",
-        f"--data_dir={data_dir}",
-        f"--output_dir={folder}",
-        *arguments,
-    ]
+def words(data_dir, folder, *others):
+    return (f"--data_dir={data_dir}", f"--output_dir={folder}", *others)
 
 
-def run(*arguments):
-    done = subprocess.run(command(*arguments), capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return folder_of(*arguments)
-
-
-def folder_of(data_dir, folder, *arguments):
+def run(data_dir, folder, *others):
+    arguments = words(data_dir, folder, *others)
+    programs.succeed("examples/imagenet_biprop.py", *arguments)
     return folder
 
 
 def fail(*arguments):
-    done = subprocess.run(command(*arguments), capture_output=True, text=True)
-    assert done.returncode != 0
-    assert "Traceback" not in done.stderr
-    return done.stderr.strip().splitlines()[-1]
+    return programs.fail("examples/imagenet_biprop.py", *words(*arguments))
 
 
 def history(folder):
@@ -339,27 +327,27 @@ def test_a_run_leaves_everything_a_user_needs(whole_run, data):
 
 
 @pytest.fixture(scope="module")
-def killed_run(data_dir, tmp_path_factory):
-    """The folder of a run that was killed after its first epoch."""
-    folder = tmp_path_factory.mktemp("killed") / "run"
-    process = subprocess.Popen(
-        command(data_dir, folder, *LONG),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    while not list(folder.glob("backup/epochs-*")):
-        assert process.poll() is None
-        time.sleep(0.005)
-    process.kill()
-    process.wait()
+def stopped_run(data_dir, tmp_path_factory):
+    """The folder of a run that was stopped after its first epoch."""
+    folder = tmp_path_factory.mktemp("stopped") / "run"
+
+    def stop(self, epoch, logs=None):
+        back_up(self, epoch, logs)
+        raise KeyboardInterrupt
+
+    back_up = mpt.callbacks.AtomicBackup.on_epoch_end
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(mpt.callbacks.AtomicBackup, "on_epoch_end", stop)
+        run(data_dir, folder, *LONG)
+    assert (folder / "backup").exists()
     assert not (folder / "result.json").exists()
     return folder
 
 
-def test_a_killed_run_resumes_as_if_nothing_had_happened(
-    whole_run, killed_run, data_dir, tmp_path
+def test_a_stopped_run_resumes_as_if_nothing_had_happened(
+    whole_run, stopped_run, data_dir, tmp_path
 ):
-    folder = shutil.copytree(killed_run, tmp_path / "run")
+    folder = shutil.copytree(stopped_run, tmp_path / "run")
     run(data_dir, folder, *LONG, "--resume")
     found, expected = (
         keras.models.load_model(path / "last.keras")
@@ -371,12 +359,18 @@ def test_a_killed_run_resumes_as_if_nothing_had_happened(
         assert {**one, "seconds": None} == {**other, "seconds": None}
 
 
+@pytest.mark.distributed
 def test_two_devices_train_on_the_same_batches(whole_run, data_dir, tmp_path):
-    folder = run(
-        data_dir,
-        tmp_path / "run",
-        *(*LONG, "--epochs=1"),
-        *("--distribute=mirrored", "--cpu_devices=2"),
+    # A process becomes several devices only before it has computed.
+    folder = tmp_path / "run"
+    arguments = (*LONG, "--epochs=1", "--distribute=mirrored")
+    subprocess.run(
+        [
+            *(sys.executable, programs.ROOT / "examples" / "imagenet_biprop.py"),
+            *words(data_dir, folder, *arguments, "--cpu_devices=2"),
+        ],
+        check=True,
+        capture_output=True,
     )
     (row,) = history(folder)
     for name in ("loss", "accuracy", "val_loss", "val_accuracy"):
@@ -411,9 +405,9 @@ def copied(data_dir, tmp_path):
     return shutil.copytree(data_dir, tmp_path / "tfds")
 
 
-def test_damage_in_the_middle_of_training(killed_run, copied, tmp_path):
+def test_damage_in_the_middle_of_training(stopped_run, copied, tmp_path):
     damage(copied, "image")
-    folder = shutil.copytree(killed_run, tmp_path / "run")
+    folder = shutil.copytree(stopped_run, tmp_path / "run")
     message = fail(copied, folder, *LONG, "--resume")
     assert "imagenet_biprop.py: Cannot read the images of" in message
     assert " epochs are whole in" in message

@@ -3,12 +3,10 @@
 import io
 import itertools
 import json
-import subprocess
-import sys
 
-import conftest
 import keras
 import numpy as np
+import programs
 import pytest
 from backend import needs_tensorflow
 
@@ -123,21 +121,15 @@ def test_cifar10_trains_from_a_plain_file(rng, tmp_path):
         test_images=pixels[:40],
         test_labels=labels[:40],
     )
-    done = subprocess.run(
-        [
-            sys.executable,
-            conftest.ROOT / "examples" / "cifar10_biprop.py",
-            f"--images={tmp_path / 'images.npz'}",
-            f"--output_dir={tmp_path / 'run'}",
-            "--width=0.05",
-            "--epochs=2",
-            "--batch_size=32",
-            "--global_sparsity",
-        ],
-        capture_output=True,
-        text=True,
+    programs.succeed(
+        "examples/cifar10_biprop.py",
+        f"--images={tmp_path / 'images.npz'}",
+        f"--output_dir={tmp_path / 'run'}",
+        "--width=0.05",
+        "--epochs=2",
+        "--batch_size=32",
+        "--global_sparsity",
     )
-    assert done.returncode == 0, done.stderr
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     assert len(result["test_accuracy_per_epoch"]) == 2
     on_tensorflow = keras.backend.backend() == "tensorflow"

@@ -78,6 +78,7 @@ def epochs_backed_up(folder):
     }
 
 
+@pytest.mark.distributed
 @backend.not_on_torch  # where these networks take minutes
 def test_a_killed_run_resumes_as_if_nothing_had_happened(tmp_path):
     settings = ("--epochs=4", "--seed=1")

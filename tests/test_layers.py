@@ -102,10 +102,8 @@ OPTIONS = {
     "binary_input": {"input_quantizer": "approx_sign", "sparsity": 0.0},
 }
 all_cases = pytest.mark.parametrize("case", CASES)
-one_of_each = pytest.mark.parametrize(
-    "case",
-    ["dense", "conv1d", "conv2d", "conv3d", *list(CASES)[-3:]],
-)
+ONE_OF_EACH = ("dense", "conv1d", "conv2d", "conv3d", *list(CASES)[-3:])
+one_of_each = pytest.mark.parametrize("case", ONE_OF_EACH)
 
 
 def masked_layer(case, **options):
@@ -181,8 +179,15 @@ def test_scores_gradient_is_that_of_the_plain_layers_kernel(
         np.testing.assert_allclose(gradient, expected, rtol=1e-3, atol=1e-4)
 
 
-@one_of_each
-@pytest.mark.parametrize("option", ["plain", "bias", "binary_input"])
+# Each layer once, and one of them with each option.
+@pytest.mark.parametrize(
+    ("case", "option"),
+    [
+        *((case, "plain") for case in ONE_OF_EACH),
+        ("conv2d", "bias"),
+        ("dense", "binary_input"),
+    ],
+)
 def test_keras_own_layer_test(case, option, run_layer_test):
     cls, _, arguments, shape = CASES[case]
     options = OPTIONS[option]
@@ -297,18 +302,21 @@ def small_model(kind):
     return Subclassed()
 
 
+# Each kind of model as it is, and one of them compiled in each other way.
 @pytest.mark.parametrize(
-    "compile_options",
+    ("kind", "compile_options"),
     [
-        {},
-        pytest.param({"jit_compile": True}, marks=not_on_torch),
-        pytest.param({"steps_per_execution": 2}, marks=not_on_torch),
-        {"run_eagerly": True},
+        ("sequential", {}),
+        ("functional", {}),
+        ("subclassed", {}),
+        ("nested", {}),
+        pytest.param("nested", {"jit_compile": True}, marks=not_on_torch),
+        pytest.param(
+            "sequential", {"steps_per_execution": 2}, marks=not_on_torch
+        ),
+        ("subclassed", {"run_eagerly": True}),
     ],
     ids=str,
-)
-@pytest.mark.parametrize(
-    "kind", ["sequential", "functional", "subclassed", "nested"]
 )
 def test_training_moves_the_scores_and_nothing_else(kind, compile_options, rng):
     x = rng.standard_normal((16, 8, 8, 2)).astype("float32")

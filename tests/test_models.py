@@ -66,8 +66,18 @@ def build(name, **options):
     return getattr(mpt.models, name)(**options)
 
 
-@pytest.mark.parametrize("binary_activations", [False, True])
-@pytest.mark.parametrize(("name", "width"), WEIGHTS)
+# All networks with real activations, and one of each family with binary ones.
+@pytest.mark.parametrize(
+    ("name", "width", "binary_activations"),
+    [
+        *((name, width, False) for name, width in WEIGHTS),
+        ("conv2", 0.1, True),
+        ("lenet_300_100", 1, True),
+        ("vgg_small", 1, True),
+        ("resnet20", 1, True),
+        ("imagenet_resnet50", 1, True),
+    ],
+)
 def test_weight_counts_are_the_papers(
     name, width, binary_activations, monkeypatch
 ):

@@ -1,7 +1,6 @@
 """The recipes against the published table, and the flags that they set."""
 
 import itertools
-import sys
 
 import keras
 import pytest
@@ -161,11 +160,8 @@ COLUMNS = (
 
 
 @pytest.fixture
-def cifar10(example, monkeypatch):
+def cifar10(example):
     """The example; called with words, it reads its flags from them."""
-    # Imported anew, because what an import defines ends with its test.
-    for name in ("cifar10_biprop", "small_images", "search", "training"):
-        monkeypatch.delitem(sys.modules, name, raising=False)
     module = example("cifar10_biprop")
     fresh = flagsaver.save_flag_values()
 

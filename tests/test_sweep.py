@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 
 import backend
@@ -277,15 +276,20 @@ def test_sweep_and_run_killed(held, run, folder, control, capsys):
     assert_as_if_never_killed(run, folder)
 
 
-def test_only_the_sweep_killed(held, run, folder, control, capsys):
+def test_only_the_sweep_killed(held, run, folder, control, capsys, monkeypatch):
     """The next one waits for the run that is left, and takes its result."""
     held.kill()
     assert held.wait() == -signal.SIGKILL
     assert is_at_work(folder)
-    end = threading.Timer(0.5, (control / f"hold-{HELD}").unlink)
-    end.start()
+
+    def let_go_and_wait(file, operation):
+        if operation == fcntl.LOCK_EX:
+            (control / f"hold-{HELD}").unlink()
+        lock(file, operation)
+
+    lock = fcntl.flock
+    monkeypatch.setattr(fcntl, "flock", let_go_and_wait)
     run(folder, **SEEDS)
-    end.join()
     waiting = f"Waiting for the run that is still at work in '{folder}'."
     assert waiting in capsys.readouterr().out
     assert set(starts(folder).values()) == {1}
@@ -576,6 +580,7 @@ def succeed(command):
     return done.stdout
 
 
+@pytest.mark.distributed
 @backend.needs_tensorflow
 def test_two_methods_on_images(real, folder):
     printed = succeed(real(folder, "dense,mpt_1_1", epochs=1))

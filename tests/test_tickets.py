@@ -1,14 +1,11 @@
 """The examples on lottery tickets, distillation and recycling, on digits."""
 
 import json
-import os
-import subprocess
-import sys
 
 import backend
-import conftest
 import keras
 import numpy as np
+import programs
 import pytest
 
 import mpt_keras as mpt
@@ -17,23 +14,12 @@ pytest.importorskip("sklearn")
 pytestmark = backend.needs_tensorflow
 
 
-def run(script, folder, *arguments):
-    return subprocess.run(
-        [
-            *(sys.executable, conftest.ROOT / "examples" / f"{script}.py"),
-            *(f"--output_dir={folder}", "--epochs=2", "--width=0.2"),
-            *arguments,
-        ],
-        capture_output=True,
-        text=True,
-        env={**os.environ},
-    )
+def words(folder, *others):
+    return (f"--output_dir={folder}", "--epochs=2", "--width=0.2", *others)
 
 
-def succeed(script, folder, *arguments):
-    done = run(script, folder, *arguments)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+def succeed(script, *arguments):
+    return programs.succeed(f"examples/{script}.py", *words(*arguments))
 
 
 def lines_of(folder):
@@ -56,8 +42,8 @@ def counts(weights, rounds):
 
 def test_lottery_ticket(tmp_path):
     folder = tmp_path / "run"
-    words = ("--rounds=2", "--rewind_step=30", "--control_rounds=2")
-    printed = succeed("lottery_ticket", folder, *words)
+    options = ("--rounds=2", "--rewind_step=30", "--control_rounds=2")
+    printed = succeed("lottery_ticket", folder, *options)
     lines = lines_of(folder)
     weights = lines[0]["weights"]
     after = [counts(weights, rounds) for rounds in range(3)]
@@ -83,8 +69,8 @@ def test_lottery_ticket(tmp_path):
         np.testing.assert_array_equal(kernels[name] != 0, mask)
     # More seeds and rounds: nothing is trained twice.
     before = (level / "trained.npz").stat().st_mtime_ns
-    words = ("--rounds=3", "--rewind_step=30", "--controls=none")
-    succeed("lottery_ticket", folder, *words, "--seeds=0,1", "--resume")
+    options = ("--rounds=3", "--rewind_step=30", "--controls=none")
+    succeed("lottery_ticket", folder, *options, "--seeds=0,1", "--resume")
     assert (level / "trained.npz").stat().st_mtime_ns == before
     found = [kept(line) for line in lines_of(folder)]
     assert len(found) == 8
@@ -94,9 +80,9 @@ def test_lottery_ticket(tmp_path):
 
 def test_kd_ticket(tmp_path):
     folder = tmp_path / "run"
-    words = ("--model=conv2", "--rounds=5", "--rewind_step=24")
-    words += ("--only_convolutions", "--learning_rate=0.002")
-    succeed("kd_ticket", folder, *words)
+    options = ("--model=conv2", "--rounds=5", "--rewind_step=24")
+    options += ("--only_convolutions", "--learning_rate=0.002")
+    succeed("kd_ticket", folder, *options)
     lines = lines_of(folder)
     assert [line["method"] for line in lines] == [
         *("dense", "rewinding", "retraining", "kd_ticket", "kd_rewinding")
@@ -158,23 +144,22 @@ def csv_rows(text):
 
 
 @pytest.mark.parametrize(
-    ("script", "words", "message"),
+    ("script", "option", "message"),
     [
         (
             "lottery_ticket",
-            ["--rewind_step=48"],
+            "--rewind_step=48",
             "Expected a step before the end, 48.",
         ),
         (
             "recycling",
-            ["--recycled_fraction=0.7"],
+            "--recycled_fraction=0.7",
             "Expected a number in (0, 0.5]",
         ),
     ],
 )
-def test_bad_flags_end_before_training(script, words, message, tmp_path):
-    done = run(script, tmp_path / "run", *words)
-    assert done.returncode != 0
-    assert "Traceback" not in done.stderr
-    assert message in done.stderr.strip().splitlines()[-1]
+def test_bad_flags_end_before_training(script, option, message, tmp_path):
+    arguments = words(tmp_path / "run", option)
+    said = programs.fail(f"examples/{script}.py", *arguments)
+    assert message in said.splitlines()[-1]
     assert not list((tmp_path / "run").rglob("history.csv"))

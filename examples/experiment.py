@@ -183,10 +183,19 @@ def train(
                 f"{error} {backup.completed_epochs} epochs are whole in "
                 f"'{folder}'; --resume continues after them."
             ) from error
+        finally:
+            _close_files(callbacks)
         if devices.workers > 1:
             _multiworker().wait_for_all(devices)
     backup.remove()
     return result
+
+
+def _close_files(callbacks):
+    """Closes what `CSVLogger` leaves open when a training fails."""
+    for callback in callbacks:
+        if getattr(callback, "csv_file", None):
+            callback.csv_file.close()
 
 
 def _multiworker():

@@ -4,6 +4,7 @@ Keras is imported where it is used: the process that hands out the tests needs
 none of it.
 """
 
+import gc
 import importlib
 import os
 import pathlib
@@ -29,15 +30,21 @@ def pytest_configure(config):
     progress.register(config)
 
 
+def pytest_collection_finish():
+    gc.freeze()  # what has been imported is no garbage to look through
+
+
 @pytest.fixture(autouse=True)
 def _seeded():
+    import backend
     import keras
 
     keras.utils.set_random_seed(0)
     yield
-    # Python collects garbage when it has to. All of it after every test took
-    # more time than the tests.
+    # Without looking for garbage, which after every test takes longer than
+    # the tests; Python does it when it has to.
     keras.utils.clear_session(free_memory=False)
+    backend.forget_gradients()
 
 
 @pytest.fixture
@@ -57,6 +64,19 @@ def rng():
     import numpy as np
 
     return np.random.default_rng(0)
+
+
+@pytest.fixture
+def no_draws(monkeypatch):
+    """Weights are zeros: a network may have a hundred million of them."""
+    from keras import ops
+
+    from mpt_keras import initializers
+
+    def zeros(self, shape, dtype=None, fan_in=None):
+        return ops.zeros(shape, dtype)
+
+    monkeypatch.setattr(initializers.PhiloxInitializer, "__call__", zeros)
 
 
 @pytest.fixture

@@ -15,8 +15,6 @@ import numpy as np
 import oracle
 import pytest
 
-pytestmark = pytest.mark.xdist_group("backends")
-
 
 @pytest.fixture(scope="module")
 def loaded():

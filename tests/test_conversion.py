@@ -76,6 +76,11 @@ def test_sequential_network_after_training(binary_activations, rng):
     check_frozen(model, trained(model, rng))
 
 
+def test_a_network_whose_kernels_xla_made(rng, xla):
+    model = conv4()
+    check_frozen(model, trained(model, rng))
+
+
 def test_functional_network_with_shared_layers_and_branches(rng):
     shared = mpt.MPTDense(6, input_quantizer="ste_sign", name="shared")
     first, second = keras.Input((6,)), keras.Input((6,))

@@ -60,7 +60,7 @@ def train(binary_activations, epochs=20):
 @pytest.mark.parametrize(
     ("binary_activations", "expected"), [(False, 0.98), (True, 0.96)]
 )
-def test_the_defaults_reach_their_accuracy(binary_activations, expected):
+def test_the_defaults_reach_their_accuracy(binary_activations, expected, xla):
     model, accuracy = train(binary_activations)
     assert accuracy >= expected
     frozen = mpt.freeze(model)

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import ops
 
-from mpt_keras import _fusion
+from mpt_keras import _fusion, config
 
 
 @needs_tensorflow
@@ -36,7 +36,7 @@ def test_xla_is_noticed_while_tracing():
 
 
 @pytest.fixture
-def scaled():
+def scaled(xla):
     """A fused function, and the list of the times that it was traced."""
     traces = []
 
@@ -88,6 +88,20 @@ def test_eagerly_and_under_xla_a_fused_function_is_called_as_it_is(scaled):
     np.testing.assert_array_equal(compiled(x, x), [1, 4])
     # The whole graph is XLA's; there is no function in it to be compiled.
     assert not xla_calls(compiled, x, x)
+
+
+@needs_tensorflow
+def test_without_xla_a_fused_function_is_called_as_it_is(scaled):
+    scale, _ = scaled
+    x = tf.constant([1.0, 2.0])
+    graph = tf.function(lambda x: scale(x, x))
+    config.disable_xla()
+    assert not xla_calls(graph, x)
+    np.testing.assert_array_equal(graph(x), [1, 4])
+    # What has been traced stays as it is.
+    config.enable_xla()
+    assert not xla_calls(graph, x)
+    assert xla_calls(tf.function(lambda x: scale(x, x)), x)
 
 
 @pytest.mark.skipif(NAME != "jax", reason="needs the JAX backend")

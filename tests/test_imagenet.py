@@ -19,7 +19,7 @@ import mpt_keras as mpt
 pillow = pytest.importorskip("PIL.Image")
 tfds = pytest.importorskip("tensorflow_datasets")
 tf = backend.tf
-pytestmark = [backend.needs_tensorflow, pytest.mark.xdist_group("imagenet")]
+pytestmark = backend.needs_tensorflow
 
 TRAIN, TEST, SIZE = 120, 21, 32
 SMALL = (f"--image_size={SIZE}", "--width=0.05", "--batch_size=16")

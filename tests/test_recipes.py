@@ -2,7 +2,6 @@
 
 import itertools
 
-import keras
 import pytest
 
 flags = pytest.importorskip("absl.flags")
@@ -246,7 +245,7 @@ def test_the_recipe_for_ordinary_networks(method, family, model, name, example):
     assert next(found for found in names if found in rows) == name
 
 
-def test_every_row_makes_a_network(cifar10, example):
+def test_every_row_makes_a_network(cifar10, example, no_draws):
     module = example("cifar10_biprop")
     for name in module.recipes.CIFAR10:
         FLAGS = cifar10(f"--recipe={name}", "--width=0.07")
@@ -258,7 +257,6 @@ def test_every_row_makes_a_network(cifar10, example):
         )
         assert network.output_shape == (None, 10)
         assert FLAGS.recipe == name
-        keras.utils.clear_session()
 
 
 @pytest.mark.parametrize(

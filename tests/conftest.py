@@ -15,8 +15,6 @@ import warnings
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 for _pool in ("OMP_NUM", "TF_NUM_INTRAOP", "TF_NUM_INTEROP"):
     os.environ.setdefault(f"{_pool}_THREADS", "1")
-# Compiling takes seconds for every shape. The fixture `xla` switches it on.
-os.environ.setdefault("MPT_KERAS_XLA", "0")
 
 import progress
 import pytest
@@ -49,14 +47,13 @@ def _seeded():
 
 @pytest.fixture
 def xla():
-    """Our own functions are compiled, as they are for who changes nothing."""
+    """XLA compiles our own functions, unless the test switches it off."""
     from mpt_keras import config
 
     before = config.is_xla_enabled()
     config.enable_xla()
     yield
-    if not before:
-        config.disable_xla()
+    (config.enable_xla if before else config.disable_xla)()
 
 
 @pytest.fixture

@@ -1,3 +1,4 @@
+import functools
 import inspect
 import subprocess
 import sys
@@ -61,24 +62,31 @@ def test_every_layer_freezes_to_its_keras_layer(case, binarize, quantizer, rng):
             }
 
 
-def conv4(**options):
-    return mpt.models.conv4(
+def conv2(**options):
+    return mpt.models.conv2(
         width=0.1, classes=3, input_shape=(8, 8, 1), **options
     )
 
 
+@pytest.fixture(scope="module")
+def ticket():
+    """Binary activations -> a network that was trained once, and images."""
+
+    @functools.cache
+    def train(binary_activations):
+        model = conv2(
+            binary_activations=binary_activations,
+            trained_batch_norm=bool(binary_activations),
+            seed=0,
+        )
+        return model, trained(model, np.random.default_rng(0))
+
+    return train
+
+
 @pytest.mark.parametrize("binary_activations", [False, True, "ste_sign"])
-def test_sequential_network_after_training(binary_activations, rng):
-    model = conv4(
-        binary_activations=binary_activations,
-        trained_batch_norm=bool(binary_activations),
-    )
-    check_frozen(model, trained(model, rng))
-
-
-def test_a_network_whose_kernels_xla_made(rng, xla):
-    model = conv4()
-    check_frozen(model, trained(model, rng))
+def test_sequential_network_after_training(binary_activations, ticket):
+    check_frozen(*ticket(binary_activations))
 
 
 def test_functional_network_with_shared_layers_and_branches(rng):
@@ -134,7 +142,7 @@ def test_a_model_built_by_its_first_call(rng):
 def test_mixed_precision(policy, rng):
     keras.config.set_dtype_policy(policy)
     try:
-        model = conv4(binary_activations=True)
+        model = conv2(binary_activations=True)
     finally:
         keras.config.set_dtype_policy("float32")
     check_frozen(model, trained(model, rng))
@@ -232,12 +240,12 @@ def test_larq_quantizer_stays(rng):
 
 
 def test_the_given_model_stays_as_it_is(rng):
-    model = conv4()
+    model = conv2()
     before = [as_numpy(w) for w in model.weights]
     mpt.freeze(model)
     for weight, old in zip(model.weights, before, strict=True):
         np.testing.assert_array_equal(as_numpy(weight), old)
-    assert len(mpt.masked_layers(model)) == 7
+    assert len(mpt.masked_layers(model)) == 5
 
 
 def test_half_the_size(tmp_path):
@@ -251,9 +259,8 @@ def test_half_the_size(tmp_path):
     assert frozen < 0.52 * masked
 
 
-def test_frozen_model_reloads_and_evaluates(rng, tmp_path):
-    model = conv4(binary_activations=True)
-    x = trained(model, rng)
+def test_frozen_model_reloads_and_evaluates(rng, tmp_path, ticket):
+    model, x = ticket(True)
     frozen = mpt.freeze(model)
     frozen.save(tmp_path / "frozen.keras")
     reloaded = keras.models.load_model(tmp_path / "frozen.keras")
@@ -267,9 +274,8 @@ def test_frozen_model_reloads_and_evaluates(rng, tmp_path):
 
 
 @needs_tensorflow
-def test_saved_model_serves_without_the_library(rng, tmp_path):
-    model = conv4(binary_activations=True)
-    x = trained(model, rng)
+def test_saved_model_serves_without_the_library(tmp_path, ticket):
+    model, x = ticket(True)
     mpt.freeze(model).export(tmp_path / "saved_model", verbose=False)
     np.savez(tmp_path / "data.npz", x=x, y=model.predict(x, verbose=0))
     script = (
@@ -345,9 +351,8 @@ def test_nan_scores_are_refused():
 
 
 @needs_tensorflow
-def test_frozen_predictions_under_xla_differ_by_rounding_at_most(rng):
-    model = conv4()
-    x = trained(model, rng)
+def test_frozen_predictions_under_xla_differ_by_rounding_at_most(ticket):
+    model, x = ticket(False)
     frozen = mpt.freeze(model)
     compiled = tf.function(model, jit_compile=True)(x)
     np.testing.assert_allclose(

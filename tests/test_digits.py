@@ -60,7 +60,7 @@ def train(binary_activations, epochs=20):
 @pytest.mark.parametrize(
     ("binary_activations", "expected"), [(False, 0.98), (True, 0.96)]
 )
-def test_the_defaults_reach_their_accuracy(binary_activations, expected, xla):
+def test_the_defaults_reach_their_accuracy(binary_activations, expected):
     model, accuracy = train(binary_activations)
     assert accuracy >= expected
     frozen = mpt.freeze(model)
@@ -74,7 +74,7 @@ def test_two_runs_of_one_seed_find_the_same_masks():
     first, second = (
         [
             as_numpy(layer.mask())
-            for layer in mpt.masked_layers(train(True, epochs=3)[0])
+            for layer in mpt.masked_layers(train(True, epochs=1)[0])
         ]
         for _ in range(2)
     )

@@ -31,7 +31,7 @@ def free_addresses(count):
 
 
 def start(folder, *arguments, addresses=None, index=0):
-    environment = {**os.environ, "MPT_KERAS_XLA": "1"}
+    environment = {**os.environ}
     if addresses is not None:
         task = {"type": "worker", "index": index}
         config = {"cluster": {"worker": addresses}, "task": task}

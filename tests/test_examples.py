@@ -152,7 +152,12 @@ def test_cifar10_leaves_everything_a_user_needs(tiny_cifar10, tmp_path):
     ("arguments", "optimizer"),
     [
         (
-            ["--binary_activations", "--global_sparsity", "--sparsity=0.4"],
+            [
+                "--binary_activations",
+                "--global_sparsity",
+                "--sparsity=0.4",
+                "--model=conv2",
+            ],
             "adam",
         ),
         (
@@ -174,6 +179,7 @@ def test_cifar10_leaves_everything_a_user_needs(tiny_cifar10, tmp_path):
                 "--binary_activations",
                 "--trained_batch_norm",
                 "--score_decay=0.01",
+                "--model=conv2",
             ],
             "adam",
         ),

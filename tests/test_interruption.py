@@ -1,7 +1,6 @@
 """A run that is killed and resumed finds what it would have found."""
 
 import json
-import os
 import pathlib
 import random
 import shutil
@@ -23,10 +22,6 @@ EXAMPLES = conftest.ROOT / "examples"
 NETWORKS = ("binary_weights", "binary_weights_and_activations")
 
 
-# As it runs outside the tests.
-ENVIRONMENT = {**os.environ, "MPT_KERAS_XLA": "1"}
-
-
 def command(folder, *arguments):
     return [
         sys.executable,
@@ -38,10 +33,7 @@ def command(folder, *arguments):
 
 def run(folder, *arguments):
     done = subprocess.run(
-        command(folder, *arguments),
-        capture_output=True,
-        text=True,
-        env=ENVIRONMENT,
+        command(folder, *arguments), capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -52,7 +44,6 @@ def start(folder, *arguments):
         command(folder, *arguments),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        env=ENVIRONMENT,
     )
 
 

@@ -423,8 +423,7 @@ def give_statistics(model, rng):
     ],
     ids=str,
 )
-@pytest.mark.parametrize("binary", [False, True])
-@pytest.mark.parametrize("side", [16, 15])
+@pytest.mark.parametrize(("binary", "side"), [(False, 15), (True, 16)])
 def test_residual_networks_by_hand(shape, binary, side, rng):
     model = mpt.models.residual_net(
         (2, 2),
@@ -479,15 +478,15 @@ def test_first_and_last_layer_dense(name):
     assert len(mpt.masked_layers(model)) == len(weighted) - 2
 
 
-@pytest.mark.parametrize("binary", [False, True])
 @pytest.mark.parametrize(
-    ("function", "shape"),
+    ("function", "binary", "shape"),
     [
-        ("vgg_small", {}),
-        ("lenet_300_100", {}),
-        ("residual_net", {"blocks": (1, 1), "widths": (60, 90)}),
+        ("vgg_small", False, {}),
+        ("lenet_300_100", True, {}),
+        ("residual_net", False, {"blocks": (1, 1), "widths": (60, 90)}),
         (
             "residual_net",
+            True,
             {
                 "blocks": (1, 1),
                 "widths": (60, 90),
@@ -499,7 +498,7 @@ def test_first_and_last_layer_dense(name):
     ids=["vgg_small", "lenet_300_100", "basic", "bottleneck"],
 )
 def test_a_ticket_of_each_family_freezes_and_reloads(
-    function, shape, binary, tmp_path, rng
+    function, binary, shape, tmp_path, rng
 ):
     model = build(
         function,

@@ -242,13 +242,13 @@ class Trajectory:
         )
 
 
-def test_trajectory_binary_weights(xla):
+def test_trajectory_binary_weights():
     trajectory = Trajectory("trajectory_mpt_1_32")
     trajectory.check_first_gradients(rtol=1e-3)
     trajectory.check_end(trajectory.fit(), tolerance=1e-4)
 
 
-def test_trajectory_global_sparsity(xla):
+def test_trajectory_global_sparsity():
     trajectory = Trajectory("trajectory_global")
     callback = mpt.callbacks.GlobalSparsity(float(trajectory.data["sparsity"]))
     losses = trajectory.fit([callback])

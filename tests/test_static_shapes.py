@@ -14,9 +14,9 @@ from backend import needs_tensorflow, tf
 import mpt_keras as mpt
 
 VARIANTS = [
-    ("conv4", {}),
+    ("conv2", {}),
     ("conv2", {"binarize": False}),
-    ("conv4", {"binary_activations": True, "trained_batch_norm": True}),
+    ("conv2", {"binary_activations": True, "trained_batch_norm": True}),
     ("conv2", {"masked": False}),
     (
         "residual_net",
@@ -31,6 +31,8 @@ VARIANTS = [
 ]
 # Compiling takes long.
 SLOW_VARIANTS = [
+    ("conv4", {}),
+    ("conv4", {"binary_activations": True, "trained_batch_norm": True}),
     ("conv6", {}),
     ("conv8", {}),
     ("vgg_small", {}),

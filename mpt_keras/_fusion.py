@@ -31,9 +31,10 @@ def fused(function):
     """Decorates a pure function of tensors so that XLA fuses its operations.
 
     On TensorFlow the function becomes a part of the graph that is compiled on
-    its own, whether or not the graph around it is (unless
-    `config.disable_xla()` was called); called eagerly, it is called as it is. On JAX it is compiled also where it is called eagerly. On
-    PyTorch compiling is the business of whoever compiles the model.
+    its own, whether or not the graph around it is, unless
+    `config.disable_xla` was called; called eagerly, it is called as it is. On
+    JAX it is compiled also where it is called eagerly. On PyTorch compiling
+    is the business of whoever compiles the model.
 
     Args:
         function: Takes tensors (or None, or lists of them) by position and

@@ -331,14 +331,16 @@ def stopped_run(data_dir, tmp_path_factory):
     """The folder of a run that was stopped after its first epoch."""
     folder = tmp_path_factory.mktemp("stopped") / "run"
 
+    back_up = mpt.callbacks.AtomicBackup.on_epoch_end
+
     def stop(self, epoch, logs=None):
         back_up(self, epoch, logs)
         raise KeyboardInterrupt
 
-    back_up = mpt.callbacks.AtomicBackup.on_epoch_end
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(mpt.callbacks.AtomicBackup, "on_epoch_end", stop)
-        run(data_dir, folder, *LONG)
+        with pytest.raises(KeyboardInterrupt):
+            run(data_dir, folder, *LONG)
     assert (folder / "backup").exists()
     assert not (folder / "result.json").exists()
     return folder
@@ -363,12 +365,10 @@ def test_a_stopped_run_resumes_as_if_nothing_had_happened(
 def test_two_devices_train_on_the_same_batches(whole_run, data_dir, tmp_path):
     # A process becomes several devices only before it has computed.
     folder = tmp_path / "run"
-    arguments = (*LONG, "--epochs=1", "--distribute=mirrored")
+    options = (*LONG, "--epochs=1", "--distribute=mirrored", "--cpu_devices=2")
+    program = programs.ROOT / "examples" / "imagenet_biprop.py"
     subprocess.run(
-        [
-            *(sys.executable, programs.ROOT / "examples" / "imagenet_biprop.py"),
-            *words(data_dir, folder, *arguments, "--cpu_devices=2"),
-        ],
+        [sys.executable, program, *words(data_dir, folder, *options)],
         check=True,
         capture_output=True,
     )

@@ -161,6 +161,8 @@ def _plain_layer(layer):
     config["activation"] = None
     plain = keras_class.from_config(config)
     plain.activation = layer.activation
+    if isinstance(layer.activation, keras.layers.Layer):
+        plain.activation = _copy(layer.activation)
     plain.build(layer.get_build_config()["input_shape"])
     names = layer.kernel_initializers
     for name, masked in zip(names, layer.masked_kernels, strict=True):

@@ -92,6 +92,9 @@ class MaskedLayer:
 
     def build(self, input_shape):
         super().build(input_shape)
+        quantizer = self.input_quantizer
+        if isinstance(quantizer, keras.layers.Layer) and not quantizer.built:
+            quantizer.build(input_shape)
         self._masked_kernels = tuple(
             self._build_masked_kernel(name, stream)
             for stream, name in enumerate(self.kernel_initializers)
@@ -106,17 +109,15 @@ class MaskedLayer:
                 seed=self.seed, stream=2 * stream + 1
             )
         size = math.prod(kernel.shape)
-        return MaskedKernel(
-            self.name,
-            kernel,
-            scores=self.add_weight(
+        variables = {
+            "scores": self.add_weight(
                 name=f"{prefix}scores",
                 shape=kernel.shape,
                 initializer=self._with_fan_in(initializer, name, kernel.shape),
                 regularizer=self.scores_regularizer,
                 autocast=False,
             ),
-            sparsity=self.add_weight(
+            "sparsity": self.add_weight(
                 name=f"{prefix}sparsity",
                 shape=(),
                 dtype="float32",
@@ -124,7 +125,7 @@ class MaskedLayer:
                 trainable=False,
                 autocast=False,
             ),
-            pruned=self.add_weight(
+            "pruned": self.add_weight(
                 name=f"{prefix}pruned",
                 shape=(),
                 # The integer type that Keras places where the floats are.
@@ -135,7 +136,13 @@ class MaskedLayer:
                 ),
                 trainable=False,
             ),
-            binarize=self.binarize,
+        }
+        # TensorFlow's checkpoints and SavedModels hold the variables that are
+        # attributes of the layer, and no others.
+        for attribute, variable in variables.items():
+            setattr(self, f"_{prefix}{attribute}", variable)
+        return MaskedKernel(
+            self.name, kernel, **variables, binarize=self.binarize
         )
 
     def _with_fan_in(self, initializer, kernel_name, shape):

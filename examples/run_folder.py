@@ -185,11 +185,15 @@ def read_history(path):
 
 
 def cut_history(path, epochs):
-    """Leaves the first epochs of a history; a later one will be repeated."""
+    """Leaves the epochs before a number; the others will be repeated.
+
+    The first row may be that of a later epoch, where a network was set back.
+    """
     if not path.exists():
         return
     with path.open() as file:
-        lines = file.readlines()
+        header, *rows = file.readlines() or [""]
+    kept = [row for row in rows if int(row.partition(",")[0]) < epochs]
     beside = _beside(path)
-    beside.write_text("".join(lines[: epochs + 1] if epochs else []))
+    beside.write_text("".join([header, *kept] if kept else []))
     beside.replace(path)

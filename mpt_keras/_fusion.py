@@ -112,6 +112,15 @@ def _compiled(function, signature, options):
     )
 
 
+def is_traced(tensor) -> bool:
+    """Whether a tensor stands for a value that a compiled function will get."""
+    if keras.backend.backend() == "tensorflow":
+        return not tf.executing_eagerly()
+    return keras.backend.backend() == "jax" and isinstance(
+        tensor, jax.core.Tracer
+    )
+
+
 def compiled_by_xla() -> bool:
     """Whether the TensorFlow graph now being traced will be XLA's anyway."""
     graph = tf.compat.v1.get_default_graph()

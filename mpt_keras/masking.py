@@ -51,7 +51,8 @@ def masked_kernel(scores, kernel, kept, binarize=True):
     Args:
         scores: Float tensor, one score per weight.
         kernel: Float tensor of the same shape, the frozen random weights.
-        kept: Scalar int32 tensor, the number of weights kept, at least 1.
+        kept: Integer or scalar int32 tensor, the number of weights kept, at
+            least 1.
         binarize: Whether the kept weights are reduced to sign and gain.
 
     Returns:
@@ -80,6 +81,7 @@ def masked_kernel(scores, kernel, kept, binarize=True):
             f"kernel.shape={tuple(kernel.shape)}"
         )
 
+    kept = ops.convert_to_tensor(kept, "int32")
     # Otherwise an eager tape would see the gain depend on the kernel.
     kernel = ops.stop_gradient(kernel)
 

@@ -260,7 +260,8 @@ def select(scores, sparsity):
         Boolean tensor of the shape of `scores`.
 
     Raises:
-        ValueError: If `sparsity` is outside [0, 1) or a score is NaN.
+        ValueError: If `sparsity` is outside [0, 1) or a score is NaN (which
+            nobody can know inside of a function that is being compiled).
 
     Example:
 
@@ -326,7 +327,10 @@ def _reaching_and_above(scores, key):
 
 
 def check_no_nan(values, where="", what="scores"):
-    """Raises `ValueError` if a concrete tensor holds a NaN."""
+    """Raises `ValueError` if a tensor holds a NaN, unless it is traced."""
+    values = ops.convert_to_tensor(values)
+    if _fusion.is_traced(values):
+        return
     values = np.asarray(ops.convert_to_numpy(values), "float32")
     count = int(np.isnan(values).sum())
     if count:

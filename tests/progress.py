@@ -17,7 +17,7 @@ class Progress:
     def __init__(self, reporter):
         self._reporter = reporter
         self._session = None
-        self._finished = 0
+        self._finished = self._tenths = 0
 
     def pytest_sessionstart(self, session):
         self._session = session
@@ -30,7 +30,8 @@ class Progress:
         return category, letter, word
 
     def pytest_runtest_logfinish(self):
-        before, of = 10 * self._finished, self._session.testscollected
         self._finished += 1
-        if before // of < 10 * self._finished // of:
-            self._reporter.write(f" {100 * self._finished // of} %", flush=True)
+        tenths = 10 * self._finished // self._session.testscollected
+        if tenths > self._tenths:
+            self._tenths = tenths
+            self._reporter.write(f" {10 * tenths} %", flush=True)

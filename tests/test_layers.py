@@ -5,6 +5,7 @@ import numpy as np
 import oracle
 import pytest
 from backend import (
+    FORMS,
     as_numpy,
     needs_tensorflow,
     not_on_torch,
@@ -532,6 +533,22 @@ def test_initializers_that_give_nan_or_other_shapes_name_the_layer():
         layer = mpt.MPTDense(3, scores_initializer=value, name="fourth")
         with pytest.raises(ValueError, match=message):
             layer.build((None, 7))
+
+
+@pytest.mark.parametrize("name", ["kernel", "scores"])
+def test_initializers_of_nothing_but_zeros_name_the_layer(name):
+    options = {f"{name}_initializer": "zeros"}
+    layer = mpt.MPTDense(3, name="fifth", **options)
+    with pytest.raises(ValueError, match="in layer 'fifth' gives nothing but"):
+        layer.build((None, 7))
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_masks_in_every_form(form):
+    layer = masked_layer("separable", sparsity=0.7)
+    masks = FORMS[form](lambda: layer.mask())()
+    for ours, theirs in zip(masks, layer.mask(), strict=True):
+        np.testing.assert_array_equal(as_numpy(ours), as_numpy(theirs))
 
 
 def test_unbuilt_layers_say_what_to_do():

@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import oracle
 import pytest
-from backend import as_numpy, value_and_gradients
+from backend import FORMS, as_numpy, value_and_gradients
 from keras import ops
 
 from mpt_keras import masking, selection
@@ -75,6 +75,17 @@ def test_binary_kernel_holds_three_values(rng):
         ops.convert_to_tensor(kernel), ops.convert_to_tensor(output != 0)
     )
     np.testing.assert_allclose(as_numpy(gain), values[2], rtol=1e-6)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_number_of_weights_is_python_s(form, rng):
+    scores, kernel = rng.standard_normal((2, 3, 4)).astype("float32")
+    masked = FORMS[form](
+        lambda scores, kernel: masking.masked_kernel(scores, kernel, kept=3)
+    )
+    found = masked(*map(ops.convert_to_tensor, (scores, kernel)))
+    expected = oracle.effective(scores, kernel, 0.75, True)
+    np.testing.assert_allclose(as_numpy(found), expected, rtol=1e-6)
 
 
 def test_gain_survives_half_precision():

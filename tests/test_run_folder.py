@@ -108,6 +108,8 @@ def test_files_that_are_no_run(content, opened, run_error, tmp_path):
         ("epoch,loss\n0,0.5\n1,0.25\n2,0.125\n", 2, [0.5, 0.25]),
         ("epoch,loss\n0,0.5\n1,0.", 1, [0.5]),  # broken off within a line
         ("epoch,loss\n0,0.5\n", 0, []),
+        ("epoch,loss\n1,0.5\n2,0.25\n3,0.1\n", 3, [0.5, 0.25]),
+        ("epoch,loss\n2,0.5\n", 1, []),
         ("", 0, []),
     ],
 )

@@ -190,6 +190,47 @@ def test_the_best_checkpoint_is_the_best(data, tmp_path):
         np.testing.assert_array_equal(ours, expected)
 
 
+def test_what_a_killed_run_left_replaces_nothing(data, tmp_path):
+    path = tmp_path / "best.keras"
+    model = make_model()
+    fit(model, data, 1, callbacks.AtomicCheckpoint(path))
+    before = path.read_bytes()
+    garbage = tmp_path / "partial-best.keras"
+    best = callbacks.AtomicCheckpoint(
+        path, "loss", save_best_only=True, initial_value_threshold=0.0
+    )
+    for make in (lambda: garbage.write_bytes(b"PK"), lambda: fill(garbage)):
+        make()
+        fit(model, data, 1, best)
+        assert path.read_bytes() == before
+        assert [file.name for file in tmp_path.iterdir()] == [path.name]
+
+
+def fill(folder):
+    folder.mkdir()
+    (folder / "best.keras").write_bytes(b"PK")
+
+
+def test_names_with_placeholders(data, tmp_path):
+    path = tmp_path / "new" / "folder" / "m-{epoch:02d}-{loss:.1f}.keras"
+    model = make_model()
+    history = fit(model, data, 2, callbacks.AtomicCheckpoint(path)).history
+    names = sorted(file.name for file in path.parent.iterdir())
+    assert names == [
+        f"m-{epoch:02d}-{loss:.1f}.keras"
+        for epoch, loss in enumerate(history["loss"], 1)
+    ]
+    saved = keras.models.load_model(path.parent / names[-1])
+    for ours, expected in zip(values(saved), values(model), strict=True):
+        np.testing.assert_array_equal(ours, expected)
+
+
+@pytest.mark.parametrize("path", ["gs://bucket/x.keras", "e-{epoch}/x.keras"])
+def test_paths_that_are_not_supported(path):
+    with pytest.raises(ValueError, match="a local disk, with placeholders in"):
+        callbacks.AtomicCheckpoint(path)
+
+
 def test_a_folder_that_cannot_be_written(data, tmp_path):
     (tmp_path / "file").write_text("")
     checkpoint = callbacks.AtomicCheckpoint(tmp_path / "file" / "last.keras")

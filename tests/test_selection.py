@@ -52,6 +52,14 @@ def test_mask_is_the_oracles(form, dtype, shape, sparsity, rng):
 
 
 @pytest.mark.parametrize("form", FORMS)
+def test_select_in_every_form(form, rng):
+    scores = rng.standard_normal(100).astype("float32")
+    select = FORMS[form](lambda scores: selection.select(scores, 0.29))
+    mask = as_numpy(select(ops.convert_to_tensor(scores)))
+    np.testing.assert_array_equal(mask, oracle.mask(scores, 0.29))
+
+
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("value", [0.0, -1.5, float("inf")])
 def test_equal_scores_keep_the_later_positions(form, value):
     mask = mask_of(np.full((4, 5), value, "float32"), 0.75, form)

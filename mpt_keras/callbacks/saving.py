@@ -18,18 +18,25 @@ from keras import ops
 
 _EPOCHS = re.compile(r"epochs-(\d+)")
 _RANDOM_STATES = "random.npz"
+_PLACEHOLDER = re.compile(r"\{.*?\}")
 
 
 class AtomicCheckpoint(keras.callbacks.ModelCheckpoint):
     """Keras' `ModelCheckpoint`, once per epoch, never half a file.
 
+    Keras writes into a folder `partial-<name>` beside the file, from which
+    what is whole is moved. Its folder is made when training begins.
+
     Args:
         filepath: Where the model is saved, a path that ends in `.keras`, or
-            in `.weights.h5` with `save_weights_only=True`. No placeholders.
+            in `.weights.h5` with `save_weights_only=True`. The name may hold
+            Keras' placeholders, such as `m-{epoch:02d}.keras`.
         monitor, save_best_only, mode, initial_value_threshold, ...: As for
             `keras.callbacks.ModelCheckpoint`.
 
     Raises:
+        ValueError: If `filepath` is not on a local disk or its folder has
+            placeholders, or for `save_freq` other than `"epoch"`.
         OSError: If the file cannot be written, for example on a full disk.
             The checkpoint of an earlier epoch is still there, whole.
 
@@ -42,22 +49,37 @@ class AtomicCheckpoint(keras.callbacks.ModelCheckpoint):
     """
 
     def __init__(self, filepath, *args, **kwargs):
-        self.path = pathlib.Path(filepath)
-        self._beside = self.path.with_name(f"partial-{self.path.name}")
-        super().__init__(self._beside, *args, **kwargs)
+        self.path = _local_path(filepath)
+        name = _PLACEHOLDER.sub("N", self.path.name)
+        self._beside = self.path.with_name(f"partial-{name}")
+        super().__init__(self._beside / self.path.name, *args, **kwargs)
         if self.save_freq != "epoch":
             raise ValueError(
                 "AtomicCheckpoint saves at the end of an epoch. Expected "
                 f"save_freq='epoch'. Received: save_freq={self.save_freq!r}"
             )
 
+    def on_train_begin(self, logs=None):
+        with _unharmed(self.path, self._beside):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._clear()
+
     def on_epoch_end(self, epoch, logs=None):
         with _unharmed(self.path, self._beside):
+            self._clear()
+            self._beside.mkdir(parents=True)
             _check_room(self._beside, self.model)
             super().on_epoch_end(epoch, logs)
-            if self._beside.exists():
-                _flush(self._beside)
-                self._beside.replace(self.path)
+            for file in self._beside.iterdir():
+                _flush(file)
+                file.replace(self.path.with_name(file.name))
+            self._beside.rmdir()
+
+    def _clear(self):
+        """Removes what a killed run left beside."""
+        if self._beside.is_dir():
+            shutil.rmtree(self._beside)
+        self._beside.unlink(missing_ok=True)
 
 
 class AtomicBackup(keras.callbacks.Callback):
@@ -171,6 +193,18 @@ def _load_random_states(model, path):
         states = np.load(file)
         for number, variable in enumerate(_random_states(model)):
             variable.assign(states[f"arr_{number}"])
+
+
+def _local_path(filepath):
+    path = pathlib.Path(filepath)
+    if "://" in str(filepath) or _PLACEHOLDER.search(str(path.parent)):
+        raise ValueError(
+            "Invalid value for argument `filepath`. Expected a path on a "
+            "local disk, with placeholders in the file's name alone. "
+            f"Received: filepath={str(filepath)!r}. Save on a local disk "
+            "and copy, or use keras.callbacks.ModelCheckpoint."
+        )
+    return path
 
 
 @contextlib.contextmanager

@@ -324,6 +324,13 @@ def _checked_values(initializer, where, shape, dtype=None):
             f"{tuple(values.shape)}"
         )
     selection.check_no_nan(values, where, what="initial values")
+    if not ops.convert_to_numpy(values).any():
+        raise ValueError(
+            f"The initializer {initializer!r}{where} gives nothing but 0, "
+            "whose sign is 0: such weights compute nothing, and such scores "
+            "never change. Expected other numbers, as by default. Received: "
+            f"{math.prod(shape)} zeros."
+        )
     return values
 
 

@@ -212,6 +212,19 @@ def test_functions_that_keras_cannot_look_up(rng):
         mpt.freeze(model)
 
 
+def test_an_activation_with_weights_is_a_copy(rng):
+    activation = keras.layers.PReLU(alpha_initializer="ones")
+    model = keras.Sequential(
+        [keras.Input((4,)), mpt.MPTDense(3, activation=activation, seed=0)]
+    )
+    x = rng.standard_normal((5, 4)).astype("float32")
+    frozen = check_frozen(model, x)
+    before = frozen.predict(x, verbose=0)
+    activation.alpha.assign(np.full(3, 0.25))
+    assert (model.predict(x, verbose=0) != before).any()
+    np.testing.assert_array_equal(frozen.predict(x, verbose=0), before)
+
+
 def test_layers_derived_from_ours_freeze_too(rng):
     class Scaled(mpt.MPTDense):
         def __init__(self, units, scale=2.0, **kwargs):

@@ -35,8 +35,8 @@ def freeze(model):
     Raises:
         ValueError: If the model is not built, holds no masked layer, or
             cannot be rebuilt layer by layer (a subclassed model, a custom
-            layer that holds masked ones, a layer that Keras cannot copy); or
-            if a score is NaN.
+            layer that holds masked ones, a `call` or an `apply_kernel` of
+            one's own, a layer that Keras cannot copy); or if a score is NaN.
 
     Example:
 
@@ -70,6 +70,8 @@ class _Freezer:
                 "exist yet. Call it on a batch, or start it with keras.Input, "
                 "before freezing it."
             )
+        if isinstance(model, (keras.Sequential, keras.Function)):
+            _check_not_overridden(model, "call")
         if isinstance(model, keras.Sequential):
             return self._sequential(model)
         if isinstance(model, keras.Function):
@@ -131,6 +133,7 @@ class _Freezer:
         )
 
     def _plain(self, layer):
+        _check_not_overridden(layer, "call", "apply_kernel")
         layer.check_scores()
         plain = _plain_layer(layer)
         if layer.input_quantizer is not None:
@@ -144,6 +147,19 @@ class _Freezer:
             inputs = args[0] if args else kwargs["inputs"]
             return layer(self._quantizers[id(layer)](inputs))
         return layer(*args, **kwargs)
+
+
+def _check_not_overridden(layer, *methods):
+    """Raises `ValueError` if a class of the user's computes otherwise."""
+    for cls in type(layer).__mro__:
+        own = set(methods) & vars(cls).keys()
+        if own and cls.__module__.split(".")[0] not in ("keras", "mpt_keras"):
+            raise ValueError(
+                f"Cannot freeze '{layer.name}': its class {cls.__name__} has "
+                f"a `{own.pop()}` of its own, and a layer or model of Keras "
+                "would predict something else. Expected the methods of Keras "
+                "and mpt_keras. Do that computation in a layer beside it."
+            )
 
 
 def _plain_layer(layer):

@@ -322,6 +322,41 @@ def test_subclassed_models_are_refused():
         mpt.freeze(model)
 
 
+def test_layers_that_compute_otherwise_are_refused():
+    class Doubled(mpt.MPTDense):
+        def apply_kernel(self, inputs, kernel):
+            return 2 * super().apply_kernel(inputs, kernel)
+
+    class Shifted(mpt.MPTDense):
+        def call(self, inputs):
+            return super().call(inputs) + 1
+
+    for cls, method in ((Doubled, "apply_kernel"), (Shifted, "call")):
+        model = keras.Sequential([keras.Input((4,)), cls(3, name="own")])
+        expected = f"'own': its class {cls.__name__} has a `{method}`"
+        with pytest.raises(ValueError, match=expected):
+            mpt.freeze(model)
+
+
+@pytest.mark.parametrize("kind", ["functional", "sequential"])
+def test_models_that_compute_otherwise_are_refused(kind):
+    class Functional(keras.Model):
+        def call(self, inputs, training=None):
+            return 2 * super().call(inputs, training)
+
+    class Sequential(keras.Sequential):
+        def call(self, inputs, training=None):
+            return 2 * super().call(inputs, training)
+
+    inputs = keras.Input((4,))
+    if kind == "functional":
+        model = Functional(inputs, mpt.MPTDense(3)(inputs), name="own")
+    else:
+        model = Sequential([inputs, mpt.MPTDense(3)], name="own")
+    with pytest.raises(ValueError, match=r"'own': its class .* has a `call`"):
+        mpt.freeze(model)
+
+
 @keras.saving.register_keras_serializable(package="tests")
 class Block(keras.layers.Layer):
     def __init__(self, **kwargs):

@@ -176,9 +176,10 @@ def _plain_layer(layer):
     # The function itself, because not every function can be looked up.
     config["activation"] = None
     plain = keras_class.from_config(config)
-    plain.activation = layer.activation
-    if isinstance(layer.activation, keras.layers.Layer):
-        plain.activation = _copy(layer.activation)
+    has_state = isinstance(layer.activation, keras.layers.Layer)
+    plain.activation = (
+        _copy(layer.activation) if has_state else layer.activation
+    )
     plain.build(layer.get_build_config()["input_shape"])
     names = layer.kernel_initializers
     for name, masked in zip(names, layer.masked_kernels, strict=True):

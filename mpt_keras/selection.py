@@ -326,6 +326,12 @@ def _reaching_and_above(scores, key):
     return ops.stack([_reaching(keys, key), _reaching(keys, key + 1)])
 
 
+def are_all_zero(values) -> bool:
+    """Whether a tensor holds nothing but 0; False where it is traced."""
+    values = ops.convert_to_tensor(values)
+    return not _fusion.is_traced(values) and not ops.any(values)
+
+
 def check_no_nan(values, where="", what="scores"):
     """Raises `ValueError` if a tensor holds a NaN, unless it is traced."""
     values = ops.convert_to_tensor(values)

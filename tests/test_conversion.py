@@ -223,6 +223,9 @@ def test_an_activation_with_weights_is_a_copy(rng):
     activation.alpha.assign(np.full(3, 0.25))
     assert (model.predict(x, verbose=0) != before).any()
     np.testing.assert_array_equal(frozen.predict(x, verbose=0), before)
+    held = {id(variable) for variable in model.variables}
+    assert len(frozen.variables) == 2
+    assert not [v for v in frozen.variables if id(v) in held]
 
 
 def test_layers_derived_from_ours_freeze_too(rng):

@@ -543,6 +543,16 @@ def test_initializers_of_nothing_but_zeros_name_the_layer(name):
         layer.build((None, 7))
 
 
+@pytest.mark.parametrize("name", ["kernel", "scores"])
+def test_other_initializers_in_a_model_that_is_built_by_fit(name, rng):
+    options = {f"{name}_initializer": "he_normal"}
+    model = keras.Sequential([mpt.MPTDense(8, **options), mpt.MPTDense(3)])
+    model.compile("adam", "mse")
+    x, y = rng.standard_normal((16, 4)), rng.standard_normal((16, 3))
+    model.fit(x, y, verbose=0)
+    assert len(mpt.masked_layers(model)[0].trainable_variables) == 1
+
+
 @pytest.mark.parametrize("form", FORMS)
 def test_masks_in_every_form(form):
     layer = masked_layer("separable", sparsity=0.7)

@@ -199,7 +199,11 @@ def test_what_a_killed_run_left_replaces_nothing(data, tmp_path):
     best = callbacks.AtomicCheckpoint(
         path, "loss", save_best_only=True, initial_value_threshold=0.0
     )
-    for make in (lambda: garbage.write_bytes(b"PK"), lambda: fill(garbage)):
+    for make in (
+        lambda: garbage.write_bytes(b"PK"),
+        lambda: fill(garbage),
+        lambda: garbage.symlink_to(tmp_path),
+    ):
         make()
         fit(model, data, 1, best)
         assert path.read_bytes() == before

@@ -77,9 +77,7 @@ class AtomicCheckpoint(keras.callbacks.ModelCheckpoint):
 
     def _clear(self):
         """Removes what a killed run left beside."""
-        if self._beside.is_dir():
-            shutil.rmtree(self._beside)
-        self._beside.unlink(missing_ok=True)
+        _remove(self._beside)
 
 
 class AtomicBackup(keras.callbacks.Callback):
@@ -212,15 +210,23 @@ def _unharmed(path, beside):
     """Turns what HDF5 and the system raise into one error that tells all."""
     try:
         yield
-    except (OSError, RuntimeError) as error:
-        remove = shutil.rmtree if beside.is_dir() else os.unlink
+    except BaseException as error:
         with contextlib.suppress(OSError):
-            remove(beside)
+            _remove(beside)
+        if not isinstance(error, (OSError, RuntimeError)):
+            raise
         raise OSError(
             f"Could not write '{path}': {error}. What was saved there before "
             "is unharmed. Make room or make the folder writable, then "
             "continue from it."
         ) from error
+
+
+def _remove(path):
+    """Removes a file, a link or a folder, if there is one."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    path.unlink(missing_ok=True)
 
 
 def _check_room(path, model):

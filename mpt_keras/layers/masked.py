@@ -197,7 +197,7 @@ class MaskedLayer:
             inputs = ops.cast(self.input_quantizer(inputs), self.compute_dtype)
         kernels = [
             ops.cast(masked.effective(), self.compute_dtype)
-            for masked in self._masked_kernels
+            for masked in self._built_kernels()
         ]
         outputs = self.apply_kernel(inputs, *kernels)
         if self.use_bias:
@@ -324,7 +324,7 @@ def _checked_values(initializer, where, shape, dtype=None):
             f"{tuple(values.shape)}"
         )
     selection.check_no_nan(values, where, what="initial values")
-    if not ops.convert_to_numpy(values).any():
+    if selection.are_all_zero(values):
         raise ValueError(
             f"The initializer {initializer!r}{where} gives nothing but 0, "
             "whose sign is 0: such weights compute nothing, and such scores "

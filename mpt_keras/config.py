@@ -31,9 +31,10 @@ def enable_xla():
 def disable_xla():
     """Computes selection and masking by TensorFlow's plain operations.
 
-    For devices that XLA does not know, and for debugging; see `enable_xla`. The environment variable `MPT_KERAS_XLA=0` does the same for
-    a whole process. A model that is compiled with `jit_compile=True` goes to
-    XLA as a whole nevertheless.
+    For devices that XLA does not know, and for debugging; see `enable_xla`.
+    The environment variable `MPT_KERAS_XLA=0` does the same for a whole
+    process. A model that is compiled with `jit_compile=True` goes to XLA as a
+    whole nevertheless.
 
     Example:
 

@@ -62,6 +62,7 @@ class _Freezer:
     def __init__(self):
         self._replacements = {}
         self._quantizers = {}
+        self._roundings = {}
 
     def model(self, model):
         if not model.built:
@@ -103,8 +104,9 @@ class _Freezer:
         )
         for layer in model.layers:
             plain = self.layer(layer)
-            if id(plain) in self._quantizers:
-                frozen.add(self._quantizers[id(plain)])
+            inputs = frozen.outputs[0] if frozen.layers else source
+            for before in self._before(plain, inputs):
+                frozen.add(before)
             frozen.add(plain)
         return frozen
 
@@ -145,8 +147,27 @@ class _Freezer:
     def _call(self, layer, *args, **kwargs):
         if id(layer) in self._quantizers:
             inputs = args[0] if args else kwargs["inputs"]
-            return layer(self._quantizers[id(layer)](inputs))
+            for before in self._before(layer, inputs):
+                inputs = before(inputs)
+            return layer(inputs)
         return layer(*args, **kwargs)
+
+    def _before(self, plain, inputs):
+        """The layers that do what the masked one did before its kernel."""
+        if id(plain) not in self._quantizers:
+            return []
+        quantizer = self._quantizers[id(plain)]
+        dtype = keras.backend.standardize_dtype(inputs.dtype)
+        if plain.compute_dtype in (dtype, "float32", "float64"):
+            return [quantizer]
+        # In half precision it rounded its inputs, some of them to 0.
+        if id(plain) not in self._roundings:
+            self._roundings[id(plain)] = keras.layers.Activation(
+                "linear",
+                dtype=plain.dtype_policy,
+                name=f"{plain.name}_input_rounding",
+            )
+        return [self._roundings[id(plain)], quantizer]
 
 
 def _check_not_overridden(layer, *methods):

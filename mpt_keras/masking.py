@@ -3,6 +3,7 @@
 Pure functions of tensors. Layers hold the variables and call these.
 """
 
+import keras
 from keras import ops
 
 from mpt_keras import _fusion, selection
@@ -49,8 +50,8 @@ def masked_kernel(scores, kernel, kept, binarize=True):
         dL/dscores = dL/doutput * kernel * sign(scores)
 
     Args:
-        scores: Float tensor, one score per weight.
-        kernel: Float tensor of the same shape, the frozen random weights.
+        scores: Float tensor, variable or array, one score per weight.
+        kernel: The same of the same shape, the frozen random weights.
         kept: Integer or scalar int32 tensor, the number of weights kept, at
             least 1.
         binarize: Whether the kept weights are reduced to sign and gain.
@@ -74,6 +75,7 @@ def masked_kernel(scores, kernel, kept, binarize=True):
         ICLR 2021; Ramanujan et al., "What's Hidden in a Randomly Weighted
         Neural Network?", CVPR 2020 (edge-popup).
     """
+    scores, kernel = map(_tensor, (scores, kernel))
     if tuple(scores.shape) != tuple(kernel.shape):
         raise ValueError(
             "Scores and kernel must have the same shape, one score per "
@@ -98,6 +100,14 @@ def masked_kernel(scores, kernel, kept, binarize=True):
         return output, gradient
 
     return straight_through(scores)
+
+
+def _tensor(values):
+    """A tensor, which `custom_gradient` insists on, also of a variable."""
+    is_variable = isinstance(values, keras.Variable)
+    if is_variable or not ops.is_tensor(values):
+        return ops.copy(values)
+    return values
 
 
 @_fusion.fused

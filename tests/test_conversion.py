@@ -148,6 +148,20 @@ def test_mixed_precision(policy, rng):
     check_frozen(model, trained(model, rng))
 
 
+@pytest.mark.parametrize("dtype", ["mixed_float16", "bfloat16"])
+@pytest.mark.parametrize("kind", ["sequential", "functional"])
+def test_inputs_that_half_precision_rounds(kind, dtype):
+    """The masked layer rounds -1e-9 to -0.0 in float16, whose sign is +1."""
+    layer = mpt.MPTDense(3, seed=0, input_quantizer="approx_sign", dtype=dtype)
+    inputs = keras.Input((16,))
+    if kind == "sequential":
+        model = keras.Sequential([inputs, layer])
+    else:
+        model = keras.Model(inputs, keras.layers.Add()([layer(inputs)] * 2))
+    tiny = 1e-9 if dtype == "mixed_float16" else 1e-41
+    check_frozen(model, np.full((2, 16), -tiny, "float32"))
+
+
 def test_quantizers_that_are_functions_or_hold_state(rng):
     norm = keras.layers.BatchNormalization()
     model = keras.Sequential(

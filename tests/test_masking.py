@@ -88,6 +88,14 @@ def test_a_number_of_weights_is_python_s(form, rng):
     np.testing.assert_allclose(as_numpy(found), expected, rtol=1e-6)
 
 
+@pytest.mark.parametrize("kind", [keras.Variable, np.asarray, list])
+def test_what_stands_for_tensors(kind, rng):
+    scores, kernel = rng.standard_normal((2, 12)).astype("float32")
+    found = masking.masked_kernel(kind(scores), kind(kernel), kept=3)
+    expected = oracle.effective(scores, kernel, 0.75, True)
+    np.testing.assert_allclose(as_numpy(found), expected, rtol=1e-6)
+
+
 def test_gain_survives_half_precision():
     """A float16 sum would overflow at 65,504."""
     kernel = ops.full((300, 300), 2.0, dtype="float16")

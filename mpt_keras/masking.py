@@ -75,7 +75,7 @@ def masked_kernel(scores, kernel, kept, binarize=True):
         ICLR 2021; Ramanujan et al., "What's Hidden in a Randomly Weighted
         Neural Network?", CVPR 2020 (edge-popup).
     """
-    scores, kernel = map(_tensor, (scores, kernel))
+    scores, kernel = map(as_tensor, (scores, kernel))
     if tuple(scores.shape) != tuple(kernel.shape):
         raise ValueError(
             "Scores and kernel must have the same shape, one score per "
@@ -102,8 +102,8 @@ def masked_kernel(scores, kernel, kept, binarize=True):
     return straight_through(scores)
 
 
-def _tensor(values):
-    """A tensor, which `custom_gradient` insists on, also of a variable."""
+def as_tensor(values):
+    """The tensor of a variable or an array, on which gradients insist."""
     is_variable = isinstance(values, keras.Variable)
     if is_variable or not ops.is_tensor(values):
         return ops.copy(values)

@@ -14,7 +14,7 @@ import numbers
 import numpy as np
 from keras import ops
 
-from mpt_keras import _fusion
+from mpt_keras import _fusion, value_checks
 
 _KEY_BITS = 31
 _MANTISSA_BITS = 23
@@ -274,7 +274,7 @@ def select(scores, sparsity):
         ICLR 2021 (the authors' code sorts, and keeps the same entries).
     """
     scores = ops.convert_to_tensor(scores)
-    check_no_nan(scores)
+    value_checks.check_no_nan(scores)
     size = math.prod(scores.shape)
     kept = size - pruned_count(sparsity, size)
     return top_mask(scores, ops.convert_to_tensor(kept, "int32"))
@@ -324,27 +324,3 @@ def threshold_of_scores(scores, kept, guess=None):
 def _reaching_and_above(scores, key):
     keys = magnitude_keys(scores)
     return ops.stack([_reaching(keys, key), _reaching(keys, key + 1)])
-
-
-def are_all_zero(values) -> bool:
-    """Whether a tensor holds nothing but 0; False where it is traced."""
-    values = ops.convert_to_tensor(values)
-    return not _fusion.is_traced(values) and not ops.any(values)
-
-
-def check_no_nan(values, where="", what="scores"):
-    """Raises `ValueError` if a tensor holds a NaN, unless it is traced."""
-    values = ops.convert_to_tensor(values)
-    if _fusion.is_traced(values):
-        return
-    values = np.asarray(ops.convert_to_numpy(values), "float32")
-    count = int(np.isnan(values).sum())
-    if count:
-        raise ValueError(
-            f"Expected numbers, because {what} are ranked or kept as they "
-            f"are. Received {count} NaN of {values.size} {what}{where}. If "
-            "training made "
-            "them, lower the learning rate or clip the gradients "
-            "(`clipnorm`), and stop early with "
-            "`keras.callbacks.TerminateOnNaN`."
-        )

@@ -10,8 +10,8 @@ import os
 import pathlib
 import warnings
 
-# Of processes that tests start, too. One thread each: as many tests as there
-# are cores run side by side, and their threads would wait for one another.
+# These also reach the processes that tests start. One thread for each: as many
+# run side by side as there are cores.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 for _pool in ("OMP_NUM", "TF_NUM_INTRAOP", "TF_NUM_INTEROP"):
     os.environ.setdefault(f"{_pool}_THREADS", "1")

@@ -5,15 +5,14 @@ A process of their own would spend ten seconds on importing TensorFlow.
 
 import contextlib
 import io
-import pathlib
 import runpy
 import sys
 
 import keras
 from absl import app
 from absl.testing import flagsaver
+from conftest import ROOT
 
-ROOT = pathlib.Path(__file__).parents[1]
 app.define_help_flags()
 
 

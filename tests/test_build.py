@@ -16,6 +16,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 ROWS = (
     ("config",),
     ("_fusion",),
+    ("value_checks",),
     ("_environment", "initializers", "larq", "losses"),
     ("schedules", "selection"),
     ("masking", "quantizers", "replacement"),

@@ -27,13 +27,12 @@ def in_one_step(binarize, rng):
     images = rng.standard_normal((16, 8, 8, 3)).astype("float32")
     upstream = rng.standard_normal((16, 4)).astype("float32")
     model = network(binarize)
-    step = keras.Sequential([model])
     outputs = model.predict(images, verbose=0)
     _, gradients = value_and_gradients(
         lambda: model(images), model.trainable_variables, upstream
     )
-    step.compile("sgd", "mse", jit_compile=False)
-    step.fit(
+    model.compile("sgd", "mse", jit_compile=False)
+    model.fit(
         *(images, upstream),
         verbose=0,
         callbacks=[mpt.callbacks.GlobalSparsity(0.8)],

@@ -78,7 +78,7 @@ def test_binary_kernel_holds_three_values(rng):
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_a_number_of_weights_is_python_s(form, rng):
+def test_kept_may_be_a_python_number(form, rng):
     scores, kernel = rng.standard_normal((2, 3, 4)).astype("float32")
     masked = FORMS[form](
         lambda scores, kernel: masking.masked_kernel(scores, kernel, kept=3)

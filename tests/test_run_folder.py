@@ -3,6 +3,7 @@
 import json
 import re
 
+import keras
 import pytest
 from absl import flags
 
@@ -31,7 +32,7 @@ def test_a_run_finds_its_folder_again(opened, run_folder):
     folder = opened()
     description = json.loads((folder / "run.json").read_text())
     assert description["flags"]["sparsity"] == 0.5
-    assert description["versions"]["backend"]
+    assert description["versions"]["backend"] == keras.backend.backend()
     FLAGS.worker_timeout = 3.0  # changes nothing that is found
     assert opened(resume=True) == folder
     assert json.loads((folder / "run.json").read_text()) == description

@@ -62,11 +62,11 @@ class AtomicCheckpoint(keras.callbacks.ModelCheckpoint):
     def on_train_begin(self, logs=None):
         with _unharmed(self.path, self._beside):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._clear()
+            _remove(self._beside)
 
     def on_epoch_end(self, epoch, logs=None):
         with _unharmed(self.path, self._beside):
-            self._clear()
+            _remove(self._beside)  # what a killed run left
             self._beside.mkdir(parents=True)
             _check_room(self._beside, self.model)
             super().on_epoch_end(epoch, logs)
@@ -74,10 +74,6 @@ class AtomicCheckpoint(keras.callbacks.ModelCheckpoint):
                 _flush(file)
                 file.replace(self.path.with_name(file.name))
             self._beside.rmdir()
-
-    def _clear(self):
-        """Removes what a killed run left beside."""
-        _remove(self._beside)
 
 
 class AtomicBackup(keras.callbacks.Callback):

@@ -12,7 +12,7 @@ from typing import ClassVar
 import keras
 from keras import ops
 
-from mpt_keras import initializers, quantizers, selection
+from mpt_keras import initializers, quantizers, selection, value_checks
 from mpt_keras.layers.arguments import (
     OWN_DEFAULTS,
     check_flag,
@@ -323,8 +323,8 @@ def _checked_values(initializer, where, shape, dtype=None):
             f"weight. Expected shape: {tuple(shape)}. Received shape: "
             f"{tuple(values.shape)}"
         )
-    selection.check_no_nan(values, where, what="initial values")
-    if selection.are_all_zero(values):
+    value_checks.check_no_nan(values, where, what="initial values")
+    if value_checks.are_all_zero(values):
         raise ValueError(
             f"The initializer {initializer!r}{where} gives nothing but 0, "
             "whose sign is 0: such weights compute nothing, and such scores "

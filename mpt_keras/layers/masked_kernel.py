@@ -4,7 +4,7 @@ import math
 
 from keras import ops
 
-from mpt_keras import masking, selection
+from mpt_keras import masking, selection, value_checks
 
 
 class MaskedKernel:
@@ -48,28 +48,20 @@ class MaskedKernel:
 
     def mask(self):
         """Boolean tensor, True at the weights kept."""
-        return selection.top_mask(_read(self.scores), self.kept())
+        return selection.top_mask(masking.as_tensor(self.scores), self.kept())
 
     def gain(self):
         """Scalar float32 tensor: mean `|w|` of the weights kept, or 1."""
         if not self.binarize:
             return ops.ones((), "float32")
-        return masking.gain(_read(self.kernel), self.mask())
+        return masking.gain(masking.as_tensor(self.kernel), self.mask())
 
     def effective(self):
         """The kernel that the layer computes with; gradient to the scores."""
         return masking.masked_kernel(
-            _read(self.scores),
-            _read(self.kernel),
-            self.kept(),
-            self.binarize,
+            self.scores, self.kernel, self.kept(), self.binarize
         )
 
     def check_scores(self):
         """Raises `ValueError` naming the layer if a score is NaN."""
-        selection.check_no_nan(self.scores, f" in layer '{self.layer_name}'")
-
-
-def _read(variable):
-    """The variable's value as a tensor, which `custom_gradient` insists on."""
-    return ops.copy(variable)
+        value_checks.check_no_nan(self.scores, f" in layer '{self.layer_name}'")

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from mpt_keras import selection
+from mpt_keras import selection, value_checks
 
 SCOPES = ("layer", "global")
 
@@ -167,7 +167,7 @@ def magnitude_masks(weights, sparsity, before=None, scope="layer"):
     if before is not None:
         check_masks(before, {k: w.shape for k, w in weights.items()})
     for name, values in weights.items():
-        selection.check_no_nan(values, f" in '{name}'", what="weights")
+        value_checks.check_no_nan(values, f" in '{name}'", what="weights")
     magnitudes = {}
     for name, values in weights.items():
         magnitude = np.abs(np.asarray(values, "float32"))

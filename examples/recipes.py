@@ -2,8 +2,9 @@
 
 What a row does not name is as the flag's default. The fractions pruned are not
 part of a recipe. Sources: the configuration files and run scripts of
-Diffenderfer and Kailkhura (ICLR 2021), of Ramanujan et al. (CVPR 2020), and of
-mattgorb/parameter_tiling_and_recycling (recycling, and its baselines).
+Diffenderfer and Kailkhura (ICLR 2021), of Ramanujan et al. (CVPR 2020), of
+mattgorb/parameter_tiling_and_recycling (recycling, and its baselines), and of
+dchiji-ntt/iterand.
 """
 
 _SGD = {
@@ -51,6 +52,20 @@ _RECYCLED_EDGE_POPUP = _RECYCLED_BIPROP | {
     "recycled_fraction": 0.1,
     "recycling_every": 3,
 }
+_ITERAND = {
+    "method": "edge_popup",
+    **_UNSCALED,
+    "recycling": "random",
+    "recycled_fraction": 0.1,
+    "recycling_every": 300,
+    "recycling_per": "step",
+}
+
+# Fraction, period and its unit, for whatever recipe does not say them.
+REPLACEMENT = {
+    **dict.fromkeys(("highest", "next_lowest"), (0.2, 10, "epoch")),
+    "random": (0.1, 300, "step"),
+}
 
 CIFAR10 = {
     "edge_popup_conv": _CONV | _SGD | _EDGE_POPUP,
@@ -82,6 +97,19 @@ CIFAR10 = {
             "recycled_fraction": 0.2,
             "recycling_every": 10,
         }
+    ),
+    # Iterative randomization: its authors' networks, and a published re-run.
+    "edge_popup_iterand_conv": (
+        _CONV | _SGD | _ITERAND | {"model": "conv6", "learning_rate": 0.3}
+    ),
+    "edge_popup_iterand_resnet18": (
+        _RESNET18 | _SGD | _ITERAND | {"batch_size": 128, "score_decay": 5e-4}
+    ),
+    "edge_popup_iterand_conv_rerun": (
+        _LONG_CONV
+        | _SGD
+        | _ITERAND
+        | {"recycling_every": 1, "recycling_per": "epoch"}
     ),
     "biprop_recycling_conv": _LONG_CONV | _SGD | _RECYCLED_BIPROP,
     "biprop_recycling_resnet18": (
@@ -241,6 +269,7 @@ KD = {
 _IMAGENET = {
     "batch_size": 256,
     "epochs": 100,
+    "augment": True,
     "label_smoothing": 0.1,
     "warmup_epochs": 5,
     "learning_rate": 0.256,
@@ -297,7 +326,7 @@ IMAGENET = {
 
 
 def names_for(
-    family, method, binary_activations, trained_batch_norm, recycling=False
+    family, method, binary_activations, trained_batch_norm, recycling="none"
 ):
     """Names of the rows that would fit, the best first.
 
@@ -309,8 +338,9 @@ def names_for(
     norms = "_bn" if trained_batch_norm else ""
     suffixes = (f"{binary}{norms}", binary, norms, "")
     methods = (method, "biprop", "edge_popup")
-    if recycling:
-        methods = (f"{method}_recycling", *methods)
+    if recycling != "none":
+        kind = "iterand" if recycling == "random" else "recycling"
+        methods = (f"{method}_{kind}", *methods)
     return [f"{of}_{family}{suffix}" for of in methods for suffix in suffixes]
 
 

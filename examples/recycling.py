@@ -45,11 +45,16 @@ FLAGS.set_default("sparsity", 0.9)
 FLAGS.set_default("width", 0.25)
 
 
+def _replace_from(source):
+    # The recipe's fraction and period are those of copies.
+    search.replace_from(source, usual_period=source == "random")
+
+
 def run(lines, data, how, devices, folder):
     """A search for every seed and source."""
     for seed in series.each_seed():
         for source in dict.fromkeys(FLAGS.sources):
-            FLAGS.recycling = source
+            _replace_from(source)
             network = search.build(
                 small_images.MODELS, devices, **small_images.shape_of_data()
             )
@@ -74,7 +79,7 @@ def main(_):
     search.follow_recipe(recipes.CIFAR10, small_images.FAMILIES)
     small_images.augment_by_default()
     for source in FLAGS.sources:
-        FLAGS.recycling = source
+        _replace_from(source)
         search.callbacks_of_the_method()  # or an error, before any training
     how = training.how_to_train()
     devices = training.start(how)

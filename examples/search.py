@@ -50,15 +50,24 @@ flags.DEFINE_enum(
 )
 flags.DEFINE_float(
     "recycled_fraction",
-    0.2,
+    None,
     f"Fraction of each layer's weights that is replaced each time{_RECIPES}.",
 )
 flags.DEFINE_integer(
     "recycling_every",
-    10,
-    "Epochs from one replacement to the next, none after the first and the "
-    f"last epoch{_RECIPES}.",
+    None,
+    "Epochs or steps from one replacement to the next, none after the first "
+    f"and the last epoch{_RECIPES}.",
 )
+flags.DEFINE_enum(
+    "recycling_per",
+    None,
+    ["epoch", "step"],
+    f"What --recycling_every counts{_RECIPES}.",
+)
+
+
+_PERIOD = ("recycled_fraction", "recycling_every", "recycling_per")
 
 
 def follow_recipe(rows, families):
@@ -73,10 +82,27 @@ def follow_recipe(rows, families):
         FLAGS.method,
         FLAGS.binary_activations,
         FLAGS.trained_batch_norm,
-        FLAGS.recycling != "none",
+        FLAGS.recycling,
     )
-    fixed = {"model", "method", "binary_activations", "trained_batch_norm"}
-    training.follow_recipe(rows, names, fixed | {"recycling"})
+    training.follow_recipe(rows, names, fixed={"model", "method"})
+    replace_from(FLAGS.recycling, usual_period=False)
+
+
+def replace_from(source, usual_period=True):
+    """Sets --recycling, and what is usual for it where no flag says it.
+
+    Args:
+        source: Value of --recycling.
+        usual_period: Whether the recipe's fraction and period are forgotten.
+    """
+    FLAGS["recycling"].value = source
+    if source == "none":
+        return
+    usual = recipes.REPLACEMENT[source]
+    for name, value in zip(_PERIOD, usual, strict=True):
+        forgotten = usual_period and FLAGS[name].using_default_value
+        if FLAGS[name].value is None or forgotten:
+            FLAGS[name].value = value
 
 
 def build(builders, devices, **shape):
@@ -134,6 +160,7 @@ def callbacks_of_the_method():
                 FLAGS.recycled_fraction,
                 FLAGS.recycling_every,
                 FLAGS.recycling,
+                FLAGS.recycling_per,
                 seed=FLAGS.seed,
             )
         except ValueError as error:

@@ -97,9 +97,9 @@ def shape_of_data():
 
 
 def augment_by_default():
-    """Without --augment it is the dataset that decides."""
-    if FLAGS["augment"].using_default_value:
-        FLAGS["augment"].value = DATASETS[FLAGS.dataset].augment
+    """Where neither --augment nor the recipe says it, the dataset decides."""
+    if FLAGS.augment is None:
+        FLAGS.augment = DATASETS[FLAGS.dataset].augment
 
 
 def read_data():

@@ -64,11 +64,7 @@ def main(rows, method, run):
         method: What these names begin with.
         run: Function of `Lines`, data, `Recipe`, `Devices` and folder.
     """
-    family = small_images.FAMILIES[FLAGS.model]
-    names = recipes.names_for_tickets(method, family, FLAGS.model)
-    training.follow_recipe(rows, names, fixed={"model", "dataset"})
-    small_images.augment_by_default()
-    how = training.how_to_train()
+    how = how_to_train(rows, method)
     devices = training.start(how)
     if devices.workers > 1:
         raise RunError(
@@ -81,6 +77,15 @@ def main(rows, method, run):
     with series.stopping_in_one_line(folder):
         run(series.Lines(folder), data, how, devices, folder)
     sweep_report.report(folder, by="kept")
+
+
+def how_to_train(rows, method):
+    """`Recipe` by the flags, and what they leave to the rows of a method."""
+    family = small_images.FAMILIES[FLAGS.model]
+    names = recipes.names_for_tickets(method, family, FLAGS.model)
+    training.follow_recipe(rows, names, fixed={"model", "dataset"})
+    small_images.augment_by_default()
+    return training.how_to_train()
 
 
 def build(devices):

@@ -65,7 +65,11 @@ flags.DEFINE_integer(
     "Seed of the random (or initial) weights; --seed if none. One for several "
     "seeds makes them searches of one random network.",
 )
-flags.DEFINE_bool("augment", True, "Crop and flip the images at random.")
+flags.DEFINE_bool(
+    "augment",
+    None,
+    f"Crop and flip the images at random{_RECIPES}, or as suits the images.",
+)
 flags.DEFINE_enum(
     "mixed_precision",
     "none",

@@ -1,10 +1,13 @@
 """The recipes against the published table, and the flags that they set."""
 
+import importlib
 import itertools
 
 import pytest
+from conftest import ROOT
 
 flags = pytest.importorskip("absl.flags")
+import programs  # noqa: E402
 from absl.testing import flagsaver  # noqa: E402
 
 CONV, FC, VGG = "conv4", "lenet_300_100", "vgg_small"
@@ -18,6 +21,15 @@ TABLE = {
         *("sgd", 0.1, "cosine", 5e-4, 256, 100, 0, 0, "resnet18"),
     ),
     "edge_popup_conv_signed": (
+        *("sgd", 0.1, "cosine", 1e-4, 128, 250, 0, 0, CONV),
+    ),
+    "edge_popup_iterand_conv": (
+        *("sgd", 0.3, "cosine", 1e-4, 128, 100, 0, 0, "conv6"),
+    ),
+    "edge_popup_iterand_resnet18": (
+        *("sgd", 0.1, "cosine", 5e-4, 128, 100, 0, 0, "resnet18"),
+    ),
+    "edge_popup_iterand_conv_rerun": (
         *("sgd", 0.1, "cosine", 1e-4, 128, 250, 0, 0, CONV),
     ),
     "edge_popup_recycling_conv": (
@@ -124,6 +136,9 @@ IMAGENET_TABLE = {
 }
 # Fraction replaced, every how many epochs, random weights and their scale.
 RECYCLING = {
+    "edge_popup_iterand_conv": (0.1, 300, "kaiming_normal", "none"),
+    "edge_popup_iterand_resnet18": (0.1, 300, "kaiming_normal", "none"),
+    "edge_popup_iterand_conv_rerun": (0.1, 1, "kaiming_normal", "none"),
     "edge_popup_recycling_conv": (0.1, 3, "signed_constant", "none"),
     "edge_popup_recycling_conv6": (0.2, 10, "signed_constant", "none"),
     "edge_popup_recycling_conv6_normal": (0.1, 3, "kaiming_normal", "authors"),
@@ -277,7 +292,7 @@ def test_every_row_makes_a_network(cifar10, example, no_draws):
         (["--recycling=highest"], "biprop_recycling_conv"),
         (
             ["--recycling=random", "--method=edge_popup", "--model=conv2"],
-            "edge_popup_recycling_conv",
+            "edge_popup_iterand_conv",
         ),
         (["--recycling=highest", "--model=resnet20"], "biprop_resnet20"),
     ],
@@ -309,6 +324,48 @@ def test_every_search_has_a_recipe(table, families, example):
     for choice in choices:
         names = recipes.names_for(*choice)
         assert set(names) & getattr(recipes, table).keys(), choice
+
+
+def period(FLAGS):
+    return (
+        FLAGS.recycled_fraction,
+        FLAGS.recycling_every,
+        FLAGS.recycling_per,
+    )
+
+
+def test_draws_have_a_period_of_their_own(cifar10):
+    random = "--recycling=random"
+    edge_popup = cifar10(random, "--method=edge_popup", "--model=conv6")
+    assert period(edge_popup) == (0.1, 300, "step")
+    # None is published for these; draws are still those of their authors.
+    assert period(cifar10(random)) == (0.1, 300, "step")
+    assert period(cifar10(random, "--model=vgg_small")) == (0.1, 300, "step")
+    rerun = cifar10("--recipe=edge_popup_iterand_conv_rerun")
+    assert period(rerun) == (0.1, 1, "epoch")
+    assert period(cifar10(random, "--recycling_every=7"))[:2] == (0.1, 7)
+    assert period(cifar10("--recycling=highest")) == (0.2, 10, "epoch")
+
+
+def test_a_dense_resnet_trains_its_batch_norms(cifar10):
+    words = ("--method=dense", "--model=resnet18")
+    assert cifar10(*words).trained_batch_norm
+    assert not cifar10(*words, "--notrained_batch_norm").trained_batch_norm
+    assert not cifar10("--model=resnet18").trained_batch_norm
+
+
+@pytest.mark.parametrize("method", ["lottery", "kd"])
+def test_no_crops_where_the_recipe_has_none(method):
+    def augments(*words):
+        with programs.modules_of(ROOT / "examples"):
+            module = importlib.import_module(f"{method}_ticket")
+            flags.FLAGS([f"{method}_ticket.py", "--dataset=cifar10", *words])
+            rows = getattr(module.recipes, method.upper())
+            return module.tickets.how_to_train(rows, method).augment
+
+    assert augments("--model=conv4") is False
+    assert augments("--model=conv4", "--augment") is True
+    assert augments("--model=resnet20") is True
 
 
 def test_flags_go_before_the_recipe(cifar10):

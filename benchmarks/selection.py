@@ -10,7 +10,8 @@ import numpy as np
 import tensorflow as tf
 from absl import app, flags
 
-from mpt_keras import selection
+from mpt_keras import threshold
+from mpt_keras.sparsity import pruned_count
 
 FLAGS = flags.FLAGS
 flags.DEFINE_list(
@@ -34,7 +35,7 @@ def candidates(size):
     }
     array = drawn[FLAGS.scores]().astype("float32")
     scores = tf.constant(array)
-    pruned = selection.pruned_count(FLAGS.sparsity, size)
+    pruned = pruned_count(FLAGS.sparsity, size)
     kept = tf.constant(size - pruned, tf.int32)
 
     def compiled(function, **options):
@@ -42,9 +43,9 @@ def candidates(size):
         return lambda: tf.nest.map_structure(np.asarray, graph(scores, kept))
 
     return {
-        "selection": compiled(selection.threshold_of_scores),
+        "selection": compiled(threshold.threshold_of_scores),
         "selection in XLA": compiled(
-            selection.threshold_of_scores, jit_compile=True
+            threshold.threshold_of_scores, jit_compile=True
         ),
         "tf.sort": compiled(lambda s, k: tf.sort(tf.abs(s))[-k]),
         "tf.math.top_k": compiled(

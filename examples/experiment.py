@@ -145,7 +145,9 @@ def train(
             metrics=["accuracy"],
         )
     backup = mpt.callbacks.AtomicBackup(
-        folder / "backup", read_only=not devices.writes_files
+        folder / "backup",
+        read_only=not devices.writes_files,
+        run={"recipe": dataclasses.asdict(recipe), "seed": FLAGS.seed},
     )
     callbacks = [
         *callbacks,
@@ -280,6 +282,8 @@ def _fit(
             f"--batch_size={recipe.batch_size} is more than the "
             f"{data.train_count} images of an epoch."
         )
+    if backup.completed_epochs >= recipe.epochs:
+        return
     first, batch = divmod(first_step, batches.per_epoch)
     if backup.completed_epochs > first:
         first, batch = backup.completed_epochs, 0

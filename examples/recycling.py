@@ -29,7 +29,7 @@ FLAGS = flags.FLAGS
 small_images.define_flags("digits", "conv2", recipes.CIFAR10)
 for _module in (search, small_images, series):
     flags.adopt_module_key_flags(_module)
-_CHOICES = ("none", *mpt.replacement.SOURCES)
+_CHOICES = ("none", *mpt.weight_recycling.SOURCES)
 flags.DEFINE_list(
     "sources",
     ["none", "highest"],

@@ -44,7 +44,7 @@ flags.DEFINE_enum(
 flags.DEFINE_enum(
     "recycling",
     "none",
-    ["none", *mpt.replacement.SOURCES],
+    ["none", *mpt.weight_recycling.SOURCES],
     "What replaces random weights of low scores during the search: copies of "
     "those of the highest or of the next lowest scores, or random draws.",
 )
@@ -150,7 +150,9 @@ def callbacks_of_the_method():
     """
     callbacks = []
     if FLAGS.global_sparsity:
-        ramp = mpt.schedules.CubicRamp(FLAGS.sparsity)
+        # The authors', down from one half.
+        start = min(0.5, FLAGS.sparsity)
+        ramp = mpt.schedules.Polynomial(start, FLAGS.sparsity, end=10)
         callbacks.append(mpt.callbacks.GlobalSparsity(schedule=ramp))
     if FLAGS.recycling != "none":
         if FLAGS.method == "dense":

@@ -2,41 +2,45 @@
 
 A multi-prize ticket is a sub-network of a randomly initialised network whose
 weights are never trained, only pruned and binarised, and which is as accurate
-as the trained network. The names below are the public interface.
+as the trained network. The public names stand in `__init__.pyi`; each is
+imported when it is first used, and Keras with it.
 """
 
-import importlib.metadata as _metadata
+import importlib
+import importlib.metadata
+
+import lazy_loader
+import wrapt
 
 from mpt_keras import _environment
 
-_environment.check_keras_3(_environment.import_keras().__version__)
+_load, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+_WITHOUT_KERAS = ("config", "schedules")
 
-# ruff: noqa: E402
-from mpt_keras import analysis as analysis
-from mpt_keras import callbacks as callbacks
-from mpt_keras import checkpoints as checkpoints
-from mpt_keras import config as config
-from mpt_keras import initializers as initializers
-from mpt_keras import larq as larq
-from mpt_keras import losses as losses
-from mpt_keras import lottery as lottery
-from mpt_keras import masking as masking
-from mpt_keras import models as models
-from mpt_keras import quantizers as quantizers
-from mpt_keras import replacement as replacement
-from mpt_keras import schedules as schedules
-from mpt_keras import selection as selection
-from mpt_keras.conversion import freeze as freeze
-from mpt_keras.layers import MPTConv1D as MPTConv1D
-from mpt_keras.layers import MPTConv2D as MPTConv2D
-from mpt_keras.layers import MPTConv2DTranspose as MPTConv2DTranspose
-from mpt_keras.layers import MPTConv3D as MPTConv3D
-from mpt_keras.layers import MPTDense as MPTDense
-from mpt_keras.layers import MPTDepthwiseConv2D as MPTDepthwiseConv2D
-from mpt_keras.layers import MPTSeparableConv2D as MPTSeparableConv2D
-from mpt_keras.layers import masked_layers as masked_layers
 
-try:
-    __version__ = _metadata.version("mpt_keras")
-except _metadata.PackageNotFoundError:  # run from a source tree
-    __version__ = "0+source"
+def __getattr__(name):
+    if name == "__version__":
+        return _version()
+    if name in __all__ and name not in _WITHOUT_KERAS:
+        _environment.check_keras()
+    value = _load(name)
+    globals()[name] = value
+    return value
+
+
+def _register(keras):
+    """Imports the classes by whose names Keras loads saved models."""
+    if _environment.is_supported(keras.__version__):
+        for name in ("layers", "quantizers", "losses", "lottery"):
+            importlib.import_module(f"mpt_keras.{name}")
+
+
+# Now, where Keras is there already.
+wrapt.register_post_import_hook(_register, "keras")
+
+
+def _version():
+    try:
+        return importlib.metadata.version("mpt_keras")
+    except importlib.metadata.PackageNotFoundError:
+        return "0+source"  # run from a source tree

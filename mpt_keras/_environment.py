@@ -1,5 +1,6 @@
 """Refuses, before anything else is imported, what could only fail later."""
 
+import functools
 import os
 
 # Package that Keras may miss -> the backend that it belongs to.
@@ -9,6 +10,12 @@ _BACKENDS = {
     "jaxlib": "jax",
     "torch": "torch",
 }
+
+
+@functools.cache
+def check_keras():
+    """Imports Keras, or raises `ImportError` with the way out."""
+    check_keras_3(import_keras().__version__)
 
 
 def import_keras():
@@ -55,9 +62,8 @@ def _unknown(error):
 
 def check_keras_3(version, environment=os.environ):
     """Raises `ImportError` under legacy Keras, with the way out."""
-    legacy = environment.get("TF_USE_LEGACY_KERAS")
-    wants_legacy = (legacy or "").lower() in ("1", "true")
-    if wants_legacy or _release(version) < (3, 12):
+    if not is_supported(version, environment):
+        legacy = environment.get("TF_USE_LEGACY_KERAS")
         raise ImportError(
             "mpt_keras needs Keras 3.12 or later, and tf.keras must be the "
             f"same Keras. Received: keras {version}, TF_USE_LEGACY_KERAS="
@@ -67,5 +73,8 @@ def check_keras_3(version, environment=os.environ):
         )
 
 
-def _release(version):
-    return tuple(int(number) for number in version.split(".")[:2])
+def is_supported(version, environment=os.environ) -> bool:
+    """Whether a Keras is one that the library works with."""
+    legacy = environment.get("TF_USE_LEGACY_KERAS", "")
+    release = tuple(int(number) for number in version.split(".")[:2])
+    return legacy.lower() not in ("1", "true") and release >= (3, 12)

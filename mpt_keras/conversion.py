@@ -6,7 +6,7 @@ import warnings
 import keras
 from keras import ops
 
-from mpt_keras import _fusion, quantizers
+from mpt_keras import compilation, quantizers
 from mpt_keras.layers.masked import MaskedLayer
 from mpt_keras.layers.traversal import masked_layers
 
@@ -206,7 +206,7 @@ def _plain_layer(layer):
     for name, masked in zip(names, layer.masked_kernels, strict=True):
         kernel = getattr(plain, name)
         # In a graph, as `predict` computes it: the same gain to the last bit.
-        effective = _fusion.call_in_graph(masked.effective)
+        effective = compilation.call_in_graph(masked.effective)
         kernel.assign(ops.cast(effective, kernel.dtype))
     if layer.use_bias:
         # A copy: JAX would have one array for both, and may donate it.

@@ -8,72 +8,38 @@ same kernel on every backend, so that a seed and a mask are a whole ticket.
 
 import functools
 import math
-import random
 import statistics
 
 import keras
 import numpy as np
 from keras import ops
 
+from mpt_keras.seeds import check_seed
+from mpt_keras.sparsity import check_sparsity
+
 _QUANTILES = 2**15
 
 
-def check_seed(seed, where="") -> int:
-    """Returns `seed` as an integer; draws one for None.
-
-    Raises:
-        ValueError: If `seed` is not an integer in [0, 2**64).
-    """
-    if seed is None:
-        return random_seed()
-    if not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**64:
-        raise ValueError(
-            "Invalid value for argument `seed`. Expected an integer in "
-            f"[0, 2**64) or None. Received: seed={seed!r}{where}"
-        )
-    return int(seed)
-
-
-def random_seed() -> int:
-    """Draws a seed that `keras.utils.set_random_seed` makes repeatable."""
-    return random.randrange(2**31)
-
-
-def reseeded(initializer, seed, where=""):
-    """Returns a copy of an initializer with another seed.
-
-    Args:
-        initializer: Keras initializer with a seed.
-        seed: Integer.
-        where: Text for the error, such as `" of layer 'dense'"`.
-
-    Raises:
-        ValueError: If the initializer takes no seed.
-    """
-    config = getattr(initializer, "get_config", dict)()
-    if "seed" not in config:
-        raise ValueError(
-            f"Cannot draw the kernel{where} anew. Expected a random "
-            f"initializer with a seed. Received: {initializer!r}"
-        )
-    return type(initializer).from_config({**config, "seed": seed})
-
-
 class PhiloxInitializer(keras.initializers.Initializer):
-    """Base of the initializers: a seed, a stream, and a fan-in.
+    """Base of the initializers: a seed, a fan-in, and a stream of numbers.
 
     Args:
-        seed: Integer in [0, 2**64), or None to draw one.
-        stream: Integer in [0, 2**64). Different streams of one seed are
-            independent; a layer uses stream 0 for its kernel and 1 for the
-            scores (2 and 3 for the second kernel of a separable layer).
+        seed: Integer in [0, 2**64); or None to take the seed of the masked
+            layer, elsewhere to draw one at every call.
     """
 
-    def __init__(self, seed=None, stream=0):
-        self.seed = check_seed(seed)
-        self.stream = int(stream)
+    def __init__(self, seed=None):
+        self.seed = None if seed is None else check_seed(seed)
 
-    def __call__(self, shape, dtype=None, fan_in=None):
+    def __call__(
+        self,
+        shape,
+        dtype=None,
+        fan_in=None,
+        sparsity=None,
+        seed=None,
+        stream=0,
+    ):
         """Returns a tensor of random numbers.
 
         Args:
@@ -83,13 +49,21 @@ class PhiloxInitializer(keras.initializers.Initializer):
                 product of all but the last dimension, which is right for
                 dense and (grouped) convolution kernels; layers with other
                 kernels pass their own.
+            sparsity: Number in [0, 1), the fraction of weights pruned, which
+                `scale_fan` asks for; a layer passes its own.
+            seed: Integer, for an initializer without one.
+            stream: Integer in [0, 2**64). Different streams of one seed are
+                independent: a layer uses 0 for its kernel and 1 for the
+                scores, 2 and 3 for a second kernel.
         """
         shape = tuple(shape)
         fan_in = math.prod(shape[:-1]) if fan_in is None else fan_in
-        raw = np.random.Philox(key=self.seed | self.stream << 64).random_raw(
+        fan_in = max(float(fan_in), 1.0) * self.fan_share(sparsity)
+        seed = check_seed(seed) if self.seed is None else self.seed
+        raw = np.random.Philox(key=seed | stream << 64).random_raw(
             math.prod(shape)
         )
-        values = self.transform(raw, max(float(fan_in), 1.0)).reshape(shape)
+        values = self.transform(raw, fan_in).reshape(shape)
         return ops.convert_to_tensor(
             values.astype("float32"), dtype=dtype or keras.config.floatx()
         )
@@ -100,48 +74,49 @@ class PhiloxInitializer(keras.initializers.Initializer):
             f"{type(self).__name__} must define `transform(raw, fan_in)`."
         )
 
+    def fan_share(self, sparsity, where=""):
+        """The fraction of the inputs that counts; errors say `where`."""
+        return 1.0
+
     def get_config(self):
-        return {"seed": self.seed, "stream": self.stream}
+        return {"seed": self.seed}
 
 
 class _ScaledFan(PhiloxInitializer):
-    """An initializer of standard deviation `gain / sqrt(fan_in * share)`."""
+    """An initializer of standard deviation `sqrt(2 / (fan_in * share))`."""
 
-    def __init__(self, scale_fan=None, sparsity=None, seed=None, stream=0):
-        super().__init__(seed, stream)
+    def __init__(self, scale_fan=None, seed=None):
+        super().__init__(seed)
+        if scale_fan not in (None, "paper", "authors"):
+            raise ValueError(
+                "Invalid value for argument `scale_fan`. Expected None, "
+                "'paper' (fan-in times the fraction kept) or 'authors' (fan-in "
+                "times the fraction pruned). Received: "
+                f"scale_fan={scale_fan!r}"
+            )
         self.scale_fan = scale_fan
-        self.sparsity = sparsity
-        self._fan_share = _fan_share(scale_fan, sparsity)
 
-    def standard_deviation(self, fan_in):
-        return math.sqrt(2.0 / (fan_in * self._fan_share))
+    def fan_share(self, sparsity, where=""):
+        if self.scale_fan is None:
+            return 1.0
+        if sparsity is None:
+            raise ValueError(
+                f"scale_fan={self.scale_fan!r} needs the sparsity, which only "
+                "masked layers pass to their initializers. Expected "
+                "scale_fan=None elsewhere, or a call with sparsity=... "
+                f"Received: sparsity=None{where}"
+            )
+        sparsity = check_sparsity(sparsity, where)
+        if self.scale_fan == "authors" and sparsity == 0.0:
+            raise ValueError(
+                "scale_fan='authors' divides by the fraction pruned, which is "
+                "0. Expected scale_fan='paper' or None, or a sparsity above 0. "
+                f"Received: sparsity=0.0{where}"
+            )
+        return 1.0 - sparsity if self.scale_fan == "paper" else sparsity
 
     def get_config(self):
-        scaling = {"scale_fan": self.scale_fan, "sparsity": self.sparsity}
-        return {**scaling, **super().get_config()}
-
-
-def _fan_share(scale_fan, sparsity):
-    if scale_fan is None:
-        return 1.0
-    if scale_fan not in ("paper", "authors"):
-        raise ValueError(
-            "Invalid value for argument `scale_fan`. Expected None, 'paper' "
-            "(fan-in times the fraction kept) or 'authors' (fan-in times the "
-            f"fraction pruned). Received: scale_fan={scale_fan!r}"
-        )
-    if sparsity is None or not 0.0 <= sparsity < 1.0:
-        raise ValueError(
-            "Argument `scale_fan` needs the sparsity that the layer will "
-            "have, a number in [0, 1). Received: "
-            f"scale_fan={scale_fan!r}, sparsity={sparsity!r}"
-        )
-    if scale_fan == "authors" and sparsity == 0.0:
-        raise ValueError(
-            "scale_fan='authors' divides by the fraction pruned, which is 0 "
-            "at sparsity=0.0. Use scale_fan='paper' or None."
-        )
-    return 1.0 - sparsity if scale_fan == "paper" else sparsity
+        return {"scale_fan": self.scale_fan, **super().get_config()}
 
 
 @functools.cache
@@ -180,13 +155,12 @@ class KaimingNormal(_ScaledFan):
             multiplies by the fraction pruned instead, because its
             `prune_rate` means the fraction kept; `"authors"` does as the
             code does. Both are the same at sparsity 0.5.
-        sparsity: Number in [0, 1), the fraction of weights pruned; needed
-            with `scale_fan`.
-        seed: Integer, or None to draw one.
-        stream: Integer, see `PhiloxInitializer`.
+            The sparsity is that of the layer when its kernel is drawn.
+        seed: Integer, or None for that of the masked layer.
 
     Raises:
-        ValueError: If `scale_fan` is unknown or lacks a usable sparsity.
+        ValueError: If `scale_fan` is unknown; where the kernel is drawn, if
+            the sparsity is 0 with `"authors"` or nobody passes one.
 
     Example:
 
@@ -201,7 +175,7 @@ class KaimingNormal(_ScaledFan):
 
     def transform(self, raw, fan_in):
         magnitudes = _half_normal_quantiles()[raw & np.uint64(_QUANTILES - 1)]
-        return _signs(raw) * magnitudes * self.standard_deviation(fan_in)
+        return _signs(raw) * magnitudes * math.sqrt(2.0 / fan_in)
 
 
 @keras.saving.register_keras_serializable(package="mpt_keras")
@@ -210,12 +184,10 @@ class SignedConstant(_ScaledFan):
 
     Args:
         scale_fan: As for `KaimingNormal`.
-        sparsity: As for `KaimingNormal`.
-        seed: Integer, or None to draw one.
-        stream: Integer, see `PhiloxInitializer`.
+        seed: As for `KaimingNormal`.
 
     Raises:
-        ValueError: If `scale_fan` is unknown or lacks a usable sparsity.
+        ValueError: As for `KaimingNormal`.
 
     Example:
 
@@ -229,7 +201,7 @@ class SignedConstant(_ScaledFan):
     """
 
     def transform(self, raw, fan_in):
-        return _signs(raw) * self.standard_deviation(fan_in)
+        return _signs(raw) * math.sqrt(2.0 / fan_in)
 
 
 @keras.saving.register_keras_serializable(package="mpt_keras")
@@ -241,8 +213,7 @@ class KaimingUniform(PhiloxInitializer):
 
     Args:
         a: Number, the negative slope of the rectifier that follows.
-        seed: Integer, or None to draw one.
-        stream: Integer, see `PhiloxInitializer`.
+        seed: Integer, or None for that of the masked layer.
 
     Example:
 
@@ -254,8 +225,8 @@ class KaimingUniform(PhiloxInitializer):
         He et al., "Delving Deep into Rectifiers", ICCV 2015.
     """
 
-    def __init__(self, a=5.0**0.5, seed=None, stream=0):
-        super().__init__(seed, stream)
+    def __init__(self, a=5.0**0.5, seed=None):
+        super().__init__(seed)
         self.a = float(a)
 
     def transform(self, raw, fan_in):

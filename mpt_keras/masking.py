@@ -6,7 +6,7 @@ Pure functions of tensors. Layers hold the variables and call these.
 import keras
 from keras import ops
 
-from mpt_keras import _fusion, selection
+from mpt_keras import compilation, selection, sums
 
 
 def gain(kernel, mask):
@@ -110,7 +110,7 @@ def as_tensor(values):
     return values
 
 
-@_fusion.fused
+@compilation.fused
 def _select(scores, kernel, kept, binarize):
     mask = selection.top_mask(scores, kept)
     if binarize:
@@ -119,7 +119,7 @@ def _select(scores, kernel, kept, binarize):
     return ops.where(mask, kernel, ops.zeros_like(kernel))
 
 
-@_fusion.fused
+@compilation.fused
 def _pass_through(upstream, kernel, scores):
     return ops.cast(upstream * kernel, scores.dtype) * ops.sign(scores)
 
@@ -128,7 +128,7 @@ def _mean_kept(kernel, mask, kept):
     def magnitudes(mask, kernel):
         return ops.where(mask, ops.abs(ops.cast(kernel, "float32")), 0.0)
 
-    total = _fusion.sum_in_blocks(
+    total = sums.sum_in_blocks(
         magnitudes, ops.reshape(mask, (-1,)), ops.reshape(kernel, (-1,))
     )
     return total / ops.cast(kept, "float32")

@@ -1,9 +1,11 @@
 """Binary activations: sign forward, a stand-in for its gradient backward.
 
 All of them compute ``q(x) = +1 where x >= 0, else -1``: zero maps to +1, so
-that one bit is enough. They differ in the gradient. Each is a stateless Keras
-layer, so that it can stand in a model as it is, serve as the
-`input_quantizer` of a masked layer, and be saved. The formulas are Larq's.
+that one bit is enough. NaN stays NaN, so that a network gone wrong shows it in
+its loss, where `callbacks.CheckFinite` finds it. They differ in the gradient.
+Each is a stateless Keras layer, so that it can stand in a model as it is, serve
+as the `input_quantizer` of a masked layer, and be saved. The formulas are
+Larq's.
 """
 
 import keras
@@ -15,8 +17,8 @@ from mpt_keras import larq
 class Quantizer(keras.layers.Layer):
     """Base of the binary activations.
 
-    Input shape: any. Output shape: the same; entries -1 and +1 in the dtype of
-    the input.
+    Input shape: any. Output shape: the same; entries -1 and +1 (NaN for NaN)
+    in the dtype of the input.
     """
 
     def __init__(self, **kwargs):
@@ -26,8 +28,7 @@ class Quantizer(keras.layers.Layer):
     def call(self, inputs):
         @ops.custom_gradient
         def quantize(x):
-            one = ops.ones_like(x)
-            output = ops.where(x < 0, -one, one)
+            output = _sign(x)
 
             def gradient(*args, upstream=None):
                 upstream = args[0] if upstream is None else upstream
@@ -45,6 +46,14 @@ class Quantizer(keras.layers.Layer):
 
     def compute_output_shape(self, input_shape):
         return input_shape
+
+
+def _sign(x):
+    # Of three forms the fastest: zero is lifted off the middle.
+    signs = ops.sign(ops.sign(x) + 0.5)
+    if keras.backend.backend() == "torch":  # its sign of NaN is 0
+        signs = ops.where(ops.isnan(x), x, signs)
+    return signs
 
 
 @keras.saving.register_keras_serializable(package="mpt_keras")

@@ -7,6 +7,7 @@ may stand in for one.
 """
 
 import dataclasses
+import math
 
 
 def _check(name, value, low, high):
@@ -50,6 +51,9 @@ class Polynomial:
 
         sparsity = final + (initial - final) * (1 - x)**power
 
+    `Polynomial(0.5, 0.95, end=10)` is the authors' ramp against layer collapse
+    under global sparsity.
+
     Args:
         initial: Number in [0, 1), the fraction pruned until `begin`.
         final: Number in [0, 1), the fraction pruned from `end` on.
@@ -66,7 +70,9 @@ class Polynomial:
     0.4
 
     Reference:
-        Zhu and Gupta, "To prune, or not to prune", 2017.
+        Zhu and Gupta, "To prune, or not to prune", 2017; Diffenderfer et al.,
+        "A Winning Hand: Compressing Deep Networks Can Improve Out-of-
+        Distribution Robustness", NeurIPS 2021 (the ramp of their code).
     """
 
     initial: float
@@ -88,52 +94,6 @@ class Polynomial:
         progress = (time - self.begin) / (self.end - self.begin)
         left = (1.0 - min(max(progress, 0.0), 1.0)) ** self.power
         return self.final + (self.initial - self.final) * left
-
-
-@dataclasses.dataclass(frozen=True)
-class CubicRamp:
-    """The authors' ramp against layer collapse under global sparsity.
-
-    From 0.5 at epoch 0 to `final` at epoch `epochs`, steep at first::
-
-        sparsity = final + (0.5 - final) * (1 - epoch / epochs)**3
-
-    Where `final` is below 0.5 there is nothing to ramp: `final` holds from
-    the first epoch on.
-
-    Args:
-        final: Number in [0, 1), the fraction pruned in the end.
-        epochs: Length of the ramp.
-
-    Raises:
-        ValueError: If `final` is outside [0, 1) or `epochs` is not positive.
-
-    Example:
-
-    >>> ramp = mpt_keras.schedules.CubicRamp(0.95)
-    >>> [round(ramp(epoch), 4) for epoch in (0, 1, 5, 10)]
-    [0.5, 0.622, 0.8937, 0.95]
-
-    Reference:
-        Diffenderfer et al., "A Winning Hand: Compressing Deep Networks Can
-        Improve Out-of-Distribution Robustness", NeurIPS 2021 (their code).
-    """
-
-    final: float
-    epochs: float = 10
-
-    def __post_init__(self):
-        _check("final", self.final, 0, 1)
-        if self.epochs <= 0:
-            raise ValueError(
-                "Invalid value for argument `epochs`. Expected a positive "
-                f"number. Received: epochs={self.epochs!r}"
-            )
-
-    def __call__(self, epoch):
-        if self.final < 0.5:
-            return self.final
-        return Polynomial(0.5, self.final, end=self.epochs)(epoch)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -172,3 +132,15 @@ class Piecewise:
     def __call__(self, time):
         passed = sum(time >= boundary for boundary in self.boundaries)
         return self.sparsities[passed]
+
+
+def final_sparsity(schedule):
+    """Where a schedule of this module ends; None for any other callable.
+
+    Example:
+
+    >>> final_sparsity(mpt_keras.schedules.Polynomial(0.0, 0.8, end=10))
+    0.8
+    """
+    ours = (Constant, Polynomial, Piecewise)
+    return schedule(math.inf) if isinstance(schedule, ours) else None

@@ -3,19 +3,19 @@
 import numpy as np
 from keras import ops
 
-from mpt_keras import _fusion
+from mpt_keras import compilation
 
 
 def are_all_zero(values) -> bool:
     """Whether a tensor holds nothing but 0; False where it is traced."""
     values = ops.convert_to_tensor(values)
-    return not _fusion.is_traced(values) and not ops.any(values)
+    return not compilation.is_traced(values) and not ops.any(values)
 
 
 def check_no_nan(values, where="", what="scores"):
     """Raises `ValueError` if a tensor holds a NaN, unless it is traced."""
     values = ops.convert_to_tensor(values)
-    if _fusion.is_traced(values):
+    if compilation.is_traced(values):
         return
     values = np.asarray(ops.convert_to_numpy(values), "float32")
     count = int(np.isnan(values).sum())

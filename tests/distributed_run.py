@@ -56,7 +56,7 @@ def main(_):
     folder = run_folder.open_run_folder("distributed", devices)
     callbacks = []
     if FLAGS.global_sparsity:
-        ramp = mpt.schedules.CubicRamp(0.6, epochs=2)
+        ramp = mpt.schedules.Polynomial(0.5, 0.6, end=2)
         callbacks.append(mpt.callbacks.GlobalSparsity(schedule=ramp))
     experiment.train(
         small, quickstart.digits(), recipe, folder, devices, callbacks

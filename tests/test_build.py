@@ -14,21 +14,23 @@ ROOT = pathlib.Path(__file__).parents[1]
 # in this list. The name of a package stands for all modules in it that have
 # no row of their own.
 ROWS = (
-    ("config",),
-    ("_fusion",),
-    ("value_checks",),
-    ("_environment", "initializers", "larq", "losses"),
-    ("schedules", "selection"),
-    ("masking", "quantizers", "replacement"),
-    ("layers.arguments", "layers.masked_kernel"),
+    ("_environment", "config", "schedules", "seeds", "sparsity"),
+    ("compilation", "larq", "losses", "sums"),
+    ("threshold", "value_checks"),
+    ("global_selection", "initializers", "selection", "weight_recycling"),
+    ("initial_values", "masking", "quantizers"),
+    ("layers.constructor", "layers.masked_kernel"),
     ("layers.masked",),
     ("layers.convolutional", "layers.dense", "layers.traversal"),
     ("layers",),
-    ("callbacks.of_masked_models", "callbacks.running_fit"),
-    ("callbacks.churn", "callbacks.guards", "callbacks.recycling"),
-    ("callbacks.saving", "callbacks.sparsity"),
-    ("models.parts",),
-    ("callbacks", "conversion", "models"),
+    ("callbacks.atomic", "callbacks.batch_count"),
+    ("callbacks.masked_model_callback",),
+    ("callbacks.backup", "callbacks.check_finite", "callbacks.checkpoint"),
+    ("callbacks.churn", "callbacks.recycling", "callbacks.schedule"),
+    ("callbacks.global_sparsity",),
+    ("models.layer_factory",),
+    ("models.families",),
+    ("callbacks", "conversion", "models", "transfer"),
     ("analysis",),
     ("lottery.distillation", "lottery.magnitude"),
     ("lottery.enforcement", "lottery.records", "lottery.rewinding"),
@@ -87,6 +89,15 @@ def imported_names(path):
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}:{node.lineno}: relative import"
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
+    if path.parent.name == "mpt_keras" and path.stem == "__init__":
+        yield from names_imported_lazily(path.with_suffix(".pyi"))
+
+
+def names_imported_lazily(stub):
+    for node in ast.parse(stub.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.ImportFrom):
+            module = ".".join(filter(None, ("mpt_keras", node.module)))
+            yield from (f"{module}.{alias.name}" for alias in node.names)
 
 
 def local_module(name, modules):
@@ -222,7 +233,7 @@ def test_imports_have_no_cycle():
 
 def test_only_one_module_imports_backends():
     assert importers_of_backends(ROOT) == {
-        "mpt_keras/_fusion.py",
+        "mpt_keras/compilation.py",
         "mpt_keras/checkpoints/reading.py",  # PyTorch, to read its files
     }
 
@@ -277,8 +288,9 @@ def test_an_import_missing_from_build_is_found(copy, line, label):
 def test_a_dependency_that_is_not_imported_is_found(copy):
     (copy / "mpt_keras/masking.py").write_text("import math\n")
     assert dependency_differences(copy) == [
-        "masking: drop :_fusion",
+        "masking: drop :compilation",
         "masking: drop :selection",
+        "masking: drop :sums",
         "masking: drop @pypi//keras",
     ]
 

@@ -94,7 +94,7 @@ def test_schedule_per_step_counts_the_optimizers_steps(rng):
         model.fit(x, y, batch_size=5, epochs=2, verbose=0, callbacks=[callback])
     assert seen == list(range(16))
     layer = mpt.masked_layers(model)[0]
-    assert float(layer.sparsity.value) == pytest.approx(0.15)
+    assert layer.sparsity == 0.15
 
 
 @not_on_torch
@@ -127,19 +127,149 @@ def test_global_sparsity_is_one_threshold_before_every_batch(rng):
         assert kept == expected
     assert kept_in(model) == kept_by_oracle(model, 0.7)
     # Other layers have other sparsities, all together have the one asked for.
-    assert len({float(m.sparsity.value) for m in kernels_of(model)}) > 1
+    assert len({int(m.pruned) for m in kernels_of(model)}) > 1
     assert logs["sparsity"] == pytest.approx([0.7, 0.7], abs=1e-3)
 
 
-def test_global_sparsity_before_evaluation_and_prediction(rng):
+@pytest.mark.parametrize("how", ["evaluate", "predict"])
+def test_global_sparsity_holds_for_an_evaluation_and_no_longer(how, rng):
     x, y = batches(rng)
     model = small_model()
+    before = kept_in(model)
     callback = callbacks.GlobalSparsity(0.8)
-    model.evaluate(x, y, verbose=0, callbacks=[callback])
+    hook = {"evaluate": "on_test_batch_end", "predict": "on_predict_batch_end"}
+    recorder = Recorder(kept_in, hook[how])
+    data = (x, y) if how == "evaluate" else (x,)
+    getattr(model, how)(*data, verbose=0, callbacks=[callback, recorder])
+    assert recorder.seen == [kept_by_oracle(model, 0.8)]
+    assert before != recorder.seen[0]
+    assert kept_in(model) == before
+
+
+def test_validation_leaves_the_masks_of_the_training(rng):
+    x, y = batches(rng)
+    model = small_model()
+    model.fit(
+        x,
+        y,
+        validation_data=(x, y),
+        verbose=0,
+        callbacks=[callbacks.GlobalSparsity(0.8)],
+    )
     assert kept_in(model) == kept_by_oracle(model, 0.8)
-    other = small_model()
-    other.predict(x, verbose=0, callbacks=[callback])
-    assert kept_in(other) == kept_by_oracle(other, 0.8)
+
+
+def every_callback(**options):
+    return [
+        callbacks.GlobalSparsity(0.9, **options),
+        callbacks.SparsitySchedule(lambda time: 0.8, **options),
+        callbacks.WeightRecycling(0.2, every=1, per="step", **options),
+        callbacks.MaskChurn(**options),
+    ]
+
+
+def state_of(layers):
+    return [as_numpy(w) for layer in layers for w in layer.weights]
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_callbacks_leave_the_teacher_of_a_distiller_alone(number, rng):
+    teacher, student = (
+        keras.Sequential(
+            [keras.Input((6,)), mpt.MPTDense(3, seed=seed, name="only")]
+        )
+        for seed in (0, 1)
+    )
+    model = mpt.lottery.distiller(teacher, student)
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(True))
+    before = [state_of(x.layers) for x in (teacher, student)]
+    model.fit(
+        rng.standard_normal((20, 6)),
+        np.zeros(20),
+        batch_size=5,
+        verbose=0,
+        callbacks=[every_callback()[number]],
+    )
+    for ours, theirs in zip(state_of(teacher.layers), before[0], strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    changed = zip(state_of(student.layers), before[1], strict=True)
+    assert any((ours != theirs).any() for ours, theirs in changed)
+
+
+@pytest.mark.parametrize("number", range(3))
+@pytest.mark.parametrize("kind", ["name", "pattern", "layer", "several"])
+def test_callbacks_act_on_the_layers_that_are_named(kind, number, rng):
+    model = small_model()
+    first, second, last = mpt.masked_layers(model)
+    layers = {
+        "name": "last",
+        "pattern": "l?s*",
+        "layer": last,
+        "several": [last, "las*"],
+    }
+    model.optimizer.learning_rate.assign(0.0)
+    before = state_of([first, second])
+    model.fit(
+        *batches(rng),
+        batch_size=5,
+        verbose=0,
+        callbacks=[every_callback(layers=layers[kind])[number]],
+    )
+    for ours, theirs in zip(state_of([first, second]), before, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    if number < 2:
+        assert last.sparsity == pytest.approx((0.9, 0.8)[number], abs=0.01)
+
+
+def test_churn_of_the_layers_that_are_named(rng):
+    model = small_model()
+    logs = model.fit(
+        *batches(rng),
+        verbose=0,
+        callbacks=[callbacks.MaskChurn(per_layer=True, layers="last")],
+    ).history
+    assert set(logs) == {"loss", "mask_churn", "mask_churn/last"}
+
+
+def test_layers_that_are_not_there(rng):
+    callback = callbacks.GlobalSparsity(0.5, layers=["first", "third"])
+    with pytest.raises(ValueError, match=r"'first', 'second', 'last'.*'third'"):
+        small_model().fit(*batches(rng), verbose=0, callbacks=[callback])
+    model = small_model()
+    model.trainable = False
+    model.compile("sgd", "mse")
+    with pytest.raises(ValueError, match="acts on the layers that train"):
+        model.evaluate(
+            *batches(rng), verbose=0, callbacks=[callbacks.GlobalSparsity(0.5)]
+        )
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            lambda ramp: callbacks.GlobalSparsity(schedule=ramp),
+            r"epoch 2, with a sparsity of 0.7, .* come to 0.9: Polynomial",
+        ),
+        (callbacks.SparsitySchedule, "epoch 2, with a sparsity of 0.7"),
+        (
+            lambda ramp: callbacks.SparsitySchedule(ramp, per="step"),
+            r"step 3, with a sparsity of 0.8",
+        ),
+    ],
+)
+def test_a_training_that_ends_before_its_schedule_says_so(make, message, rng):
+    ramp = schedules.Polynomial(0.5, 0.9, end=4, power=1)
+    callback = make(ramp)
+    steps = getattr(callback, "per", "epoch") == "step"
+    with pytest.warns(UserWarning, match=message):
+        small_model().fit(
+            *batches(rng),
+            batch_size=5,
+            epochs=1 if steps else 3,
+            verbose=0,
+            callbacks=[callback],
+        )
 
 
 def test_global_masks_survive_saving_without_the_callback(rng, tmp_path):
@@ -156,7 +286,7 @@ def test_global_masks_survive_saving_without_the_callback(rng, tmp_path):
 
 def test_global_sparsity_follows_its_schedule(rng):
     model = small_model()
-    ramp = schedules.CubicRamp(0.9, epochs=2)
+    ramp = schedules.Polynomial(0.5, 0.9, end=2)
     logs = model.fit(
         *batches(rng),
         epochs=4,
@@ -234,22 +364,74 @@ def test_evaluating_leaves_the_masks_of_a_schedule_alone(rng):
     for layer in mpt.masked_layers(model):
         layer.sparsity = 0.9
     before = kept_in(model)
-    fresh = callbacks.GlobalSparsity(schedule=schedules.CubicRamp(0.6))
+    fresh = callbacks.GlobalSparsity(
+        schedule=schedules.Polynomial(0.5, 0.6, end=10)
+    )
     model.evaluate(*batches(rng), verbose=0, callbacks=[fresh])
     assert kept_in(model) == before
 
 
-def test_steps_are_batches_under_gradient_accumulation(rng):
-    model = small_model()
-    model.compile(keras.optimizers.SGD(gradient_accumulation_steps=2), "mse")
+def seen_steps():
+    """A callback, and the steps that its schedule is asked for."""
     seen = []
     callback = callbacks.SparsitySchedule(
         lambda step: seen.append(step) or 0.5, per="step"
     )
-    model.fit(
-        *batches(rng), batch_size=5, epochs=2, verbose=0, callbacks=[callback]
+    return callback, seen
+
+
+@pytest.mark.parametrize("accumulated", [2, 3])
+def test_steps_are_batches_under_gradient_accumulation(accumulated, rng):
+    model = small_model()
+    optimizer = keras.optimizers.SGD(gradient_accumulation_steps=accumulated)
+    model.compile(optimizer, "mse")
+    callback, seen = seen_steps()
+    others = [callbacks.WeightRecycling(0.2, every=100, per="step")]
+    for epochs in (2, 1):  # eight batches in each, which 3 does not divide
+        model.fit(
+            *batches(rng, 40),
+            batch_size=5,
+            epochs=epochs,
+            verbose=0,
+            callbacks=[callback, *others],
+        )
+        others = []
+    assert seen == list(range(24))
+
+
+@not_on_torch  # whose loss scale skips no step
+def test_steps_are_batches_where_float16_skips_some(rng):
+    model = small_model()
+    scale = keras.optimizers.LossScaleOptimizer(
+        keras.optimizers.SGD(), initial_scale=2.0**127
     )
+    model.compile(scale, "mse")
+    callback, seen = seen_steps()
+    for _ in range(2):
+        model.fit(*batches(rng), batch_size=5, verbose=0, callbacks=[callback])
     assert seen == list(range(8))
+    assert int(scale.iterations) < 8
+
+
+def test_steps_continue_in_a_resumed_run(rng, tmp_path):
+    def fit(epochs, *used):
+        model = small_model()
+        optimizer = keras.optimizers.SGD(gradient_accumulation_steps=3)
+        model.compile(optimizer, "mse")
+        run = {"what": "the same"}
+        backup = callbacks.AtomicBackup(tmp_path, run=run)
+        model.fit(
+            *batches(rng, 40),
+            batch_size=5,
+            epochs=epochs,
+            verbose=0,
+            callbacks=[*used, backup],
+        )
+
+    fit(2)  # nobody else asks for steps
+    callback, seen = seen_steps()
+    fit(3, callback)
+    assert seen == list(range(16, 24))
 
 
 @needs_tensorflow

@@ -136,7 +136,7 @@ def plain_twin(case, layer, options):
             oracle.effective(
                 as_numpy(masked.scores),
                 as_numpy(masked.kernel),
-                layer.initial_sparsity,
+                options.get("sparsity", 0.5),
                 layer.binarize,
             )
         )
@@ -199,7 +199,7 @@ def test_keras_own_layer_test(case, option, run_layer_test):
         input_shape=shape,
         expected_output_shape=tuple(masked_layer(case)(np.ones(shape)).shape),
         expected_num_trainable_weights=kernels + (option == "bias"),
-        expected_num_non_trainable_weights=3 * kernels,
+        expected_num_non_trainable_weights=2 * kernels,
         expected_num_seed_generators=0,
         expected_num_losses=0,
     )
@@ -354,7 +354,7 @@ def test_a_compiled_step_sees_another_sparsity_without_retracing(
     for sparsity in (0.5, 0.9, 0.0):
         layer.sparsity = sparsity
         assert int(graph(eye)) == round(100 * (1 - sparsity))
-        layer.sparsity.assign(0.71)
+        layer.masked_kernels[0].set_kept(29)
         assert int(graph(eye)) == 29
     assert graph.experimental_get_tracing_count() == 1
 
@@ -386,8 +386,11 @@ def test_the_two_kernels_of_a_separable_layer_are_independent():
     depthwise, pointwise = (as_numpy(k).ravel() for k in layer.kernel)
     assert abs(np.corrcoef(depthwise, pointwise)[0, 1]) < 0.4
     layer.sparsity = 0.75
-    assert [float(s.value) for s in layer.sparsity] == [0.75, 0.75]
+    assert layer.sparsity == (0.75, 0.75)
     assert [int(as_numpy(m).sum()) for m in layer.mask()] == [21, 21]
+    layer.sparsity = 0.5, 0.9
+    assert layer.sparsity == (0.5, 0.9)
+    assert [int(as_numpy(m).sum()) for m in layer.mask()] == [41, 9]
 
 
 @pytest.mark.parametrize(
@@ -406,7 +409,7 @@ def test_outputs_keep_the_inputs_scale(case, fan_in):
     layer = masked_layer(
         case,
         **{
-            argument: mpt.initializers.SignedConstant("paper", 0.5)
+            argument: mpt.initializers.SignedConstant("paper")
             for argument in CASES[case][0].kernel_initializers.values()
         },
     )
@@ -523,11 +526,11 @@ def test_initializers_that_give_nan_or_other_shapes_name_the_layer():
     for value, message in [
         (
             lambda shape, dtype: np.full(shape, np.nan, dtype),
-            "21 NaN of 21 initial values in layer 'fourth'",
+            r"21 NaN of 21 initial values \(layer 'fourth'\)",
         ),
         (
             lambda shape, dtype: np.ones((2, 2), dtype),
-            r"layer 'fourth' must.*shape: \(7, 3\). Received shape: \(2, 2",
+            r"<lambda> \(layer 'fourth'\) must.*\(7, 3\). Received.*\(2, 2",
         ),
     ]:
         layer = mpt.MPTDense(3, scores_initializer=value, name="fourth")
@@ -539,7 +542,9 @@ def test_initializers_that_give_nan_or_other_shapes_name_the_layer():
 def test_initializers_of_nothing_but_zeros_name_the_layer(name):
     options = {f"{name}_initializer": "zeros"}
     layer = mpt.MPTDense(3, name="fifth", **options)
-    with pytest.raises(ValueError, match="in layer 'fifth' gives nothing but"):
+    with pytest.raises(
+        ValueError, match=r"Zeros \(layer 'fifth'\) gives nothing but"
+    ):
         layer.build((None, 7))
 
 
@@ -600,14 +605,196 @@ def test_masked_layers_come_in_the_models_order():
         mpt.masked_layers([a])
 
 
-@pytest.mark.parametrize("sparsity", [0.5, 0.9, 0.29, 0.123456])
-def test_sparsity_assigned_as_a_variable_in_a_large_layer(sparsity):
-    layer = mpt.MPTDense(1000)
-    layer.build((None, 10000))
-    layer.sparsity = 0.7
-    layer.sparsity.assign(sparsity)
-    kept = int(layer.masked_kernels[0].kept())
-    assert kept == 10**7 - oracle.pruned_count(sparsity, 10**7)
+def test_sparsity_is_a_number_before_and_after_building():
+    layer = mpt.MPTDense(3, sparsity=0.29)
+    assert f"{layer.sparsity:.2f}" == "0.29"
+    layer.sparsity = 0.5
+    layer.build((None, 3))
+    assert layer.sparsity == 0.5  # as asked for, not 4 of 9
+    assert int(ops.sum(layer.mask())) == 5
+    layer.masked_kernels[0].set_kept(2)
+    assert layer.sparsity == 7 / 9
+    layer.sparsity = np.float32(0.29)
+    assert layer.sparsity == 0.29
+    assert [v.path for v in layer.non_trainable_variables] == [
+        f"{layer.name}/kernel",
+        f"{layer.name}/pruned",
+    ]
+
+
+@pytest.mark.parametrize("cls", [mpt.MPTDense, mpt.MPTSeparableConv2D])
+def test_configs_copies_and_files_tell_the_sparsity_of_now(cls, tmp_path):
+    separable = cls is mpt.MPTSeparableConv2D
+    arguments = {"filters": 5, "kernel_size": 3} if separable else {"units": 5}
+    layer = cls(**arguments, sparsity=0.1, seed=0)
+    model = keras.Sequential([keras.Input((8, 8, 4)), layer])
+    layer.sparsity = (0.7, 0.8) if separable else 0.7
+    expected = layer.sparsity
+    model.save(tmp_path / "model.keras")
+    model.save_weights(tmp_path / "model.weights.h5")
+    fresh = keras.Sequential(
+        [keras.Input((8, 8, 4)), cls(**arguments, sparsity=0.1, seed=0)]
+    )
+    fresh.load_weights(tmp_path / "model.weights.h5")
+    assert fresh.layers[-1].sparsity == pytest.approx(expected, abs=0.05)
+    np.testing.assert_array_equal(
+        *(
+            as_numpy(model.masked_kernels[-1].mask())
+            for model in (fresh.layers[-1], layer)
+        )
+    )
+    for copy in (
+        keras.models.clone_model(model),
+        keras.models.load_model(tmp_path / "model.keras"),
+    ):
+        assert copy.layers[-1].sparsity == expected
+        assert copy.layers[-1].get_config()["sparsity"] == expected
+    assert layer.get_config()["sparsity"] == expected
+
+
+@needs_tensorflow
+def test_a_compiled_function_does_not_know_the_number():
+    layer = mpt.MPTDense(3, name="first")
+    layer.build((None, 3))
+    with pytest.raises(RuntimeError, match="layer 'first' is a number"):
+        tf.function(lambda: layer.sparsity)()
+
+
+def test_a_kernel_keeps_the_scale_it_was_drawn_with(tmp_path):
+    layer = mpt.MPTDense(100, sparsity=0.0, seed=0)
+    model = keras.Sequential([keras.Input((100,)), layer])
+    layer.sparsity = 0.9
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras").layers[-1]
+    first, again = (
+        as_numpy(one.initializer_with_seed("kernel", 1)((100, 100)))
+        for one in (layer, loaded)
+    )
+    np.testing.assert_array_equal(first, again)
+    assert np.std(first) == pytest.approx(np.sqrt(2 / 100), rel=0.05)
+
+
+INITIALIZERS = {
+    "name": lambda seed: "he_normal",
+    "keras": lambda seed: keras.initializers.HeNormal(seed),
+    "ours": mpt.initializers.SignedConstant,
+    "default": lambda seed: None,
+}
+
+
+def kernel_and_scores(**arguments):
+    layer = mpt.MPTDense(8, **arguments)
+    layer.build((None, 50))
+    return as_numpy(layer.kernel), as_numpy(layer.scores)
+
+
+@pytest.mark.parametrize("kind", INITIALIZERS)
+def test_an_initializer_without_a_seed_takes_the_layers(kind):
+    def drawn(seed):
+        return kernel_and_scores(
+            kernel_initializer=INITIALIZERS[kind](seed=None),
+            scores_initializer=INITIALIZERS[kind](seed=None),
+            seed=seed,
+        )
+
+    kernel, scores = drawn(0)
+    for same, value in zip(drawn(0), (kernel, scores), strict=True):
+        np.testing.assert_array_equal(same, value)
+    assert (drawn(1)[0] != kernel).any()
+    assert (drawn(1)[1] != scores).any()
+    correlation = np.corrcoef(kernel.ravel(), scores.ravel())[0, 1]
+    assert abs(correlation) < 0.2
+
+
+@pytest.mark.parametrize("kind", ["keras", "ours"])
+def test_an_initializers_own_seed_goes_before_the_layers(kind):
+    def kernel(seed):
+        own = INITIALIZERS[kind](seed=7)
+        return kernel_and_scores(kernel_initializer=own, seed=seed)[0]
+
+    np.testing.assert_array_equal(kernel(0), kernel(1))
+
+
+@pytest.mark.parametrize("kind", INITIALIZERS)
+def test_another_seed_in_a_config_changes_kernel_and_scores(kind):
+    layer = mpt.MPTDense(
+        8, kernel_initializer=INITIALIZERS[kind](seed=None), seed=0
+    )
+    layer.build((None, 50))
+    config = layer.get_config()
+    for seed, same in ((0, True), (1, False)):
+        other = mpt.MPTDense.from_config({**config, "seed": seed})
+        other.build((None, 50))
+        for name in ("kernel", "scores"):
+            ours, theirs = (as_numpy(getattr(x, name)) for x in (layer, other))
+            assert (ours == theirs).all() == same
+
+
+def test_scale_fan_is_by_the_layers_sparsity():
+    paper = mpt.initializers.SignedConstant("paper")
+    layer = mpt.MPTDense(8, kernel_initializer=paper, sparsity=0.75)
+    layer.build((None, 50))
+    np.testing.assert_allclose(
+        np.abs(as_numpy(layer.kernel)), np.sqrt(2 / (50 * 0.25)), rtol=1e-6
+    )
+    authors = mpt.initializers.SignedConstant("authors")
+    layer = mpt.MPTDense(
+        8, kernel_initializer=authors, sparsity=0.0, name="first"
+    )
+    with pytest.raises(ValueError, match=r"0. Expected .* \(layer 'first'\)"):
+        layer.build((None, 50))
+
+
+@pytest.mark.parametrize("binarize", [True, False])
+@pytest.mark.parametrize("scores", ["default", "ones", "tied_zeros"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_mask_goes_back_into_a_layer(binarize, scores, dtype, rng):
+    layer = mpt.MPTDense(7, binarize=binarize, seed=0, dtype=dtype)
+    layer.build((None, 30))
+    values = as_numpy(layer.scores).astype("float32")
+    if scores == "ones":
+        layer.scores.assign(np.sign(values))
+    elif scores == "tied_zeros":
+        layer.scores.assign(np.where(rng.random((30, 7)) < 0.9, 0, values))
+    before = as_numpy(layer.scores).astype("float32")
+    mask = rng.random((30, 7)) < 0.2
+    layer.set_mask(mask)
+    np.testing.assert_array_equal(as_numpy(layer.mask()), mask)
+    assert layer.sparsity == 1 - mask.sum() / mask.size
+    after = as_numpy(layer.scores).astype("float32")
+    assert (after[mask] != 0).all()
+    if scores == "default" and dtype == "float32":
+        np.testing.assert_array_equal(np.sign(after), np.sign(before))
+        np.testing.assert_array_equal(
+            *(np.sort(np.abs(x), axis=None) for x in (after, before))
+        )
+
+
+def test_a_mask_for_each_kernel_of_a_layer(rng):
+    layer = mpt.MPTSeparableConv2D(4, 3, seed=0, name="two")
+    layer.build((None, 8, 8, 4))
+    masks = [rng.random(tuple(k.shape)) < 0.5 for k in layer.kernel]
+    layer.set_mask(masks)
+    for found, mask in zip(layer.mask(), masks, strict=True):
+        np.testing.assert_array_equal(as_numpy(found), mask)
+    with pytest.raises(ValueError, match="2 kernels of layer 'two'"):
+        layer.set_mask(masks[:1])
+
+
+@pytest.mark.parametrize(
+    ("mask", "message"),
+    [
+        (np.ones((2, 3), bool), r"of the shape \(3, 2\).*layer 'first'"),
+        (np.ones((3, 2)), "float64"),
+        (np.zeros((3, 2), bool), "at least one True"),
+    ],
+)
+def test_impossible_masks_are_refused(mask, message):
+    layer = mpt.MPTDense(2, name="first")
+    layer.build((None, 3))
+    with pytest.raises(ValueError, match=message):
+        layer.set_mask(mask)
+    assert layer.sparsity == 0.5
 
 
 def test_wrong_arguments_raise_as_python_does():

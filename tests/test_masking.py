@@ -5,14 +5,13 @@ import pytest
 from backend import FORMS, as_numpy, value_and_gradients
 from keras import ops
 
-from mpt_keras import masking, selection
+from mpt_keras import masking
+from mpt_keras.sparsity import pruned_count
 
 
 def kept_of(scores, sparsity):
     size = scores.size
-    return ops.convert_to_tensor(
-        size - selection.pruned_count(sparsity, size), "int32"
-    )
+    return ops.convert_to_tensor(size - pruned_count(sparsity, size), "int32")
 
 
 @pytest.mark.parametrize("binarize", [True, False])

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 import mpt_keras as mpt
-from mpt_keras.analysis import masks_of, read_masks, save_masks
+from mpt_keras.analysis import load_masks, masks_of, read_masks, save_masks
 
 
 def two_kernels(name="pair"):
@@ -248,3 +248,36 @@ def test_a_header_that_promises_more_allocates_nothing(tmp_path):
         archive.writestr("a.npy", promising[: len(array)])
     with pytest.raises(ValueError, match="is cut or too long"):
         read_masks(path)
+
+
+# --- Into models ----------------------------------------------------------
+
+
+@pytest.mark.parametrize("by", ["dictionary", "file", "model", "frozen"])
+def test_masks_go_back_into_a_model(by, tmp_path):
+    found, other = network(sparsity=0.8, seed=0), network(seed=1)
+    masks = masks_of(found)
+    if by == "file":
+        save_masks(found, tmp_path / "masks.npz")
+        load_masks(other, tmp_path / "masks.npz")
+    elif by == "dictionary":
+        load_masks(other, masks)
+    elif by == "frozen":
+        load_masks(other, masks_of(mpt.freeze(found)))
+    else:
+        found.save(tmp_path / "last.keras")
+        load_masks(other, tmp_path)
+    assert_same(masks_of(other), masks)
+    last = other.get_layer("last")
+    assert last.sparsity == 1 - masks["last"].mean()
+
+
+def test_masks_of_another_network_are_refused(masks):
+    model = network()
+    before = masks_of(model)
+    with pytest.raises(ValueError, match=r"no mask 'last'.*no masked kernel"):
+        load_masks(model, masks)
+    empty = {**before, "last": np.zeros_like(before["last"])}
+    with pytest.raises(ValueError, match="'last' keeps 0 of the shape"):
+        load_masks(model, empty)
+    assert_same(masks_of(model), before)

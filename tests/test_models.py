@@ -186,7 +186,7 @@ def test_options_reach_every_layer():
     assert len({layer.seed for layer in layers}) == len(layers) == 7
     for layer in layers:
         assert not layer.binarize
-        assert layer.initial_sparsity == 0.8
+        assert layer.sparsity == 0.8
         fan_in = np.prod(layer.kernel.shape[:-1])
         np.testing.assert_allclose(
             np.abs(layer.kernel), np.sqrt(2 / (fan_in * 0.8)), rtol=1e-6

@@ -29,6 +29,14 @@ def test_forward_is_a_sign_with_zero_positive(name):
     np.testing.assert_array_equal(values, np.where(POINTS < 0, -1.0, 1.0))
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_nan_stays_nan(name):
+    values, _ = value_and_slope(
+        quantizers.get(name), np.array([np.nan, 1, -np.inf], "float32")
+    )
+    np.testing.assert_array_equal(values, [np.nan, 1, -1])
+
+
 def test_gradients_are_the_formulas():
     x = POINTS.astype("float64")
     inside = np.abs(x) <= 1

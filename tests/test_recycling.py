@@ -8,7 +8,7 @@ import pytest
 from hypothesis import strategies as st
 
 import mpt_keras as mpt
-from mpt_keras import replacement
+from mpt_keras import weight_recycling
 
 LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
@@ -40,7 +40,7 @@ def test_recycled_follows_the_rule(size, fraction, source, ties, seed):
     if ties:
         scores = np.round(scores)
     before = kernel.copy()
-    new = replacement.recycled(kernel, scores, fraction, source)
+    new = weight_recycling.recycled(kernel, scores, fraction, source)
     np.testing.assert_array_equal(
         new, by_the_rule(kernel, scores, fraction, source)
     )
@@ -51,21 +51,21 @@ def test_the_lowest_receives_the_weakest_of_the_highest():
     # The authors' order: the c-th lowest gets the most important of all.
     scores = np.array([0.0, -1.0, 2.0, -3.0, 4.0, 5.0])
     kernel = np.arange(6.0)
-    new = replacement.recycled(kernel, scores, 0.34)
+    new = weight_recycling.recycled(kernel, scores, 0.34)
     np.testing.assert_array_equal(new, [4, 5, 2, 3, 4, 5])
-    new = replacement.recycled(kernel, scores, 0.34, "next_lowest")
+    new = weight_recycling.recycled(kernel, scores, 0.34, "next_lowest")
     np.testing.assert_array_equal(new, [2, 3, 2, 3, 4, 5])
 
 
 def test_redrawn_replaces_pruned_weights_with_the_probability():
     mask = np.arange(40_000).reshape(200, 200) % 4 == 0
     kernel, drawn = np.zeros(mask.shape), np.ones(mask.shape)
-    new = replacement.redrawn(kernel, mask, 0.1, drawn, seed=(1, 2))
+    new = weight_recycling.redrawn(kernel, mask, 0.1, drawn, seed=(1, 2))
     assert new[mask].sum() == 0
     assert new[~mask].mean() == pytest.approx(0.1, abs=0.006)
-    again = replacement.redrawn(kernel, mask, 0.1, drawn, seed=(1, 2))
+    again = weight_recycling.redrawn(kernel, mask, 0.1, drawn, seed=(1, 2))
     np.testing.assert_array_equal(new, again)
-    other = replacement.redrawn(kernel, mask, 0.1, drawn, seed=(1, 3))
+    other = weight_recycling.redrawn(kernel, mask, 0.1, drawn, seed=(1, 3))
     assert not np.array_equal(new, other)
 
 
@@ -256,7 +256,7 @@ def test_random_draws_from_the_layers_initializer_where_it_is_pruned():
 def test_random_needs_an_initializer_with_a_seed():
     model = network(kernel_initializer="ones")
     callback = mpt.callbacks.WeightRecycling(0.1, 1, "random")
-    with pytest.raises(ValueError, match="of layer 'two' anew"):
+    with pytest.raises(ValueError, match=r"with a seed.*\(layer 'two'\)"):
         fit(model, callback)
 
 
@@ -271,7 +271,7 @@ def test_a_resumed_run_recycles_as_one_without_interruption(source, tmp_path):
     def callbacks(folder):
         return [
             mpt.callbacks.WeightRecycling(0.3, 2, source, seed=3),
-            mpt.callbacks.AtomicBackup(tmp_path / folder),
+            mpt.callbacks.AtomicBackup(tmp_path / folder, run={}),
         ]
 
     whole, stopped, resumed = network(), network(), network()

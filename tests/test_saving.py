@@ -89,14 +89,53 @@ def test_an_interrupted_fit_continues_exactly(optimizer, data, tmp_path):
     for ours, expected in zip(values(resumed), values(whole), strict=True):
         np.testing.assert_array_equal(ours, expected)
     # Nothing is left to do.
-    assert fit(resumed, data, 4, backup).epoch == []
+    backup = callbacks.AtomicBackup(tmp_path / "backup")
+    with pytest.warns(UserWarning, match=r"come to its end, after 4 .*remove"):
+        assert fit(make_model(optimizer=optimizer), data, 4, backup).epoch == []
+    callbacks.AtomicBackup(tmp_path / "backup").remove()
+    anew = make_model(optimizer=optimizer)
+    assert fit(anew, data, 4, backup).epoch == [0, 1, 2, 3]
+
+
+def shortened(data):
+    return tuple(array[:24] for array in data)
+
+
+@pytest.mark.parametrize(
+    ("units", "epochs", "change", "run", "message"),
+    [
+        (9, 3, None, None, "a model of 10 variables with 178 numbers there"),
+        (8, 4, None, None, "epochs: 3 there, 4 here"),
+        (8, 3, shortened, None, "steps: 4 there, 3 here"),
+        (8, 3, None, {"seed": 1}, "seed: None there, 1 here"),
+    ],
+)
+def test_a_backup_of_another_training_is_refused(
+    units, epochs, change, run, message, data, tmp_path
+):
+    with pytest.raises(KeyboardInterrupt):
+        fit(
+            make_model(),
+            data,
+            3,
+            callbacks.AtomicBackup(tmp_path),
+            StopIn(epoch=2),
+        )
+    other = make_model(units)
+    before = values(other)
+    backup = callbacks.AtomicBackup(tmp_path, run=run)
+    with pytest.raises(ValueError, match=f"{message}.*remove the backup"):
+        fit(other, change(data) if change else data, epochs, backup)
+    for ours, expected in zip(values(other), before, strict=True):
+        np.testing.assert_array_equal(ours, expected)
+    assert backup.completed_epochs == 2
 
 
 @pytest.mark.parametrize("make", ["per_epoch", "per_step", "global"])
 def test_a_sparsity_that_changes_continues(make, data, tmp_path):
     def schedule():
         if make == "global":
-            ramp = mpt.schedules.CubicRamp(0.5, epochs=3)
+            ramp = mpt.schedules.Polynomial(0.4, 0.5, end=3)
             return callbacks.GlobalSparsity(schedule=ramp)
         end = 3 if make == "per_epoch" else 12
         ramp = mpt.schedules.Polynomial(0.0, 0.8, end=end)
@@ -114,7 +153,7 @@ def test_a_sparsity_that_changes_continues(make, data, tmp_path):
 
 
 def test_a_backup_that_was_not_finished_is_passed_over(data, tmp_path):
-    backup = callbacks.AtomicBackup(tmp_path)
+    backup = callbacks.AtomicBackup(tmp_path, run={})
     fit(make_model(), data, 2, backup)
     partial = tmp_path / "partial-epochs-3"
     partial.mkdir()
@@ -132,8 +171,8 @@ def test_only_the_last_backup_is_kept(data, tmp_path):
 
 
 def test_a_reader_restores_and_writes_nothing(data, tmp_path):
-    fit(make_model(), data, 2, callbacks.AtomicBackup(tmp_path))
-    reader = callbacks.AtomicBackup(tmp_path, read_only=True)
+    fit(make_model(), data, 2, callbacks.AtomicBackup(tmp_path, run={}))
+    reader = callbacks.AtomicBackup(tmp_path, read_only=True, run={})
     assert fit(make_model(), data, 3, reader).epoch == [2]
     assert reader.completed_epochs == 2
 

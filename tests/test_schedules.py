@@ -10,7 +10,7 @@ def test_constant():
 
 
 def test_the_authors_ramp():
-    ramp = schedules.CubicRamp(0.95)
+    ramp = schedules.Polynomial(0.5, 0.95, end=10)
     published = [
         *(0.5, 0.6220, 0.7196, 0.7956, 0.8528, 0.8937),
         *(0.9212, 0.9378, 0.9464, 0.9496, 0.95),
@@ -21,9 +21,17 @@ def test_the_authors_ramp():
     assert ramp(250) == 0.95
 
 
-@pytest.mark.parametrize("final", [0.0, 0.2, 0.49])
-def test_no_ramp_below_one_half(final):
-    assert schedules.CubicRamp(final)(0) == final
+@pytest.mark.parametrize(
+    ("schedule", "final"),
+    [
+        (schedules.Constant(0.3), 0.3),
+        (schedules.Polynomial(0.5, 0.9, end=10), 0.9),
+        (schedules.Piecewise((10, 20), (0.2, 0.5, 0.8)), 0.8),
+        (lambda epoch: 0.5, None),
+    ],
+)
+def test_where_a_schedule_ends(schedule, final):
+    assert schedules.final_sparsity(schedule) == final
 
 
 def test_polynomial_between_and_beyond_its_ends():
@@ -40,7 +48,8 @@ def test_piecewise():
 
 
 def test_schedules_are_values():
-    assert schedules.CubicRamp(0.9) == schedules.CubicRamp(0.9, epochs=10)
+    ramp = schedules.Polynomial(0.5, 0.9, end=10)
+    assert ramp == schedules.Polynomial(0.5, 0.9, 10, power=3)
     with pytest.raises(dataclasses.FrozenInstanceError):
         schedules.Constant(0.5).sparsity = 0.6
 
@@ -52,7 +61,6 @@ def test_schedules_are_values():
         lambda: schedules.Polynomial(0.0, 1.5, end=10),
         lambda: schedules.Polynomial(-0.1, 0.5, end=10),
         lambda: schedules.Polynomial(0.0, 0.5, begin=10, end=10),
-        lambda: schedules.CubicRamp(0.9, epochs=0),
         lambda: schedules.Piecewise((10,), (0.2,)),
         lambda: schedules.Piecewise((20, 10), (0.2, 0.3, 0.4)),
         lambda: schedules.Piecewise((10,), (0.2, 1.2)),

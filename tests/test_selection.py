@@ -1,4 +1,3 @@
-import keras
 import numpy as np
 import oracle
 import pytest
@@ -8,10 +7,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from keras import ops
 
-from mpt_keras import selection
+from mpt_keras import global_selection, selection, threshold
+from mpt_keras.sparsity import pruned_count
 
-# What the layers' variables have; JAX has no int64 by default.
-COUNT_DTYPE = keras.backend.standardize_dtype("int")
 TOP_MASKS = {name: form(selection.top_mask) for name, form in FORMS.items()}
 
 finite = st.floats(
@@ -24,7 +22,7 @@ tied = st.sampled_from([0.0, -0.0, 0.5, -0.5, 1.0, float("inf")])
 def mask_of(scores, sparsity, form="eager"):
     scores = ops.convert_to_tensor(scores)
     size = int(np.prod(scores.shape))
-    kept = size - selection.pruned_count(sparsity, size)
+    kept = size - pruned_count(sparsity, size)
     return as_numpy(
         TOP_MASKS[form](scores, ops.convert_to_tensor(kept, "int32"))
     )
@@ -111,18 +109,18 @@ def test_large_layers_get_the_oracles_mask(form, case, rng):
 
 def test_the_sample_finds_the_threshold_in_few_reads(rng, monkeypatch):
     reads = []
-    count = selection._reaching
+    count = threshold.count_reaching
 
     def counted(keys, key):
         reads.append(keys.shape[0])
         return count(keys, key)
 
-    monkeypatch.setattr(selection, "_reaching", counted)
+    monkeypatch.setattr(threshold, "count_reaching", counted)
     for _ in range(20):
         scores = rng.standard_normal(LARGE).astype("float32")
-        keys = selection.magnitude_keys(ops.convert_to_tensor(scores))
+        keys = threshold.magnitude_keys(ops.convert_to_tensor(scores))
         kept = int(rng.integers(1, LARGE))
-        selection.threshold(keys, ops.convert_to_tensor(kept, "int32"))
+        threshold.threshold(keys, ops.convert_to_tensor(kept, "int32"))
     assert reads.count(LARGE) / 20 < 10
 
 
@@ -139,7 +137,7 @@ def test_global_shares_are_those_of_one_long_vector(parts, sparsity):
     mask = oracle.mask(np.concatenate(parts), sparsity)
     bounds = np.cumsum([part.size for part in parts])[:-1]
     expected = [part.sum() for part in np.split(mask, bounds)]
-    shares, raw_shares, _ = selection.shares_of_global_selection(
+    shares, raw_shares, _ = global_selection.shares_of_global_selection(
         [ops.convert_to_tensor(part) for part in parts],
         ops.convert_to_tensor(int(mask.sum()), "int32"),
     )
@@ -160,34 +158,14 @@ def test_global_shares_are_those_of_one_long_vector(parts, sparsity):
         (0.99, 2**24, 16609443),
         (1 / 3, 3, 1),
         (np.nextafter(1.0, 0.0), 1728, 1727),
+        # The same number, in fewer bits.
+        (np.float32(0.29), 100, 29),
+        (np.float16(0.29), 100, 29),
+        (np.float64(0.29), 100, 29),
     ],
 )
 def test_pruned_count(sparsity, size, pruned):
-    assert selection.pruned_count(sparsity, size) == pruned
-
-
-@pytest.mark.parametrize("size", [1, 2, 1728, 2**24 + 1, 2**30])
-@pytest.mark.parametrize("sparsity", [0.0, 0.29, 0.5, 1 / 3, 0.8, 0.99])
-def test_traced_count_is_exact_at_any_size(sparsity, size):
-    exact = selection.pruned_count(sparsity, size)
-    traced = selection.traced_pruned_count(
-        ops.convert_to_tensor(sparsity, "float32"),
-        ops.convert_to_tensor(exact, COUNT_DTYPE),
-        size,
-    )
-    assert int(traced) == exact
-
-
-@pytest.mark.parametrize("sparsity", [0.0, 0.29, 0.57, 0.8, 0.999])
-@pytest.mark.parametrize("size", [1, 10, 100, 1728])
-def test_traced_count_follows_a_sparsity_that_was_assigned(sparsity, size):
-    stale = selection.pruned_count(0.5, size)
-    traced = selection.traced_pruned_count(
-        ops.convert_to_tensor(sparsity, "float32"),
-        ops.convert_to_tensor(stale, COUNT_DTYPE),
-        size,
-    )
-    assert int(traced) == selection.pruned_count(sparsity, size)
+    assert pruned_count(sparsity, size) == pruned
 
 
 @needs_tensorflow
@@ -213,7 +191,7 @@ def test_nan_scores_are_refused():
 
 def test_keys_order_like_magnitudes(rng):
     scores = rng.standard_normal(1000).astype("float32")
-    keys = as_numpy(selection.magnitude_keys(scores))
+    keys = as_numpy(threshold.magnitude_keys(scores))
     np.testing.assert_array_equal(
         np.argsort(keys, kind="stable"),
         np.argsort(np.abs(scores), kind="stable"),

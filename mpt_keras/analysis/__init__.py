@@ -5,6 +5,7 @@ from mpt_keras.analysis.comparison import MaskComparison as MaskComparison
 from mpt_keras.analysis.comparison import compare_masks as compare_masks
 from mpt_keras.analysis.ensemble import ensemble as ensemble
 from mpt_keras.analysis.mask_pictures import draw_masks as draw_masks
+from mpt_keras.analysis.masks import load_masks as load_masks
 from mpt_keras.analysis.masks import masks_of as masks_of
 from mpt_keras.analysis.masks import read_masks as read_masks
 from mpt_keras.analysis.masks import save_masks as save_masks

@@ -9,6 +9,7 @@ import io
 import math
 import pathlib
 import zipfile
+from collections.abc import Mapping
 
 import keras
 import numpy as np
@@ -70,7 +71,8 @@ def save_masks(masks, path):
     back, and so does `read_masks` all of them.
 
     Args:
-        masks: Dictionary, name -> boolean array.
+        masks: Dictionary, name -> boolean array; or a model, for `masks_of`
+            it.
         path: The file, which ends in `.npz`; replaced if it is there.
 
     Raises:
@@ -91,6 +93,8 @@ def save_masks(masks, path):
             "Invalid value for argument `path`. Expected a file that ends in "
             f"'.npz'. Received: path='{path}'"
         )
+    if isinstance(masks, keras.Model):
+        masks = masks_of(masks)
     check_masks(masks)
     beside = path.with_name(f"partial-{path.name}")
     try:
@@ -142,6 +146,48 @@ def read_masks(path):
             f"something else. {error}"
         ) from error
     return masks
+
+
+def load_masks(model, masks):
+    """Puts masks into the masked layers of a model; see `layer.set_mask`.
+
+    Args:
+        model: A built Keras model with masked layers.
+        masks: Dictionary, name -> boolean array, as of `masks_of`; or what
+            `read_masks` reads them from.
+
+    Raises:
+        ValueError: If the names or shapes are not those of the model's masked
+            kernels. Nothing is changed then.
+
+    Example:
+
+    >>> mpt_keras.analysis.save_masks(model, "masks.npz")
+    >>> mpt_keras.analysis.load_masks(model, "masks.npz")
+    """
+    if not isinstance(masks, Mapping):
+        masks = read_masks(masks)
+    check_masks(masks)
+    kernels = masked_kernels(model)
+    wrong = [f"no masked kernel '{name}'" for name in masks.keys() - kernels]
+    wrong += [f"no mask '{name}'" for name in kernels.keys() - masks]
+    for name in masks.keys() & kernels.keys():
+        shape = tuple(kernels[name].kernel.shape)
+        if masks[name].shape != shape or not masks[name].any():
+            wrong.append(
+                f"'{name}' keeps {int(masks[name].sum())} of the shape "
+                f"{masks[name].shape} for a kernel of the shape {shape}"
+            )
+    if wrong:
+        raise ValueError(
+            f"The masks do not fit '{model.name}'. Expected one for each of "
+            "its masked kernels, by its name, that keeps a weight or more. "
+            f"Received: {'; '.join(sorted(wrong))}"
+        )
+    for kernel in kernels.values():
+        kernel.check_scores()
+    for name, mask in masks.items():
+        kernels[name].set_mask(mask)
 
 
 def check_masks(masks):

@@ -3,12 +3,11 @@
 import numpy as np
 from keras import ops
 
-from mpt_keras.callbacks.of_masked_models import OfMaskedModels
-from mpt_keras.callbacks.running_fit import take_back_variables
+from mpt_keras.callbacks.masked_model_callback import MaskedModelCallback
 from mpt_keras.layers.traversal import masked_kernels
 
 
-class MaskChurn(OfMaskedModels):
+class MaskChurn(MaskedModelCallback):
     """Logs the fraction of the mask that an epoch has changed.
 
     At the end of every epoch `logs["mask_churn"]` is the number of weights
@@ -26,6 +25,8 @@ class MaskChurn(OfMaskedModels):
         per_layer: Whether to log `mask_churn/<layer>` as well, each layer's
             changes divided by its own weights. A layer is called as in
             `mpt_keras.analysis.masks_of`.
+        layers: None for all masked layers that train; or layers, names or
+            patterns such as `"stage4_*"`.
 
     Raises:
         ValueError: If the model has no masked layer, or they are not built.
@@ -40,8 +41,8 @@ class MaskChurn(OfMaskedModels):
     3
     """
 
-    def __init__(self, per_layer=False):
-        super().__init__()
+    def __init__(self, per_layer=False, layers=None):
+        super().__init__(layers)
         self.per_layer = per_layer
         self._before = None
 
@@ -69,8 +70,9 @@ class MaskChurn(OfMaskedModels):
                 logs[f"mask_churn/{name}"] = changed[name] / mask.size
 
     def _masks(self):
-        take_back_variables(self.model)
+        chosen = set(map(id, self.masked_kernels))
         return {
             name: np.asarray(ops.convert_to_numpy(masked.mask()))
             for name, masked in masked_kernels(self.model).items()
+            if id(masked) in chosen
         }

@@ -2,24 +2,21 @@
 
 import numbers
 
-import numpy as np
 from keras import ops
 
-from mpt_keras import initializers, replacement
-from mpt_keras.callbacks.of_masked_models import OfMaskedModels
-from mpt_keras.callbacks.running_fit import (
-    completed_batches,
-    take_back_variables,
-)
+from mpt_keras import weight_recycling
+from mpt_keras.callbacks.batch_count import BatchCountingCallback
+from mpt_keras.callbacks.masked_model_callback import MaskedModelCallback
+from mpt_keras.seeds import check_seed, derived_seed
 
 
-class WeightRecycling(OfMaskedModels):
+class WeightRecycling(MaskedModelCallback, BatchCountingCallback):
     """Replaces unimportant random weights while the scores train.
 
     Before an epoch that follows on a multiple of `every` epochs (or before
     every `every`-th step), in every masked layer by itself: the weights of
     lowest `abs(score)` become copies of those of highest, rank by rank, or
-    pruned weights are drawn anew; see `mpt_keras.replacement`. Scores, the
+    pruned weights are drawn anew; see `mpt_keras.weight_recycling`. Scores, the
     optimizer's state and batch norms stay as they are. It makes up for random
     networks that are narrow or pruned far.
 
@@ -48,6 +45,8 @@ class WeightRecycling(OfMaskedModels):
         after: Integer, the last epoch (or step) after which nothing is
             replaced yet, for a warm-up.
         seed: Integer, or None to draw one: of the draws of `"random"`.
+        layers: None for every masked layer that trains; or layers, names or
+            patterns such as `"stage4_*"`.
 
     Raises:
         ValueError: If an argument is invalid, the model holds no masked
@@ -71,9 +70,10 @@ class WeightRecycling(OfMaskedModels):
         per="epoch",
         after=0,
         seed=None,
+        layers=None,
     ):
-        super().__init__()
-        self.fraction = replacement.check_fraction(fraction, source)
+        super().__init__(layers)
+        self.fraction = weight_recycling.check_fraction(fraction, source)
         self.source = source
         if per not in ("epoch", "step"):
             raise ValueError(
@@ -83,25 +83,23 @@ class WeightRecycling(OfMaskedModels):
         self.per = per
         self.every = _count("every", every, 1)
         self.after = _count("after", after, 0)
-        self.seed = initializers.check_seed(seed)
-        self._steps_before_epoch = 0
+        self.seed = check_seed(seed)
 
     def set_model(self, model):
         super().set_model(model)
         if self.source == "random":
-            for layer in self._layers:
+            for layer in self.chosen_layers:
                 for name in layer.kernel_initializers:
                     layer.initializer_with_seed(name, 0)
 
     def on_epoch_begin(self, epoch, logs=None):
-        if self.per == "step":
-            self._steps_before_epoch = completed_batches(self.model)
-        elif epoch > 0:
+        super().on_epoch_begin(epoch, logs)
+        if self.per == "epoch" and epoch > 0:
             self._replace_at(epoch - 1)
 
     def on_train_batch_begin(self, batch, logs=None):
         if self.per == "step":
-            first = self._steps_before_epoch + batch
+            first = self.batches_before_epoch + batch
             last = first + getattr(self.model, "steps_per_execution", 1)
             # The multiple that comes while these steps are executed.
             time = last // self.every * self.every
@@ -113,8 +111,7 @@ class WeightRecycling(OfMaskedModels):
             self._replace(time)
 
     def _replace(self, time):
-        take_back_variables(self.model)
-        for number, layer in enumerate(self._layers):
+        for number, layer in enumerate(self.chosen_layers):
             layer.check_scores()
             kernels = zip(
                 layer.kernel_initializers, layer.masked_kernels, strict=True
@@ -127,18 +124,18 @@ class WeightRecycling(OfMaskedModels):
                 else:
                     scores = ops.convert_to_numpy(masked.scores)
                     scores = scores.astype("float32")
-                    new = replacement.recycled(
+                    new = weight_recycling.recycled(
                         kernel, scores, self.fraction, self.source
                     )
                 masked.kernel.assign(new)
 
     def _redrawn(self, layer, name, masked, kernel, seed):
-        # 31 bits, which every initializer takes.
-        draw_seed = np.random.SeedSequence(seed).generate_state(1)[0] >> 1
-        draw = layer.initializer_with_seed(name, int(draw_seed))
+        draw = layer.initializer_with_seed(name, derived_seed(*seed))
         drawn = ops.convert_to_numpy(draw(kernel.shape, masked.kernel.dtype))
         mask = ops.convert_to_numpy(masked.mask())
-        return replacement.redrawn(kernel, mask, self.fraction, drawn, seed)
+        return weight_recycling.redrawn(
+            kernel, mask, self.fraction, drawn, seed
+        )
 
 
 def _count(name, value, lowest):

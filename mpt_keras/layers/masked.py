@@ -6,14 +6,22 @@ the scores, and the layer computes with the weights whose scores are largest.
 """
 
 import functools
+import itertools
 import math
 from typing import ClassVar
 
 import keras
+import numpy as np
 from keras import ops
 
-from mpt_keras import initializers, quantizers, selection, value_checks
-from mpt_keras.layers.arguments import (
+from mpt_keras import (
+    compilation,
+    initial_values,
+    initializers,
+    quantizers,
+    seeds,
+)
+from mpt_keras.layers.constructor import (
     OWN_DEFAULTS,
     check_flag,
     joined_signature,
@@ -22,6 +30,7 @@ from mpt_keras.layers.arguments import (
     refuse_quantized_policy,
 )
 from mpt_keras.layers.masked_kernel import MaskedKernel
+from mpt_keras.sparsity import check_sparsity, pruned_count
 
 
 class MaskedLayer:
@@ -52,25 +61,23 @@ class MaskedLayer:
         where = f" (layer '{options['name']}')" if options.get("name") else ""
 
         refuse_meaningless(options, where)
-        initial_sparsity = selection.check_sparsity(ours["sparsity"], where)
-        seed = initializers.check_seed(ours["seed"], where)
+        sparsities = self._one_per_kernel(ours["sparsity"], where)
+        seed = seeds.check_seed(ours["seed"], where)
         binarize = check_flag("binarize", ours["binarize"], where)
-        for stream, name in enumerate(self.kernel_initializers.values()):
+        for name in self.kernel_initializers.values():
             if options.get(name) is None:
-                options[name] = initializers.KaimingNormal(
-                    scale_fan="paper",
-                    sparsity=initial_sparsity,
-                    seed=seed,
-                    stream=2 * stream,
-                )
+                options[name] = initializers.KaimingNormal(scale_fan="paper")
         super().__init__(**options)
         refuse_quantized_policy(self)
-        self.initial_sparsity = initial_sparsity
+        self._sparsities = sparsities
+        self._sparsities_when_drawn = sparsities
         self.seed = seed
         self.binarize = binarize
         self.input_quantizer = quantizers.get(ours["input_quantizer"])
-        self.scores_initializer = keras.initializers.get(
-            ours["scores_initializer"]
+        self.scores_initializer = (
+            initializers.KaimingUniform()
+            if ours["scores_initializer"] is None
+            else keras.initializers.get(ours["scores_initializer"])
         )
         self.scores_regularizer = keras.regularizers.get(
             ours["scores_regularizer"]
@@ -85,7 +92,7 @@ class MaskedLayer:
             # Not trainable from birth: Keras makes every weight born
             # trainable trainable again when `layer.trainable` is set.
             kwargs.update(trainable=False, autocast=False)
-            kwargs["initializer"] = self._with_fan_in(
+            kwargs["initializer"] = self._bound(
                 kwargs["initializer"], name, kwargs["shape"]
             )
         return super().add_weight(*args, **kwargs)
@@ -96,33 +103,24 @@ class MaskedLayer:
         if isinstance(quantizer, keras.layers.Layer) and not quantizer.built:
             quantizer.build(input_shape)
         self._masked_kernels = tuple(
-            self._build_masked_kernel(name, stream)
-            for stream, name in enumerate(self.kernel_initializers)
+            self._build_masked_kernel(name, sparsity)
+            for name, sparsity in zip(
+                self.kernel_initializers, self._sparsities, strict=True
+            )
         )
 
-    def _build_masked_kernel(self, name, stream):
+    def _build_masked_kernel(self, name, sparsity):
         kernel = getattr(self, name)
         prefix = name.removesuffix("kernel")
-        initializer = self.scores_initializer
-        if initializer is None:
-            initializer = initializers.KaimingUniform(
-                seed=self.seed, stream=2 * stream + 1
-            )
-        size = math.prod(kernel.shape)
+        pruned = pruned_count(sparsity, math.prod(kernel.shape))
         variables = {
             "scores": self.add_weight(
                 name=f"{prefix}scores",
                 shape=kernel.shape,
-                initializer=self._with_fan_in(initializer, name, kernel.shape),
+                initializer=self._bound(
+                    self.scores_initializer, name, kernel.shape, of_scores=True
+                ),
                 regularizer=self.scores_regularizer,
-                autocast=False,
-            ),
-            "sparsity": self.add_weight(
-                name=f"{prefix}sparsity",
-                shape=(),
-                dtype="float32",
-                initializer=keras.initializers.Constant(self.initial_sparsity),
-                trainable=False,
                 autocast=False,
             ),
             "pruned": self.add_weight(
@@ -130,10 +128,7 @@ class MaskedLayer:
                 shape=(),
                 # The integer type that Keras places where the floats are.
                 dtype="int",
-                initializer=functools.partial(
-                    _constant_count,
-                    selection.pruned_count(self.initial_sparsity, size),
-                ),
+                initializer=functools.partial(_constant_count, pruned),
                 trainable=False,
             ),
         }
@@ -145,15 +140,26 @@ class MaskedLayer:
             self.name, kernel, **variables, binarize=self.binarize
         )
 
-    def _with_fan_in(self, initializer, kernel_name, shape):
-        """Tells our initializers the fan-in; checks what others give."""
-        if isinstance(initializer, initializers.PhiloxInitializer):
-            fan_in = self.fan_in(kernel_name, shape)
-            return functools.partial(initializer, fan_in=fan_in)
-        return functools.partial(
-            _checked_values,
-            keras.initializers.get(initializer),
-            f" in layer '{self.name}'",
+    def get_build_config(self):
+        # A kernel that is drawn anew keeps the scale of the first draw.
+        drawn = {"sparsities": self._sparsities_when_drawn}
+        return {**(super().get_build_config() or {}), **drawn}
+
+    def build_from_config(self, config):
+        config = dict(config)
+        self._sparsities_when_drawn = tuple(config.pop("sparsities"))
+        super().build_from_config(config)
+
+    def _bound(self, initializer, kernel_name, shape, of_scores=False):
+        """An initializer of a kernel or its scores, and what it must know."""
+        number = list(self.kernel_initializers).index(kernel_name)
+        return initial_values.bound(
+            initializer,
+            f" (layer '{self.name}')",
+            seed=self.seed,
+            stream=2 * number + of_scores,
+            fan_in=self.fan_in(kernel_name, shape),
+            sparsity=self._sparsities_when_drawn[number],
         )
 
     def initializer_with_seed(self, kernel_name, seed):
@@ -169,13 +175,13 @@ class MaskedLayer:
         Raises:
             ValueError: If the initializer takes no seed.
         """
-        reseeded = initializers.reseeded(
+        reseeded = initial_values.reseeded(
             getattr(self, self.kernel_initializers[kernel_name]),
             seed,
-            f" of layer '{self.name}'",
+            f" (layer '{self.name}')",
         )
-        shape = getattr(self, kernel_name).shape if self.built else ()
-        return self._with_fan_in(reseeded, kernel_name, shape)
+        shape = getattr(self, kernel_name).shape if self.built else (1,)
+        return self._bound(reseeded, kernel_name, shape)
 
     def fan_in(self, kernel_name, kernel_shape):
         """Number of inputs that one output of a kernel sees."""
@@ -242,14 +248,56 @@ class MaskedLayer:
 
     @property
     def sparsity(self):
-        """Scalar variable, the fraction of weights pruned, in [0, 1)."""
-        return self._one_or_all(m.sparsity for m in self._built_kernels())
+        """The fraction of weights pruned, a float in [0, 1); may be set.
+
+        `layer.sparsity = 0.8` prunes `floor(0.8 * n)` of `n` weights from the
+        next step on, also inside `fit`; before the layer is built, when it is.
+        Of a layer with two kernels a pair, which is set by a pair or a number.
+
+        Raises:
+            ValueError: If the new value is outside [0, 1).
+            RuntimeError: In a function that is being compiled, where the
+                number is not known; `masked_kernels` have it as a tensor.
+        """
+        return self._one_or_all(
+            asked if not masked else self._current_sparsity(masked, asked)
+            for masked, asked in itertools.zip_longest(
+                self._masked_kernels, self._sparsities
+            )
+        )
 
     @sparsity.setter
     def sparsity(self, value):
-        value = selection.check_sparsity(value, f" (layer '{self.name}')")
-        for masked in self._built_kernels():
-            masked.set_sparsity(value)
+        where = f" (layer '{self.name}')"
+        self._sparsities = self._one_per_kernel(value, where)
+        if not self._masked_kernels:
+            self._sparsities_when_drawn = self._sparsities
+        for masked, sparsity in zip(
+            self._masked_kernels, self._sparsities, strict=False
+        ):
+            masked.set_sparsity(sparsity)
+
+    def _current_sparsity(self, masked, asked):
+        """What was asked for, if it prunes as many as are pruned now."""
+        kept = masked.kept()
+        if compilation.is_traced(kept):
+            raise RuntimeError(
+                f"The sparsity of layer '{self.name}' is a number, which is "
+                "not known while a function is compiled. Read it outside, or "
+                "use the tensor `layer.masked_kernels[0].kept()`."
+            )
+        pruned = masked.size - int(kept)
+        if pruned == pruned_count(asked, masked.size):
+            return asked
+        return pruned / masked.size
+
+    def _one_per_kernel(self, sparsity, where):
+        """A number for all kernels or a sequence of numbers, as a tuple."""
+        count = len(self.kernel_initializers)
+        is_sequence = isinstance(sparsity, (tuple, list))
+        if count == 1 or not is_sequence or len(sparsity) != count:
+            sparsity = [sparsity] * count
+        return tuple(check_sparsity(number, where) for number in sparsity)
 
     def mask(self):
         """Returns the boolean mask, True at the weights kept.
@@ -263,6 +311,45 @@ class MaskedLayer:
         """
         self.check_scores()
         return self._one_or_all(m.mask() for m in self._built_kernels())
+
+    def set_mask(self, mask):
+        """Selects the weights of a mask from now on, no more and no fewer.
+
+        The sparsity becomes the mask's. The scores keep their signs and, all
+        together, their magnitudes, of which the largest go to the weights
+        kept: training continues from there.
+
+        Args:
+            mask: Boolean array of the kernel's shape, True at the weights
+                kept, at least one; a pair of them for a layer with two
+                kernels.
+
+        Raises:
+            AttributeError: If the layer is not built.
+            ValueError: If the mask is no such array. Nothing is changed then.
+
+        Example:
+
+        >>> layer = mpt_keras.MPTDense(2)
+        >>> layer.build((None, 2))
+        >>> layer.set_mask(np.array([[True, False], [False, False]]))
+        >>> layer.sparsity
+        0.75
+        """
+        kernels = self._built_kernels()
+        masks = (mask,) if len(kernels) == 1 else tuple(mask)
+        if len(masks) != len(kernels):
+            raise ValueError(
+                f"Expected one mask for each of the {len(kernels)} kernels of "
+                f"layer '{self.name}'. Received: {len(masks)}"
+            )
+        masks = [
+            _checked_mask(mask, kernel)
+            for mask, kernel in zip(masks, kernels, strict=True)
+        ]
+        self.check_scores()
+        for mask, kernel in zip(masks, kernels, strict=True):
+            kernel.set_mask(mask)
 
     def gain(self):
         """Returns the scale of the binary weights, a float32 scalar.
@@ -302,7 +389,7 @@ class MaskedLayer:
     def get_config(self):
         return {
             **super().get_config(),
-            "sparsity": self.initial_sparsity,
+            "sparsity": self.sparsity,
             "binarize": self.binarize,
             "input_quantizer": _serialized(self.input_quantizer),
             "scores_initializer": _serialized(self.scores_initializer),
@@ -315,23 +402,22 @@ def _constant_count(count, shape, dtype=None):
     return ops.full(shape, count, dtype=dtype)
 
 
-def _checked_values(initializer, where, shape, dtype=None):
-    values = initializer(shape, dtype=dtype)
-    if tuple(values.shape) != tuple(shape):
+def _checked_mask(mask, kernel):
+    mask = np.asarray(mask)
+    if mask.dtype != bool or mask.shape != tuple(kernel.kernel.shape):
         raise ValueError(
-            f"The initializer {initializer!r}{where} must give one number per "
-            f"weight. Expected shape: {tuple(shape)}. Received shape: "
-            f"{tuple(values.shape)}"
+            "Invalid value for argument `mask`. Expected a boolean array of "
+            f"the shape {tuple(kernel.kernel.shape)}, True at the weights "
+            f"kept. Received: {mask.dtype} of the shape {mask.shape} (layer "
+            f"'{kernel.layer_name}')"
         )
-    value_checks.check_no_nan(values, where, what="initial values")
-    if value_checks.are_all_zero(values):
+    if not mask.any():
         raise ValueError(
-            f"The initializer {initializer!r}{where} gives nothing but 0, "
-            "whose sign is 0: such weights compute nothing, and such scores "
-            "never change. Expected other numbers, as by default. Received: "
-            f"{math.prod(shape)} zeros."
+            "Invalid value for argument `mask`. Expected at least one True, "
+            "because a layer keeps one weight or more. Received: none (layer "
+            f"'{kernel.layer_name}')"
         )
-    return values
+    return mask
 
 
 def _serialized(value):

@@ -2,24 +2,24 @@
 
 import math
 
+import numpy as np
 from keras import ops
 
 from mpt_keras import masking, selection, value_checks
+from mpt_keras.sparsity import pruned_count
 
 
 class MaskedKernel:
-    """One frozen kernel with its scores and its sparsity.
+    """One frozen kernel with its scores and the number of weights pruned.
 
-    Holds the layer's variables, no others. The current sparsity is a
-    variable, so that a compiled step sees it change; the exact number pruned
-    stands beside it, because float32 cannot tell one weight in ten million.
+    Holds the layer's variables, no others. What is pruned is a variable, so
+    that a compiled step sees it change.
     """
 
-    def __init__(self, layer_name, kernel, scores, sparsity, pruned, binarize):
+    def __init__(self, layer_name, kernel, scores, pruned, binarize):
         self.layer_name = layer_name
         self.kernel = kernel
         self.scores = scores
-        self.sparsity = sparsity
         self.pruned = pruned
         self.binarize = binarize
 
@@ -30,25 +30,33 @@ class MaskedKernel:
 
     def set_sparsity(self, sparsity):
         """Prunes `floor(sparsity * size)` weights from now on."""
-        pruned = selection.pruned_count(sparsity, self.size)
-        self.sparsity.assign(sparsity)
-        self.pruned.assign(pruned)
+        self.pruned.assign(pruned_count(sparsity, self.size))
 
     def set_kept(self, kept):
         """Keeps exactly `kept` weights from now on, a scalar tensor."""
-        pruned = self.size - kept
-        self.sparsity.assign(ops.cast(pruned, "float32") / self.size)
-        self.pruned.assign(ops.cast(pruned, self.pruned.dtype))
+        self.pruned.assign(ops.cast(self.size - kept, self.pruned.dtype))
 
     def kept(self):
         """Number of weights kept, a scalar int32 tensor."""
-        return self.size - selection.traced_pruned_count(
-            self.sparsity, self.pruned, self.size
-        )
+        return self.size - ops.cast(self.pruned, "int32")
 
     def mask(self):
         """Boolean tensor, True at the weights kept."""
         return selection.top_mask(masking.as_tensor(self.scores), self.kept())
+
+    def set_mask(self, mask):
+        """Gives the largest magnitudes of the scores to the weights of a mask.
+
+        The magnitudes stay what they are, and so do the signs; they are dealt
+        out anew, in their order among the weights kept and among the others.
+
+        Args:
+            mask: Boolean array of the kernel's shape with at least one True.
+        """
+        scores = ops.convert_to_numpy(self.scores)
+        dealt = _scores_that_select(np.asarray(scores, "float64"), mask)
+        self.scores.assign(dealt.astype(scores.dtype))
+        self.pruned.assign(mask.size - np.count_nonzero(mask))
 
     def gain(self):
         """Scalar float32 tensor: mean `|w|` of the weights kept, or 1."""
@@ -65,3 +73,19 @@ class MaskedKernel:
     def check_scores(self):
         """Raises `ValueError` naming the layer if a score is NaN."""
         value_checks.check_no_nan(self.scores, f" in layer '{self.layer_name}'")
+
+
+def _scores_that_select(scores, mask):
+    magnitudes = np.abs(scores)
+    # Pruned weights first, each part in the order of its own magnitudes.
+    order = np.lexsort((magnitudes.ravel(), mask.ravel()))
+    dealt = np.empty(mask.size)
+    dealt[order] = np.sort(magnitudes, axis=None)
+    dealt = dealt.reshape(mask.shape)
+    highest_pruned = dealt[~mask].max(initial=-1.0)
+    if dealt[mask].min() == highest_pruned:
+        # A tie would be broken by position. A sixteenth tells magnitudes
+        # apart in every float type.
+        apart = np.maximum(dealt * (1 + 2**-4), 2.0**-14)
+        dealt = np.where(mask, apart, dealt)
+    return np.where(scores < 0, -dealt, dealt)

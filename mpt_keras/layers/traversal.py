@@ -36,9 +36,7 @@ def masked_layers(model):
     >>> len(mpt_keras.masked_layers(model))
     2
     """
-    return [
-        layer for _, layer in _walk(model) if isinstance(layer, MaskedLayer)
-    ]
+    return [layer for _, layer in walk(model) if isinstance(layer, MaskedLayer)]
 
 
 def named_layers(model, kind):
@@ -56,7 +54,7 @@ def named_layers(model, kind):
         ValueError: If `model` is no Keras model or layer, or two layers have
             the same path.
     """
-    found = [pair for pair in _walk(model) if isinstance(pair[1], kind)]
+    found = [pair for pair in walk(model) if isinstance(pair[1], kind)]
     often = collections.Counter(layer.name for _, layer in found)
     named = {}
     for path, layer in found:
@@ -158,7 +156,7 @@ def _check_built(layer, name, model):
         )
 
 
-def _walk(model):
+def walk(model):
     """Pairs of path and layer, each layer once, in the model's order."""
     if not isinstance(model, keras.layers.Layer):
         raise ValueError(

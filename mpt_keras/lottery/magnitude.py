@@ -11,7 +11,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from mpt_keras import selection, value_checks
+from mpt_keras import value_checks
+from mpt_keras.sparsity import pruned_count
 
 SCOPES = ("layer", "global")
 
@@ -271,7 +272,7 @@ def _check_scope(scope):
 
 def _largest(magnitudes, sparsity, where=""):
     """Mask of all but the `floor(sparsity * n)` smallest."""
-    pruned = selection.pruned_count(sparsity, magnitudes.size)
+    pruned = pruned_count(sparsity, magnitudes.size)
     gone = int(np.count_nonzero(magnitudes < 0))
     if gone > pruned:
         raise ValueError(

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mpt_keras.analysis.masks import read_masks
-from mpt_keras.callbacks.saving import AtomicBackup
+from mpt_keras.callbacks.backup import AtomicBackup
 
 MASKS = "masks.npz"
 

@@ -6,12 +6,10 @@ import keras
 import numpy as np
 from keras import ops
 
-from mpt_keras import initializers
-from mpt_keras.callbacks.running_fit import (
-    completed_batches,
-    take_back_variables,
-)
+from mpt_keras.callbacks.batch_count import BatchCountingCallback
+from mpt_keras.initial_values import reseeded
 from mpt_keras.layers.traversal import kernels_and_initializers
+from mpt_keras.seeds import derived_seed
 
 
 def save_state(model, path):
@@ -59,7 +57,7 @@ def load_state(model, path):
         variable.assign(value)
 
 
-class SaveStateAt(keras.callbacks.Callback):
+class SaveStateAt(BatchCountingCallback):
     """Saves a model's variables after a number of steps of training.
 
     Args:
@@ -82,15 +80,11 @@ class SaveStateAt(keras.callbacks.Callback):
         self._saved_model = model
         self.step = step
         self.path = path
-        self._before_epoch = 0
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self._before_epoch = completed_batches(self.model)
 
     def on_train_batch_end(self, batch, logs=None):
-        done = self._before_epoch + batch + 1
-        if done == self.step:
-            take_back_variables(self.model)
+        super().on_train_batch_end(batch, logs)
+        if self.batches_before_epoch + batch + 1 == self.step:
+            _ = self.model  # on JAX, this brings back what `fit` holds
             save_state(self._saved_model, self.path)
 
     def on_train_begin(self, logs=None):
@@ -166,11 +160,9 @@ def reinitialize(model, seed):
     draws = []
     found = kernels_and_initializers(model)
     for number, (name, (kernel, initializer)) in enumerate(found.items()):
-        state = np.random.SeedSequence((seed, number)).generate_state(1)
-        # 31 bits, which every initializer takes.
-        reseeded = initializers.reseeded(
-            initializer, int(state[0] >> 1), f" of layer '{name}'"
+        draw = reseeded(
+            initializer, derived_seed(seed, number), f" (layer '{name}')"
         )
-        draws.append((kernel, reseeded))
+        draws.append((kernel, draw))
     for kernel, draw in draws:
         kernel.assign(draw(tuple(kernel.shape), kernel.dtype))

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import keras
 
 from mpt_keras.analysis.masks import save_masks
-from mpt_keras.callbacks.saving import AtomicBackup
+from mpt_keras.callbacks.backup import AtomicBackup
 from mpt_keras.lottery.enforcement import (
     apply_masks,
     kernel_values,

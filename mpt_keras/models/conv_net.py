@@ -2,14 +2,14 @@
 
 import keras
 
-from mpt_keras.models.parts import network, variant
+from mpt_keras.models.families import family, published
 
 _STAGES = (64, 128, 256, 512)
 _HIDDEN = 256
 
 
-@network
-def conv_net(parts, stages, *, classes=10, input_shape=(32, 32, 3), name=None):
+@family
+def conv_net(make, stages, *, classes=10, input_shape=(32, 32, 3), name=None):
     """Builds a convolutional network of one to four stages.
 
     Stages of two 3x3 convolutions and a pool, then three dense layers. Real
@@ -46,52 +46,52 @@ def conv_net(parts, stages, *, classes=10, input_shape=(32, 32, 3), name=None):
         )
 
     def activation():
-        norm = [parts.norm()] if parts.binary_activations else []
-        return [*norm, parts.activation()]
+        norm = [make.norm()] if make.binary_activations else []
+        return [*norm, make.activation()]
 
     layers = [keras.Input(input_shape, name="images")]
     for stage, channels in enumerate(_STAGES[:stages], 1):
-        filters = parts.channels(channels)
+        filters = make.channels(channels)
         for half in (1, 2):
-            layers += parts.convolution(
+            layers += make.convolution(
                 filters,
                 role="first" if stage == half == 1 else None,
                 name=f"conv{stage}_{half}",
             )
             # Pool first, so that the sign sees the largest real value.
             pool = [keras.layers.MaxPooling2D(name=f"pool{stage}")]
-            if parts.binary_activations:
+            if make.binary_activations:
                 layers += pool * (half - 1) + activation()
             else:
                 layers += activation() + pool * (half - 1)
     layers.append(keras.layers.Flatten(name="flatten"))
     for hidden in (1, 2):
-        units = parts.channels(_HIDDEN)
-        layers.append(parts.dense(units, name=f"dense{hidden}"))
+        units = make.channels(_HIDDEN)
+        layers.append(make.dense(units, name=f"dense{hidden}"))
         layers += activation()
-    layers.append(parts.dense(classes, role="last", name="logits"))
+    layers.append(make.dense(classes, role="last", name="logits"))
     return keras.Sequential(layers, name=name)
 
 
-conv2 = variant(
+conv2 = published(
     conv_net,
     "conv2",
     "Conv-2: 64, 64; 4,300,992 weights.",
     shape={"stages": 1},
 )
-conv4 = variant(
+conv4 = published(
     conv_net,
     "conv4",
     "Conv-4: Conv-2 and 128, 128; 2,425,024 weights.",
     shape={"stages": 2},
 )
-conv6 = variant(
+conv6 = published(
     conv_net,
     "conv6",
     "Conv-6: Conv-4 and 256, 256; 2,261,184 weights.",
     shape={"stages": 3},
 )
-conv8 = variant(
+conv8 = published(
     conv_net,
     "conv8",
     "Conv-8: Conv-6 and 512, 512; 5,275,840 weights.",

@@ -2,11 +2,11 @@
 
 import keras
 
-from mpt_keras.models.parts import network, variant
+from mpt_keras.models.families import family, published
 
 
-@network
-def dense_net(parts, hidden, *, classes=10, input_shape=(28, 28, 1), name=None):
+@family
+def dense_net(make, hidden, *, classes=10, input_shape=(28, 28, 1), name=None):
     """Builds a fully connected network.
 
     Binary activations come with a batch norm before each, real ones without.
@@ -38,20 +38,20 @@ def dense_net(parts, hidden, *, classes=10, input_shape=(28, 28, 1), name=None):
     ]
     for number, units in enumerate(hidden, 1):
         layers.append(
-            parts.dense(
-                parts.channels(units),
+            make.dense(
+                make.channels(units),
                 role="first" if number == 1 else None,
                 name=f"dense{number}",
             )
         )
-        if parts.binary_activations:
-            layers.append(parts.norm())
-        layers.append(parts.activation())
-    layers.append(parts.dense(classes, role="last", name="logits"))
+        if make.binary_activations:
+            layers.append(make.norm())
+        layers.append(make.activation())
+    layers.append(make.dense(classes, role="last", name="logits"))
     return keras.Sequential(layers, name=name)
 
 
-lenet_300_100 = variant(
+lenet_300_100 = published(
     dense_net,
     "lenet_300_100",
     "LeNet-300-100 for MNIST: 266,200 weights.",

@@ -4,14 +4,14 @@ import functools
 
 import keras
 
-from mpt_keras.models.parts import network, variant
+from mpt_keras.models.families import family, published
 
 _EXPANSION = 4
 
 
-@network
+@family
 def residual_net(
-    parts,
+    make,
     blocks,
     *,
     widths=(64, 128, 256, 512),
@@ -84,7 +84,7 @@ def residual_net(
             f"only. Received: late_norm={late_norm!r}"
         )
     images = keras.Input(input_shape, name="images")
-    x = _stem(parts, images, widths[0], imagenet_stem, late_norm)
+    x = _stem(make, images, widths[0], imagenet_stem, late_norm)
     if bottleneck:
         block = functools.partial(_bottleneck, inner_width=inner_width)
     else:
@@ -95,12 +95,12 @@ def residual_net(
         for number in range(1, count + 1):
             strides = 2 if stage > 1 and number == 1 else 1
             prefix = f"stage{stage}_block{number}_"
-            x = block(parts, x, parts.channels(channels), strides, prefix)
+            x = block(make, x, make.channels(channels), strides, prefix)
     if head_pool is None:
         x = keras.layers.GlobalAveragePooling2D(name="mean")(x)
-        logits = parts.dense(classes, role="last", name="logits")(x)
+        logits = make.dense(classes, role="last", name="logits")(x)
     else:
-        logits = _head_of_squares(parts, x, head_pool, classes)
+        logits = _head_of_squares(make, x, head_pool, classes)
     return keras.Model(images, logits, name=name)
 
 
@@ -110,10 +110,10 @@ def _through(layers, x):
     return x
 
 
-def _stem(parts, images, channels, imagenet, late_norm):
-    norm = [parts.norm("stem_norm")]
-    convolution = parts.convolution(
-        parts.channels(channels),
+def _stem(make, images, channels, imagenet, late_norm):
+    norm = [make.norm("stem_norm")]
+    convolution = make.convolution(
+        make.channels(channels),
         size=7 if imagenet else 3,
         strides=2 if imagenet else 1,
         role="first",
@@ -127,25 +127,25 @@ def _stem(parts, images, channels, imagenet, late_norm):
     ]
     pool = pool if imagenet else []
     order = [*pool, *norm] if late_norm else [*norm, *pool]
-    return _through([*convolution, *order, parts.activation()], images)
+    return _through([*convolution, *order, make.activation()], images)
 
 
-def _basic_block(parts, x, channels, strides, prefix, late_norm):
-    first = parts.convolution(channels, strides=strides, name=f"{prefix}conv1")
-    norm = parts.norm(f"{prefix}norm1")
-    second = parts.convolution(channels, name=f"{prefix}conv2")
-    y = _through([*first, norm, parts.activation(), *second], x)
-    norm = parts.norm(f"{prefix}norm2")
+def _basic_block(make, x, channels, strides, prefix, late_norm):
+    first = make.convolution(channels, strides=strides, name=f"{prefix}conv1")
+    norm = make.norm(f"{prefix}norm1")
+    second = make.convolution(channels, name=f"{prefix}conv2")
+    y = _through([*first, norm, make.activation(), *second], x)
+    norm = make.norm(f"{prefix}norm2")
     if late_norm is not True:
         y = norm(y)
-    x = _shortcut(parts, x, channels, strides, prefix)
+    x = _shortcut(make, x, channels, strides, prefix)
     y = keras.layers.Add(name=f"{prefix}add")([y, x])
     if late_norm:
         y = norm(y)
-    return parts.activation()(y)
+    return make.activation()(y)
 
 
-def _bottleneck(parts, x, channels, strides, prefix, inner_width):
+def _bottleneck(make, x, channels, strides, prefix, inner_width):
     inner = channels * inner_width
     outer = channels * _EXPANSION
     y = x
@@ -153,33 +153,33 @@ def _bottleneck(parts, x, channels, strides, prefix, inner_width):
         ((inner, 1), (inner, 3), (outer, 1)), 1
     ):
         if number > 1:
-            y = parts.activation()(y)
-        convolution = parts.convolution(
+            y = make.activation()(y)
+        convolution = make.convolution(
             filters,
             size,
             strides if number == 2 else 1,
             name=f"{prefix}conv{number}",
         )
-        y = _through([*convolution, parts.norm(f"{prefix}norm{number}")], y)
-    x = _shortcut(parts, x, outer, strides, prefix)
+        y = _through([*convolution, make.norm(f"{prefix}norm{number}")], y)
+    x = _shortcut(make, x, outer, strides, prefix)
     y = keras.layers.Add(name=f"{prefix}add")([y, x])
-    return parts.activation()(y)
+    return make.activation()(y)
 
 
-def _shortcut(parts, x, channels, strides, prefix):
+def _shortcut(make, x, channels, strides, prefix):
     if strides == 1 and x.shape[-1] == channels:
         return x
-    convolution = parts.convolution(
+    convolution = make.convolution(
         channels, 1, strides, name=f"{prefix}shortcut_conv"
     )
-    norm = parts.norm(f"{prefix}shortcut_norm")
+    norm = make.norm(f"{prefix}shortcut_norm")
     return _through([*convolution, norm], x)
 
 
-def _head_of_squares(parts, x, side, classes):
+def _head_of_squares(make, x, side, classes):
     layers = [
         keras.layers.AveragePooling2D(side, name="means"),
-        *parts.convolution(classes, 1, role="last", name="logits"),
+        *make.convolution(classes, 1, role="last", name="logits"),
         keras.layers.Permute((3, 1, 2), name="class_by_class"),
         keras.layers.Flatten(name="flatten"),
     ]
@@ -187,7 +187,7 @@ def _head_of_squares(parts, x, side, classes):
 
 
 def _cifar(name, weights, blocks, **shape):
-    return variant(
+    return published(
         residual_net,
         name,
         f"{_title(name)} for CIFAR: {weights:,} weights.",
@@ -196,7 +196,7 @@ def _cifar(name, weights, blocks, **shape):
 
 
 def _imagenet(name, weights, blocks, **shape):
-    return variant(
+    return published(
         residual_net,
         name,
         f"{_title(name)} for ImageNet: {weights:,} weights.",

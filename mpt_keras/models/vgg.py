@@ -2,7 +2,7 @@
 
 import keras
 
-from mpt_keras.models.parts import network
+from mpt_keras.models.families import family
 
 _CHANNELS = (128, 128, 256, 256, 512, 512)
 # What follows each of the six convolutions.
@@ -26,9 +26,9 @@ _FORMS = {
 }
 
 
-@network
+@family
 def vgg_small(
-    parts, *, form=None, classes=10, input_shape=(32, 32, 3), name="vgg_small"
+    make, *, form=None, classes=10, input_shape=(32, 32, 3), name="vgg_small"
 ):
     """Builds VGG-Small: six 3x3 convolutions, three pools, one dense layer.
 
@@ -68,27 +68,27 @@ def vgg_small(
         Diffenderfer and Kailkhura, ICLR 2021.
     """
     if form is None:
-        binary = parts.binary_activations
+        binary = make.binary_activations
         form = "norm_everywhere" if binary else "two_activations"
     if form not in _FORMS:
         raise ValueError(
             f"Invalid value for argument `form`. Expected one of "
             f"{sorted(_FORMS)} or None. Received: form={form!r}"
         )
-    make = {
-        "activation": parts.activation,
-        "norm": parts.norm,
+    kinds = {
+        "activation": make.activation,
+        "norm": make.norm,
         "pool": keras.layers.MaxPooling2D,
         "relu": keras.layers.ReLU,
     }
     layers = [keras.Input(input_shape, name="images")]
     for number, channels in enumerate(_CHANNELS, 1):
-        layers += parts.convolution(
-            parts.channels(channels),
+        layers += make.convolution(
+            make.channels(channels),
             role="first" if number == 1 else None,
             name=f"conv{number}",
         )
-        layers += [make[kind]() for kind in _FORMS[form][number - 1].split()]
+        layers += [kinds[kind]() for kind in _FORMS[form][number - 1].split()]
     layers.append(keras.layers.Flatten(name="flatten"))
-    layers.append(parts.dense(classes, role="last", name="logits"))
+    layers.append(make.dense(classes, role="last", name="logits"))
     return keras.Sequential(layers, name=name)

@@ -6,7 +6,6 @@ import keras
 import numpy as np
 from keras import ops
 
-from mpt_keras.callbacks.running_fit import take_back_variables
 from mpt_keras.layers.traversal import masked_layers
 
 
@@ -14,9 +13,11 @@ class CheckFinite(keras.callbacks.Callback):
     """Stops training when the loss or a weight is NaN or infinite.
 
     The loss is looked at after every batch, the weights at the end of every
-    epoch and as soon as the loss fails. A score that is NaN need not show in
-    the loss: it ranks highest and its weight is kept. Put it before the
-    callbacks that save: what they saved last is then still good.
+    epoch and as soon as the loss fails. Activations that are NaN reach the
+    loss, also through the binary ones of `mpt_keras.quantizers`. A score that
+    is NaN need not show in the loss: it ranks highest and its weight is kept.
+    Put it before the callbacks that save: what they saved last is then still
+    good.
 
     Raises:
         FloatingPointError: With the epoch, the batch, and the names of the
@@ -44,14 +45,14 @@ class CheckFinite(keras.callbacks.Callback):
 
     def _not_finite(self):
         """What is NaN or infinite, a list of texts."""
-        take_back_variables(self.model)
+        model = self.model
         scores = {
             id(masked.scores): f"scores of layer '{layer.name}'"
-            for layer in masked_layers(self.model)
+            for layer in masked_layers(model)
             for masked in layer.masked_kernels
         }
         found = []
-        for variable in self.model.weights:
+        for variable in model.weights:
             if not keras.backend.is_float_dtype(variable.dtype):
                 continue
             if bool(ops.all(ops.isfinite(variable))):

@@ -1,122 +1,29 @@
-"""Sparsity during training: layer-wise schedules, one global threshold.
-
-The callbacks change variables, never Python attributes, because a compiled
-step sees only variables; and they are functions of the epoch or of the
-optimizer's step counter, so that a resumed run continues where it stopped.
-"""
+"""One threshold over all masked layers."""
 
 import math
 import warnings
 
 from keras import ops
 
-from mpt_keras import _fusion, schedules, selection
-from mpt_keras.callbacks.of_masked_models import OfMaskedModels
-from mpt_keras.callbacks.running_fit import (
-    completed_batches,
-    take_back_variables,
+from mpt_keras import compilation, schedules
+from mpt_keras.callbacks.masked_model_callback import (
+    MaskedModelCallback,
+    overall_sparsity,
 )
-from mpt_keras.layers.traversal import masked_layers
+from mpt_keras.callbacks.schedule import check_callable, warn_of_early_end
+from mpt_keras.global_selection import shares_of_global_selection
+from mpt_keras.sparsity import check_sparsity, pruned_count
 
 
-class _SparsityCallback(OfMaskedModels):
-    """What both callbacks share: the log entry."""
-
-    def _log_sparsity(self, logs):
-        if logs is not None:
-            logs["sparsity"] = overall_sparsity(self.model)
-
-
-def _check_callable(schedule):
-    if not callable(schedule):
-        raise ValueError(
-            "Invalid value for argument `schedule`. Expected a callable, time "
-            "-> sparsity, such as mpt_keras.schedules.Constant(0.8). Received: "
-            f"schedule={schedule!r}"
-        )
-
-
-def overall_sparsity(model) -> float:
-    """Returns the fraction of all masked weights that is pruned now.
-
-    Args:
-        model: A built Keras model with masked layers.
-    """
-    kernels = [
-        m for layer in masked_layers(model) for m in layer.masked_kernels
-    ]
-    kept = sum(int(masked.kept()) for masked in kernels)
-    return 1.0 - kept / sum(masked.size for masked in kernels)
-
-
-class SparsitySchedule(_SparsityCallback):
-    """Sets the sparsity of every masked layer as a schedule says.
-
-    Each layer prunes `floor(schedule(time) * n)` of its own `n` weights. The
-    sparsity in force is written to `logs["sparsity"]` (fraction pruned) at
-    the end of every epoch.
-
-    Args:
-        schedule: Callable, time -> sparsity in [0, 1); one of
-            `mpt_keras.schedules` or your own.
-        per: `"epoch"` or `"step"`: what the schedule counts. A step is a
-            batch; the count comes from the optimizer, so it continues in a
-            resumed run. With `steps_per_execution` it advances that many at
-            a time.
-
-    Raises:
-        ValueError: If `per` is unknown, the model has no masked layer, or
-            the schedule gives a value outside [0, 1).
-
-    Example:
-
-    >>> ramp = mpt_keras.schedules.Polynomial(0.0, 0.9, end=20)
-    >>> callback = mpt_keras.callbacks.SparsitySchedule(ramp)
-    >>> history = model.fit(images, labels, callbacks=[callback], verbose=0)
-    >>> history.history["sparsity"]
-    [0.0]
-    """
-
-    def __init__(self, schedule, per="epoch"):
-        super().__init__()
-        _check_callable(schedule)
-        if per not in ("epoch", "step"):
-            raise ValueError(
-                "Invalid value for argument `per`. Expected 'epoch' or "
-                f"'step'. Received: per={per!r}"
-            )
-        self.schedule = schedule
-        self.per = per
-        self._steps_before_epoch = 0
-
-    def on_epoch_begin(self, epoch, logs=None):
-        if self.per == "epoch":
-            self._set(self.schedule(epoch))
-        else:
-            self._steps_before_epoch = completed_batches(self.model)
-
-    def on_train_batch_begin(self, batch, logs=None):
-        if self.per == "step":
-            self._set(self.schedule(self._steps_before_epoch + batch))
-
-    def on_epoch_end(self, epoch, logs=None):
-        self._log_sparsity(logs)
-
-    def _set(self, sparsity):
-        take_back_variables(self.model)
-        for masked in self.masked_kernels:
-            masked.set_sparsity(sparsity)
-
-
-@_fusion.jitted
+@compilation.jitted
 def _shares(scores, kept, guess, minimum):
-    shares, raw_shares, key = selection.shares_of_global_selection(
+    shares, raw_shares, key = shares_of_global_selection(
         scores, kept, minimum, guess
     )
     return [shares[index] for index in range(len(scores))], raw_shares, key
 
 
-class GlobalSparsity(_SparsityCallback):
+class GlobalSparsity(MaskedModelCallback):
     """One threshold for the scores of all masked layers together.
 
     Of all `N` weights exactly `N - floor(sparsity * N)` are kept, those of
@@ -124,16 +31,21 @@ class GlobalSparsity(_SparsityCallback):
     by position. The threshold is found anew before every batch, before
     evaluation and prediction, and at the end of every epoch. What each layer
     keeps is stored in its `sparsity`, so a saved model needs no callback to
-    predict. Put it first among the callbacks: those that save or restore
-    weights at the end of an epoch must come after it.
+    predict; `evaluate` and `predict` by themselves set it back afterwards.
+    Put it first among the callbacks: those that save or restore weights at
+    the end of an epoch must come after it.
 
     Args:
         sparsity: Number in [0, 1), the fraction of all weights pruned.
         schedule: Callable, epoch -> sparsity; instead of `sparsity`. The
-            authors' ramp is `mpt_keras.schedules.CubicRamp(0.95)`.
+            authors' ramp is `schedules.Polynomial(0.5, 0.95, end=10)`.
         minimum: Weights that every kernel keeps at least. A layer that would
             fall below is filled up, beyond the total, and a warning names it
             when it happens.
+        layers: None for all masked layers that train; or layers, names or
+            patterns such as `"stage4_*"`, which then share the threshold.
+
+    A warning says so if the training ends before the schedule does.
 
     Raises:
         ValueError: If not exactly one of `sparsity` and `schedule` is given,
@@ -153,8 +65,8 @@ class GlobalSparsity(_SparsityCallback):
         Improve Out-of-Distribution Robustness", NeurIPS 2021.
     """
 
-    def __init__(self, sparsity=None, schedule=None, minimum=1):
-        super().__init__()
+    def __init__(self, sparsity=None, schedule=None, minimum=1, layers=None):
+        super().__init__(layers)
         if (sparsity is None) == (schedule is None):
             raise ValueError(
                 "GlobalSparsity needs either `sparsity` or `schedule`. "
@@ -166,8 +78,8 @@ class GlobalSparsity(_SparsityCallback):
                 f"weight. Received: minimum={minimum!r}"
             )
         if schedule is None:
-            schedule = schedules.Constant(selection.check_sparsity(sparsity))
-        _check_callable(schedule)
+            schedule = schedules.Constant(check_sparsity(sparsity))
+        check_callable(schedule)
         self.schedule = schedule
         self.minimum = int(minimum)
         # Before the first epoch a schedule has nothing to say, and a model
@@ -177,11 +89,12 @@ class GlobalSparsity(_SparsityCallback):
     def set_model(self, model):
         super().set_model(model)
         # A new model, a new graph over its variables.
-        self._assign_shares = _fusion.in_graph(self._assign_shares_eagerly)
+        self._assign_shares = compilation.in_graph(self._assign_shares_eagerly)
         # The last threshold, where the search for the next one starts.
         self._key = ops.convert_to_tensor(0, "int32")
         self._raw_shares = None
         self._already_named = set()
+        self._is_training = False
 
     def on_train_begin(self, logs=None):
         if getattr(self.model, "steps_per_execution", 1) != 1:
@@ -190,6 +103,11 @@ class GlobalSparsity(_SparsityCallback):
                 "so the model must be compiled with steps_per_execution=1. "
                 f"Received: {self.model.steps_per_execution}"
             )
+        warn_of_early_end(self.schedule, "epoch", self.params)
+        self._is_training = True
+
+    def on_train_end(self, logs=None):
+        self._is_training = False
 
     def on_epoch_begin(self, epoch, logs=None):
         self.current_sparsity = self.schedule(epoch)
@@ -200,24 +118,39 @@ class GlobalSparsity(_SparsityCallback):
         self.refresh()
 
     def on_test_begin(self, logs=None):
+        if not self._is_training:
+            self._pruned_before = [
+                ops.copy(masked.pruned) for masked in self.masked_kernels
+            ]
         self.refresh()
         self._warn_of_starved_layers()
 
+    def on_test_end(self, logs=None):
+        if not self._is_training:
+            kernels = self.masked_kernels
+            for masked, pruned in zip(
+                kernels, self._pruned_before, strict=True
+            ):
+                masked.pruned.assign(pruned)
+
     def on_predict_begin(self, logs=None):
-        self.refresh()
+        self.on_test_begin()
+
+    def on_predict_end(self, logs=None):
+        self.on_test_end()
 
     def on_epoch_end(self, epoch, logs=None):
         self.refresh()
         self._warn_of_starved_layers()
-        self._log_sparsity(logs)
+        if logs is not None:
+            logs["sparsity"] = overall_sparsity(self.model)
 
     def refresh(self):
         """Finds the threshold for the scores as they are now, and sets it."""
         if self.current_sparsity is None:
             return
-        take_back_variables(self.model)
         total = sum(masked.size for masked in self.masked_kernels)
-        pruned = selection.pruned_count(self.current_sparsity, total)
+        pruned = pruned_count(self.current_sparsity, total)
         self._raw_shares, self._key = self._assign_shares(
             ops.convert_to_tensor(total - pruned, "int32"), self._key
         )
@@ -247,7 +180,7 @@ class GlobalSparsity(_SparsityCallback):
                     f"{math.prod(masked.kernel.shape)} weights ({path}) under "
                     f"a global sparsity of {self.current_sparsity:.4g}{when}; "
                     f"it is kept alive with {least}. Consider a ramp "
-                    "(`schedule=mpt_keras.schedules.CubicRamp(...)`), a lower "
+                    "(`schedule=mpt_keras.schedules.Polynomial(...)`), a lower "
                     "sparsity, or a larger `minimum`.",
                     stacklevel=2,
                 )

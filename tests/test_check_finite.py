@@ -108,3 +108,23 @@ def test_a_sound_run_is_left_alone(data):
         callbacks=[callbacks.CheckFinite()],
     )
     assert history.history == expected.history
+
+
+@pytest.mark.parametrize("quantizer", ["approx_sign", "ste_sign", "swish_sign"])
+def test_activations_that_are_no_numbers(quantizer, data):
+    model = keras.Sequential(
+        [
+            keras.Input((6,)),
+            keras.layers.Lambda(keras.ops.log),  # of negative numbers as well
+            mpt.MPTDense(3, input_quantizer=quantizer, seed=1),
+        ]
+    )
+    model.compile("sgd", "mse")
+    images, labels = data
+    with pytest.raises(FloatingPointError, match="loss nan in batch 1"):
+        model.fit(
+            images,
+            np.eye(3)[labels],
+            verbose=0,
+            callbacks=[callbacks.CheckFinite()],
+        )

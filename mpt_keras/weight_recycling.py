@@ -6,7 +6,7 @@ another value, so that the search has more to choose from.
 
 import numpy as np
 
-from mpt_keras import selection
+from mpt_keras.sparsity import pruned_count
 
 # Where replaced weights take their values from.
 SOURCES = ("highest", "next_lowest", "random")
@@ -77,9 +77,7 @@ def recycled(kernel, scores, fraction, source="highest"):
         Gorbett and Whitley, "Randomly Initialized Subnetworks with Iterative
         Weight Recycling", 2023, and its code.
     """
-    count = selection.pruned_count(
-        check_fraction(fraction, source), scores.size
-    )
+    count = pruned_count(check_fraction(fraction, source), scores.size)
     order = np.argsort(np.abs(scores), axis=None, kind="stable")
     copied = order[-count:] if source == "highest" else order[count : 2 * count]
     result = kernel.copy()

@@ -1,0 +1,204 @@
+"""Backups that are whole at every moment, to resume a training from."""
+
+import json
+import math
+import pathlib
+import re
+import shutil
+import warnings
+
+import keras
+import numpy as np
+from keras import ops
+
+from mpt_keras.callbacks.atomic import check_room, flush, unharmed
+from mpt_keras.callbacks.batch_count import (
+    BatchCountingCallback,
+    completed_batches,
+    note_completed_batches,
+)
+
+_EPOCHS = re.compile(r"epochs-(\d+)")
+_RANDOM_STATES = "random.npz"
+_DESCRIPTION = "description.json"
+
+
+class AtomicBackup(BatchCountingCallback):
+    """Keras' `BackupAndRestore`, safe against a kill at any moment.
+
+    At the end of every epoch the weights, the optimizer's state and the number
+    of the epoch are written by `keras.callbacks.BackupAndRestore` into a new
+    folder `epochs-<completed>`, which then takes the place of the last one;
+    beside them the states of random generators (dropout), which Keras leaves
+    out.
+    `fit` with the same callback continues after the last whole epoch: the
+    epoch that was interrupted is repeated from its beginning. Masks are then
+    those of a run without interruption if the data are, so start them at
+    `completed_epochs`. Unlike Keras' own, the backup stays after training, so
+    that what follows it can be interrupted as well. The same script run again
+    therefore trains nothing, with a warning, until `remove` is called.
+
+    Put it last among the callbacks, so that a completed epoch is one whose
+    other files are written.
+
+    Args:
+        folder: Where the backups are kept, a folder of their own.
+        read_only: Restores and writes nothing, for all but one of several
+            workers that share the folder.
+        run: What tells this training from others, a dictionary of JSON, empty
+            if nothing does. By default what `fit` is known to be: its number
+            of epochs and, where the data say it, of steps.
+
+    Raises:
+        ValueError: If the folder holds the backup of another model, whose
+            variables have other shapes, or of another `run`, and another
+            callback wrote it. Nothing is changed then.
+        OSError: If a backup cannot be written, for example on a full disk.
+            The last one is still there, whole.
+
+    Example:
+
+    >>> backup = mpt_keras.callbacks.AtomicBackup("backup")
+    >>> backup.completed_epochs
+    0
+    >>> history = model.fit(
+    ...     images, labels, epochs=2, callbacks=[backup], verbose=0
+    ... )
+    >>> backup.completed_epochs
+    2
+    >>> backup.remove()
+    """
+
+    def __init__(self, folder, read_only=False, run=None):
+        super().__init__()
+        self.folder = pathlib.Path(folder)
+        self.read_only = read_only
+        self.run = run
+        self._has_written = False
+
+    @property
+    def completed_epochs(self) -> int:
+        """Epochs in the last whole backup; 0 where there is none."""
+        return max(self._whole(), default=0)
+
+    def on_train_begin(self, logs=None):
+        completed = self.completed_epochs
+        if not completed:
+            return
+        folder = self._path(completed)
+        there = json.loads((folder / _DESCRIPTION).read_text())
+        if not self._has_written:
+            self._check_same(there)
+        self._keras_backup(folder).on_train_begin()
+        _load_random_states(self.model, folder / _RANDOM_STATES)
+        note_completed_batches(self.model, there["completed_batches"])
+        if completed >= self.params["epochs"]:
+            warnings.warn(
+                f"'{self.folder}' holds the backup of a training that has "
+                f"come to its end, after {completed} epochs: it is restored, "
+                "nothing is trained, and the history is empty. To train anew, "
+                "remove it first: AtomicBackup(folder).remove().",
+                stacklevel=2,
+            )
+
+    def on_epoch_end(self, epoch, logs=None):
+        super().on_epoch_end(epoch, logs)
+        if self.read_only:
+            return
+        final = self._path(epoch + 1)
+        beside = final.with_name(f"partial-{final.name}")
+        with unharmed(self.folder, beside):
+            shutil.rmtree(beside, ignore_errors=True)
+            self.folder.mkdir(parents=True, exist_ok=True)
+            check_room(beside, self.model)
+            self._keras_backup(beside).on_epoch_end(epoch, logs)
+            _save_random_states(self.model, beside / _RANDOM_STATES)
+            description = {
+                **self._description(),
+                "completed_batches": completed_batches(self.model),
+            }
+            (beside / _DESCRIPTION).write_text(json.dumps(description))
+            for file in beside.iterdir():
+                flush(file)
+            shutil.rmtree(final, ignore_errors=True)
+            beside.replace(final)
+        self._has_written = True
+        for epochs in self._whole():
+            if epochs != epoch + 1:
+                shutil.rmtree(self._path(epochs))
+
+    def _description(self):
+        """What makes a training the same, where it can be known."""
+        run = self.run
+        if run is None:
+            known = {name: self.params[name] for name in ("epochs", "steps")}
+            run = {k: v for k, v in known.items() if v is not None}
+        shapes = [list(variable.shape) for variable in self.model.variables]
+        return json.loads(json.dumps({"run": run, "variables": shapes}))
+
+    def _check_same(self, there):
+        here = self._description()
+        names = here["run"].keys() | there["run"].keys()
+        if self.run is None:
+            names = here["run"].keys() & there["run"].keys()
+        different = [
+            f"{name}: {there['run'].get(name)} there, "
+            f"{here['run'].get(name)} here"
+            for name in sorted(names)
+            if there["run"].get(name) != here["run"].get(name)
+        ]
+        if here["variables"] != there["variables"]:
+            different.append(
+                f"a model of {_size(there)} there, of {_size(here)} here"
+            )
+        if different:
+            raise ValueError(
+                f"'{self.folder}' holds the backup of another training. "
+                f"Received: {'; '.join(different)}. Repeat that training as it "
+                "was, choose another folder, or remove the backup: "
+                "AtomicBackup(folder).remove(). Nothing was changed."
+            )
+
+    def remove(self):
+        """Removes the backup, when nothing is left to be done."""
+        if not self.read_only:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _whole(self):
+        names = [path.name for path in self.folder.glob("epochs-*")]
+        matches = [_EPOCHS.fullmatch(name) for name in names]
+        return [int(match[1]) for match in matches if match]
+
+    def _path(self, epochs):
+        return self.folder / f"epochs-{epochs}"
+
+    def _keras_backup(self, folder):
+        backup = keras.callbacks.BackupAndRestore(
+            str(folder), delete_checkpoint=False
+        )
+        backup.set_model(self.model)
+        return backup
+
+
+def _size(description):
+    shapes = description["variables"]
+    numbers = sum(map(math.prod, shapes))
+    return f"{len(shapes)} variables with {numbers:,} numbers"
+
+
+def _random_states(model):
+    weights = {id(variable) for variable in model.weights}
+    return [v for v in model.variables if id(v) not in weights]
+
+
+def _save_random_states(model, path):
+    states = map(ops.convert_to_numpy, _random_states(model))
+    with path.open("wb") as file:
+        np.savez(file, *states)
+
+
+def _load_random_states(model, path):
+    with path.open("rb") as file:
+        states = np.load(file)
+        for number, variable in enumerate(_random_states(model)):
+            variable.assign(states[f"arr_{number}"])

@@ -1,0 +1,80 @@
+"""Weights of one network in another of the same architecture."""
+
+from keras import ops
+
+from mpt_keras.layers.masked import MaskedLayer
+from mpt_keras.layers.traversal import walk
+
+
+def transfer_weights(source, target):
+    """Gives a network the weights of its twin, masked or not.
+
+    Layer by layer, in the order of the models. A masked layer takes the kernel
+    of the ordinary layer that it derives from, or of a masked one, and leaves
+    scores and sparsity as they are; an ordinary layer takes the kernel of a
+    masked one. Everything else, such as batch norms, takes over all weights.
+
+    Args:
+        source: A built Keras model.
+        target: A built Keras model of the same layers.
+
+    Raises:
+        ValueError: If the layers or their shapes differ, or a bias other than
+            0 has no place in the target. Nothing is changed then.
+
+    Example:
+
+    >>> dense = mpt_keras.models.lenet_300_100(masked=False, seed=0)
+    >>> masked = mpt_keras.models.lenet_300_100(seed=1)
+    >>> mpt_keras.transfer_weights(dense, masked)
+    """
+    sources, targets = map(_layers_with_weights, (source, target))
+    if len(sources) != len(targets):
+        raise ValueError(
+            f"Expected models of the same layers. Received: '{source.name}' "
+            f"with {len(sources)} layers that have weights, '{target.name}' "
+            f"with {len(targets)}."
+        )
+    pairs = []
+    for layers in zip(sources, targets, strict=True):
+        pairs += _pairs(*layers)
+    values = [ops.convert_to_numpy(ours) for ours, _ in pairs]
+    for (_, theirs), value in zip(pairs, values, strict=True):
+        theirs.assign(value)
+
+
+def _layers_with_weights(model):
+    found = ((layer, _own_weights(layer)) for _, layer in walk(model))
+    return [(layer, weights) for layer, weights in found if weights]
+
+
+def _own_weights(layer):
+    """Those of no inner layer; without scores and what is pruned; by name."""
+    others = {id(w) for inner in layer._layers for w in inner.weights}
+    if isinstance(layer, MaskedLayer):
+        for masked in layer.masked_kernels:
+            others |= {id(masked.scores), id(masked.pruned)}
+    own = [weight for weight in layer.weights if id(weight) not in others]
+    return sorted(own, key=lambda weight: weight.name)
+
+
+def _pairs(source, target):
+    (source, ours), (target, theirs) = source, target
+    names = {weight.name for weight in theirs}
+    without = [weight for weight in ours if weight.name not in names]
+    if [weight.name for weight in without] == ["bias"]:
+        if ops.any(ops.convert_to_tensor(without[0]) != 0):
+            raise ValueError(
+                f"Layer '{source.name}' has a bias, and '{target.name}' has no "
+                "place for it. Build the target with use_bias=True."
+            )
+        ours = [weight for weight in ours if weight.name in names]
+    there, here = (
+        [(w.name, tuple(w.shape)) for w in x] for x in (ours, theirs)
+    )
+    if there != here:
+        raise ValueError(
+            "Expected layers of the same weights at the same place. Received: "
+            f"'{source.name}' with {there}, '{target.name}' with {here}"
+        )
+    return zip(ours, theirs, strict=True)

@@ -1,0 +1,31 @@
+import numpy as np
+import pytest
+from backend import as_numpy, examples
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from keras import ops
+
+from mpt_keras import sums
+
+
+@settings(max_examples=examples(100), deadline=None)
+@given(values=st.lists(st.integers(-5, 5), min_size=1, max_size=100))
+def test_lanes_add_up_to_the_sum(values):
+    lanes = sums.sum_in_lanes(
+        lambda part: ops.cast(part, "int8") * 2,
+        ops.convert_to_tensor(np.array(values, "int32")),
+    )
+    assert tuple(lanes.shape) == (-(-len(values) // 16),)
+    assert int(as_numpy(lanes).astype("int32").sum()) == 2 * sum(values)
+
+
+@pytest.mark.parametrize("size", [1, 100, 8192, 8193, 20_000])
+def test_blocks_add_up_to_the_sum(size, rng):
+    values = rng.integers(-9, 9, size).astype("float32")
+    chosen = rng.random(size) < 0.5
+    total = sums.sum_in_blocks(
+        lambda values, chosen: ops.where(chosen, 2.0 * values, 0.0),
+        ops.convert_to_tensor(values),
+        ops.convert_to_tensor(chosen),
+    )
+    assert float(total) == 2 * values[chosen].sum()

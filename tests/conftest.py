@@ -70,7 +70,7 @@ def no_draws(monkeypatch):
 
     from mpt_keras import initializers
 
-    def zeros(self, shape, dtype=None, fan_in=None):
+    def zeros(self, shape, dtype=None, **_):
         return ops.zeros(shape, dtype)
 
     monkeypatch.setattr(initializers.PhiloxInitializer, "__call__", zeros)

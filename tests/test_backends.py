@@ -76,7 +76,7 @@ def test_the_seeds_mean_the_same_weights(loaded):
     model, _, _ = loaded
     built = every_layer.build()
     theirs = {variable.path: variable for variable in model.weights}
-    assert len(theirs) == 4 * 30 + 2
+    assert len(theirs) == 3 * 30 + 2
     for variable in built.weights:
         np.testing.assert_array_equal(
             backend.as_numpy(variable),

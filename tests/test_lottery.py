@@ -398,7 +398,7 @@ def test_reinitialize_needs_random_initializers():
         [keras.Input((3,)), keras.layers.Dense(2, kernel_initializer="ones")]
     )
     before = values(model)
-    with pytest.raises(ValueError, match=r"of layer 'dense.*' anew"):
+    with pytest.raises(ValueError, match=r"with a seed.*\(layer 'dense"):
         lottery.reinitialize(model, seed=0)
     np.testing.assert_array_equal(values(model)[0], before[0])
 

@@ -101,7 +101,9 @@ PUBLIC_NAMES = [
     "lottery.TicketSearch",
     "lottery.Advanced",
     "lottery.distiller",
+    "analysis.load_masks",
     "selection.select",
+    "transfer_weights",
     "masking.masked_kernel",
     "masking.gain",
 ]
@@ -178,9 +180,9 @@ def test_version():
 
 
 def error_of_import(line="", **variables):
-    """The last line of what a process says that cannot import the package."""
+    """The last line of what a process says that cannot use the package."""
     done = subprocess.run(
-        [sys.executable, "-c", f"{line}\nimport mpt_keras"],
+        [sys.executable, "-c", f"{line}\nfrom mpt_keras import MPTDense"],
         env={**os.environ, **variables},
         capture_output=True,
         text=True,
@@ -189,10 +191,10 @@ def error_of_import(line="", **variables):
     return done.stderr.strip().splitlines()[-1]
 
 
-def test_legacy_keras_is_refused_at_import(monkeypatch):
+def test_legacy_keras_is_refused(monkeypatch):
     monkeypatch.setenv("TF_USE_LEGACY_KERAS", "1")
     with pytest.raises(ImportError, match="needs Keras 3") as error:
-        importlib.reload(mpt)
+        _environment.check_keras.__wrapped__()
     assert "mpt_keras needs Keras 3.12 or later" in str(error.value)
     assert "Unset TF_USE_LEGACY_KERAS" in str(error.value)
 
@@ -229,12 +231,43 @@ def test_old_keras_is_refused(version):
         _environment.check_keras_3(version, {})
 
 
+def run(script):
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
 def test_importing_needs_neither_larq_nor_matplotlib():
     # Keras itself imports matplotlib where it is there.
-    script = (
+    run(
         "import sys\n"
         "sys.modules['matplotlib'] = None\n"
         "import mpt_keras\n"
+        "mpt_keras.MPTDense\n"
         "assert not [m for m in sys.modules if m.split('.')[0] == 'larq']\n"
     )
-    subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_importing_does_not_import_keras():
+    run(
+        "import sys\n"
+        "import mpt_keras\n"
+        "assert mpt_keras.schedules.Constant(0.5)(0) == 0.5\n"
+        "assert 'MPTDense' in dir(mpt_keras)\n"
+        "assert not {'keras', 'tensorflow', 'numpy'} & sys.modules.keys()\n"
+    )
+
+
+@pytest.mark.parametrize("first", ["keras", "mpt_keras"])
+def test_importing_lets_keras_load_our_models(first, tmp_path):
+    model = keras.Sequential([keras.Input((2,)), mpt.MPTDense(2)])
+    model.save(tmp_path / "model.keras")
+    path = str(tmp_path / "model.keras")
+    run(
+        f"import {first}\n"
+        "import mpt_keras, keras\n"
+        f"keras.models.load_model({path!r})\n"
+    )
+
+
+def test_every_public_name_can_be_imported():
+    for name in mpt.__all__:
+        assert getattr(mpt, name)

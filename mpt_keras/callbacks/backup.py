@@ -89,17 +89,10 @@ class AtomicBackup(BatchCountingCallback):
         there = json.loads((folder / _DESCRIPTION).read_text())
         if not self._has_written:
             self._check_same(there)
+            self._warn_if_finished(completed)
         self._keras_backup(folder).on_train_begin()
         _load_random_states(self.model, folder / _RANDOM_STATES)
         note_completed_batches(self.model, there["completed_batches"])
-        if completed >= self.params["epochs"]:
-            warnings.warn(
-                f"'{self.folder}' holds the backup of a training that has "
-                f"come to its end, after {completed} epochs: it is restored, "
-                "nothing is trained, and the history is empty. To train anew, "
-                "remove it first: AtomicBackup(folder).remove().",
-                stacklevel=2,
-            )
 
     def on_epoch_end(self, epoch, logs=None):
         super().on_epoch_end(epoch, logs)
@@ -135,6 +128,16 @@ class AtomicBackup(BatchCountingCallback):
             run = {k: v for k, v in known.items() if v is not None}
         shapes = [list(variable.shape) for variable in self.model.variables]
         return json.loads(json.dumps({"run": run, "variables": shapes}))
+
+    def _warn_if_finished(self, completed):
+        if completed >= self.params["epochs"]:
+            warnings.warn(
+                f"'{self.folder}' holds the backup of a training that has "
+                f"come to its end, after {completed} epochs: it is restored, "
+                "nothing is trained, and the history is empty. To train anew, "
+                "remove it first: AtomicBackup(folder).remove().",
+                stacklevel=3,
+            )
 
     def _check_same(self, there):
         here = self._description()

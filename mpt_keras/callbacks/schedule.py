@@ -41,11 +41,13 @@ class SparsitySchedule(MaskedModelCallback, BatchCountingCallback):
 
     Example:
 
-    >>> ramp = mpt_keras.schedules.Polynomial(0.0, 0.9, end=20)
+    >>> ramp = mpt_keras.schedules.Polynomial(0.0, 0.5, end=2, power=1)
     >>> callback = mpt_keras.callbacks.SparsitySchedule(ramp)
-    >>> history = model.fit(images, labels, callbacks=[callback], verbose=0)
+    >>> history = model.fit(
+    ...     images, labels, epochs=3, callbacks=[callback], verbose=0
+    ... )
     >>> history.history["sparsity"]
-    [0.0]
+    [0.0, 0.25, 0.5]
     """
 
     def __init__(self, schedule, per="epoch", layers=None):

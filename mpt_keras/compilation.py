@@ -8,6 +8,7 @@ XLA fuses a chain of elementwise operations into one read.
 import functools
 
 import keras
+from keras import ops
 
 from mpt_keras import config
 
@@ -71,6 +72,41 @@ def jitted(function):
 @functools.cache
 def _jitted(function, options):
     return jax.jit(functools.partial(function, **dict(options)))
+
+
+def with_gradient(function, gradient):
+    """Gives a function a gradient of its own, with respect to its first tensor.
+
+    Args:
+        function: Takes tensors by position.
+        gradient: Takes the gradient of the result, then these tensors.
+    """
+    if keras.backend.backend() == "jax":
+        # Without a closure, over which JAX cannot differentiate in a function
+        # that it compiles or computes twice.
+        call = jax.custom_vjp(lambda *tensors: function(*tensors))
+        call.defvjp(
+            lambda *tensors: (function(*tensors), tensors),
+            lambda tensors, upstream: (
+                gradient(upstream, *tensors),
+                *[None] * (len(tensors) - 1),
+            ),
+        )
+        return call
+
+    def call(first, *others):
+        @ops.custom_gradient
+        def differentiable(first):
+            def backward(*args, upstream=None):
+                # PyTorch passes it by name, TensorFlow by position.
+                upstream = args[0] if upstream is None else upstream
+                return gradient(upstream, first, *others)
+
+            return function(first, *others), backward
+
+        return differentiable(first)
+
+    return call
 
 
 def in_graph(function):

@@ -3,6 +3,8 @@
 Pure functions of tensors. Layers hold the variables and call these.
 """
 
+import functools
+
 import keras
 from keras import ops
 
@@ -86,20 +88,7 @@ def masked_kernel(scores, kernel, kept, binarize=True):
     kept = ops.convert_to_tensor(kept, "int32")
     # Otherwise an eager tape would see the gain depend on the kernel.
     kernel = ops.stop_gradient(kernel)
-
-    @ops.custom_gradient
-    def straight_through(scores):
-        output = _select(scores, kernel, kept, binarize=binarize)
-
-        def gradient(*args, upstream=None):
-            # PyTorch passes the upstream gradient by name, the others by
-            # position.
-            upstream = args[0] if upstream is None else upstream
-            return _pass_through(upstream, kernel, scores)
-
-        return output, gradient
-
-    return straight_through(scores)
+    return _STRAIGHT_THROUGH[bool(binarize)](scores, kernel, kept)
 
 
 def as_tensor(values):
@@ -120,8 +109,16 @@ def _select(scores, kernel, kept, binarize):
 
 
 @compilation.fused
-def _pass_through(upstream, kernel, scores):
+def _pass_through(upstream, scores, kernel, kept):
     return ops.cast(upstream * kernel, scores.dtype) * ops.sign(scores)
+
+
+_STRAIGHT_THROUGH = {
+    binarize: compilation.with_gradient(
+        functools.partial(_select, binarize=binarize), _pass_through
+    )
+    for binarize in (True, False)
+}
 
 
 def _mean_kept(kernel, mask, kept):

@@ -2,10 +2,10 @@ import keras
 import numpy as np
 import oracle
 import pytest
-from backend import FORMS, as_numpy, value_and_gradients
+from backend import FORMS, NAME, as_numpy, value_and_gradients
 from keras import ops
 
-from mpt_keras import masking
+from mpt_keras import MPTDense, masking
 from mpt_keras.sparsity import pruned_count
 
 
@@ -107,3 +107,40 @@ def test_scores_of_another_shape_are_refused():
         masking.masked_kernel(
             ops.ones((3,)), ops.ones((4,)), ops.convert_to_tensor(1, "int32")
         )
+
+
+@pytest.mark.skipif(NAME != "jax", reason="needs the JAX backend")
+@pytest.mark.parametrize("how", ["jit", "checkpoint", "vmap"])
+def test_gradients_in_what_jax_transforms(how, rng):
+    import jax
+
+    scores, kernel = rng.standard_normal((2, 3, 4)).astype("float32")
+
+    def loss(scores, kernel):
+        masked = masking.masked_kernel(scores, kernel, kept=3)
+        return ops.sum(masked * masked)
+
+    expected = jax.grad(loss)(scores, kernel)
+    if how == "vmap":
+        batched = jax.vmap(jax.grad(loss), (0, None))(scores[None], kernel)
+        found = batched[0]
+    else:
+        found = jax.grad(getattr(jax, how)(loss))(scores, kernel)
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+@pytest.mark.skipif(
+    NAME == "tensorflow", reason="Keras' scope fails there for every layer"
+)
+def test_a_layer_in_a_remat_scope(rng):
+    x, y = rng.standard_normal((8, 4)), rng.standard_normal((8, 3))
+    results = []
+    for mode in ("full", None):
+        with keras.RematScope(mode=mode):
+            model = keras.Sequential(
+                [keras.Input((4,)), MPTDense(8, seed=0), MPTDense(3, seed=1)]
+            )
+        model.compile("sgd", "mse")
+        model.fit(x, y, verbose=0)
+        results.append(as_numpy(model.layers[0].scores))
+    np.testing.assert_allclose(*results, rtol=1e-5, atol=1e-7)

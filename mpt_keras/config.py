@@ -5,7 +5,7 @@ import os
 _xla = os.environ.get("MPT_KERAS_XLA", "1") != "0"
 
 
-def enable_xla():
+def enable_xla() -> None:
     """Lets XLA compile selection and masking, on TensorFlow; the default.
 
     A masked layer reads its scores several times in every step, and XLA fuses
@@ -28,7 +28,7 @@ def enable_xla():
     _xla = True
 
 
-def disable_xla():
+def disable_xla() -> None:
     """Computes selection and masking by TensorFlow's plain operations.
 
     For devices that XLA does not know, and for debugging; see `enable_xla`.

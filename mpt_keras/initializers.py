@@ -9,6 +9,8 @@ same kernel on every backend, so that a seed and a mask are a whole ticket.
 import functools
 import math
 import statistics
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -28,18 +30,18 @@ class PhiloxInitializer(keras.initializers.Initializer):
             layer, elsewhere to draw one at every call.
     """
 
-    def __init__(self, seed=None):
+    def __init__(self, seed: int | None = None) -> None:
         self.seed = None if seed is None else check_seed(seed)
 
     def __call__(
         self,
-        shape,
-        dtype=None,
-        fan_in=None,
-        sparsity=None,
-        seed=None,
-        stream=0,
-    ):
+        shape: Sequence[int],
+        dtype: Any = None,
+        fan_in: float | None = None,
+        sparsity: float | None = None,
+        seed: int | None = None,
+        stream: int = 0,
+    ) -> Any:
         """Returns a tensor of random numbers.
 
         Args:
@@ -85,7 +87,9 @@ class PhiloxInitializer(keras.initializers.Initializer):
 class _ScaledFan(PhiloxInitializer):
     """An initializer of standard deviation `sqrt(2 / (fan_in * share))`."""
 
-    def __init__(self, scale_fan=None, seed=None):
+    def __init__(
+        self, scale_fan: str | None = None, seed: int | None = None
+    ) -> None:
         super().__init__(seed)
         if scale_fan not in (None, "paper", "authors"):
             raise ValueError(
@@ -225,7 +229,7 @@ class KaimingUniform(PhiloxInitializer):
         He et al., "Delving Deep into Rectifiers", ICCV 2015.
     """
 
-    def __init__(self, a=5.0**0.5, seed=None):
+    def __init__(self, a: float = 5.0**0.5, seed: int | None = None) -> None:
         super().__init__(seed)
         self.a = float(a)
 

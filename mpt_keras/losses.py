@@ -1,5 +1,7 @@
 """The loss of the ImageNet recipe, which Keras has for one-hot labels only."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -33,11 +35,11 @@ class SmoothedCrossentropy(keras.losses.Loss):
 
     def __init__(
         self,
-        label_smoothing=0.1,
-        reduction="sum_over_batch_size",
-        name="smoothed_crossentropy",
-        dtype=None,
-    ):
+        label_smoothing: float = 0.1,
+        reduction: str | None = "sum_over_batch_size",
+        name: str = "smoothed_crossentropy",
+        dtype: Any = None,
+    ) -> None:
         super().__init__(name=name, reduction=reduction, dtype=dtype)
         if not 0.0 <= label_smoothing < 1.0:
             raise ValueError(

@@ -4,6 +4,7 @@ Pure functions of tensors. Layers hold the variables and call these.
 """
 
 import functools
+from typing import Any
 
 import keras
 from keras import ops
@@ -11,7 +12,7 @@ from keras import ops
 from mpt_keras import compilation, selection, sums
 
 
-def gain(kernel, mask):
+def gain(kernel: Any, mask: Any) -> Any:
     """Mean magnitude of the weights kept: `sum(|w| * mask) / sum(mask)`.
 
     The scale of the binary kernel that is closest to the masked one in least
@@ -38,7 +39,9 @@ def gain(kernel, mask):
     return _mean_kept(kernel, mask, _count(mask))
 
 
-def masked_kernel(scores, kernel, kept, binarize=True):
+def masked_kernel(
+    scores: Any, kernel: Any, kept: Any, binarize: bool = True
+) -> Any:
     """Selects and (for biprop) binarises a kernel, with a gradient to scores.
 
     Forward, with `mask` true at the `kept` largest `|scores|`::

@@ -8,6 +8,9 @@ as the `input_quantizer` of a masked layer, and be saved. The formulas are
 Larq's.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -104,7 +107,7 @@ class SteSign(Quantizer):
         Courbariaux et al., "Binarized Neural Networks", 2016.
     """
 
-    def __init__(self, clip_value=1.0, **kwargs):
+    def __init__(self, clip_value: float | None = 1.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if clip_value is not None and not clip_value > 0:
             raise ValueError(
@@ -147,7 +150,7 @@ class SwishSign(Quantizer):
         Darabi et al., "BNN+: Improved Binary Network Training", 2019.
     """
 
-    def __init__(self, beta=5.0, **kwargs):
+    def __init__(self, beta: float = 5.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if not beta > 0:
             raise ValueError(
@@ -175,7 +178,7 @@ _BY_NAME = {
 }
 
 
-def get(identifier):
+def get(identifier: Any) -> Callable[..., Any] | None:
     """Returns the quantizer that `identifier` names.
 
     Args:
@@ -216,7 +219,7 @@ def get(identifier):
     )
 
 
-def as_layer(quantizer, name=None):
+def as_layer(quantizer: Any, name: str | None = None) -> keras.layers.Layer:
     """Returns a new layer that computes what a quantizer computes.
 
     Args:

@@ -8,6 +8,7 @@ may stand in for one.
 
 import dataclasses
 import math
+from collections.abc import Callable, Sequence
 
 
 def _check(name, value, low, high):
@@ -39,7 +40,7 @@ class Constant:
     def __post_init__(self):
         _check("sparsity", self.sparsity, 0, 1)
 
-    def __call__(self, time):
+    def __call__(self, time: float) -> float:
         return self.sparsity
 
 
@@ -90,7 +91,7 @@ class Polynomial:
                 f"begin={self.begin}, end={self.end}"
             )
 
-    def __call__(self, time):
+    def __call__(self, time: float) -> float:
         progress = (time - self.begin) / (self.end - self.begin)
         left = (1.0 - min(max(progress, 0.0), 1.0)) ** self.power
         return self.final + (self.initial - self.final) * left
@@ -115,8 +116,8 @@ class Piecewise:
     [0.2, 0.2, 0.5, 0.8]
     """
 
-    boundaries: tuple
-    sparsities: tuple
+    boundaries: Sequence[float]
+    sparsities: Sequence[float]
 
     def __post_init__(self):
         for sparsity in self.sparsities:
@@ -129,12 +130,12 @@ class Piecewise:
                 f"sparsities={self.sparsities}"
             )
 
-    def __call__(self, time):
+    def __call__(self, time: float) -> float:
         passed = sum(time >= boundary for boundary in self.boundaries)
         return self.sparsities[passed]
 
 
-def final_sparsity(schedule):
+def final_sparsity(schedule: Callable[[float], float]) -> float | None:
     """Where a schedule of this module ends; None for any other callable.
 
     Example:

@@ -7,6 +7,7 @@ The order is that of `numpy.argsort(abs(scores), kind="stable")`.
 """
 
 import math
+from typing import Any
 
 from keras import ops
 
@@ -18,7 +19,7 @@ __all__ = ["select", "top_mask"]
 
 
 @compilation.jitted
-def top_mask(scores, kept):
+def top_mask(scores: Any, kept: Any) -> Any:
     """Marks the `kept` entries of largest magnitude: exactly that many.
 
     Args:
@@ -48,7 +49,7 @@ def _mask_among_ties(keys, key, kept):
     return ops.logical_or(keys > key, tied_positions >= first_kept)
 
 
-def select(scores, sparsity):
+def select(scores: Any, sparsity: float) -> Any:
     """Returns the mask that a sparsity leaves of some scores, layer-wise.
 
     `pruned = floor(sparsity * n)` entries of smallest `abs(score)` are False,

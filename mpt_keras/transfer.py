@@ -1,12 +1,13 @@
 """Weights of one network in another of the same architecture."""
 
+import keras
 from keras import ops
 
 from mpt_keras.layers.masked import MaskedLayer
 from mpt_keras.layers.traversal import walk
 
 
-def transfer_weights(source, target):
+def transfer_weights(source: keras.Model, target: keras.Model) -> None:
     """Gives a network the weights of its twin, masked or not.
 
     Layer by layer, in the order of the models. A masked layer takes the kernel

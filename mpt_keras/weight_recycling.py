@@ -4,6 +4,8 @@ Scores say which weights of a layer matter. Weights that do not can be given
 another value, so that the search has more to choose from.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from mpt_keras.sparsity import pruned_count
@@ -44,7 +46,12 @@ def check_fraction(fraction, source="highest") -> float:
     return float(fraction)
 
 
-def recycled(kernel, scores, fraction, source="highest"):
+def recycled(
+    kernel: np.ndarray,
+    scores: np.ndarray,
+    fraction: float,
+    source: str = "highest",
+) -> np.ndarray:
     """Returns a kernel whose least important weights are copies of others.
 
     With `n` weights in the order of `abs(scores)`, ties by position, and
@@ -86,7 +93,13 @@ def recycled(kernel, scores, fraction, source="highest"):
     return result
 
 
-def redrawn(kernel, mask, fraction, drawn, seed):
+def redrawn(
+    kernel: np.ndarray,
+    mask: np.ndarray,
+    fraction: float,
+    drawn: np.ndarray,
+    seed: Sequence[int],
+) -> np.ndarray:
     """Returns a kernel in which some of the pruned weights are drawn anew.
 
     `where(mask | ~b, kernel, drawn)` with `b` true for each weight with the

@@ -2,10 +2,12 @@
 
 import json
 import math
+import os
 import pathlib
 import re
 import shutil
 import warnings
+from typing import Any
 
 import keras
 import numpy as np
@@ -69,7 +71,12 @@ class AtomicBackup(BatchCountingCallback):
     >>> backup.remove()
     """
 
-    def __init__(self, folder, read_only=False, run=None):
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        read_only: bool = False,
+        run: dict[str, Any] | None = None,
+    ) -> None:
         super().__init__()
         self.folder = pathlib.Path(folder)
         self.read_only = read_only
@@ -162,7 +169,7 @@ class AtomicBackup(BatchCountingCallback):
                 "AtomicBackup(folder).remove(). Nothing was changed."
             )
 
-    def remove(self):
+    def remove(self) -> None:
         """Removes the backup, when nothing is left to be done."""
         if not self.read_only:
             shutil.rmtree(self.folder, ignore_errors=True)

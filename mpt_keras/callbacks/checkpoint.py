@@ -1,7 +1,9 @@
 """Checkpoints that are whole at every moment."""
 
+import os
 import pathlib
 import re
+from typing import Any
 
 import keras
 
@@ -37,7 +39,9 @@ class AtomicCheckpoint(keras.callbacks.ModelCheckpoint):
     True
     """
 
-    def __init__(self, filepath, *args, **kwargs):
+    def __init__(
+        self, filepath: str | os.PathLike[str], *args: Any, **kwargs: Any
+    ) -> None:
         self.path = _local_path(filepath)
         name = _PLACEHOLDER.sub("N", self.path.name)
         self._beside = self.path.with_name(f"partial-{name}")

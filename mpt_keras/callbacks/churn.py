@@ -3,7 +3,10 @@
 import numpy as np
 from keras import ops
 
-from mpt_keras.callbacks.masked_model_callback import MaskedModelCallback
+from mpt_keras.callbacks.masked_model_callback import (
+    Layers,
+    MaskedModelCallback,
+)
 from mpt_keras.layers.traversal import masked_kernels
 
 
@@ -41,7 +44,7 @@ class MaskChurn(MaskedModelCallback):
     3
     """
 
-    def __init__(self, per_layer=False, layers=None):
+    def __init__(self, per_layer: bool = False, layers: Layers = None) -> None:
         super().__init__(layers)
         self.per_layer = per_layer
         self._before = None

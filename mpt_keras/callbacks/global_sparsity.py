@@ -2,11 +2,13 @@
 
 import math
 import warnings
+from collections.abc import Callable
 
 from keras import ops
 
 from mpt_keras import compilation, schedules
 from mpt_keras.callbacks.masked_model_callback import (
+    Layers,
     MaskedModelCallback,
     overall_sparsity,
 )
@@ -65,7 +67,13 @@ class GlobalSparsity(MaskedModelCallback):
         Improve Out-of-Distribution Robustness", NeurIPS 2021.
     """
 
-    def __init__(self, sparsity=None, schedule=None, minimum=1, layers=None):
+    def __init__(
+        self,
+        sparsity: float | None = None,
+        schedule: Callable[[int], float] | None = None,
+        minimum: int = 1,
+        layers: Layers = None,
+    ) -> None:
         super().__init__(layers)
         if (sparsity is None) == (schedule is None):
             raise ValueError(

@@ -1,11 +1,15 @@
 """What the callbacks share that only make sense with masked layers."""
 
 import fnmatch
+from collections.abc import Sequence
 
 import keras
 
 from mpt_keras.layers.masked import MaskedLayer
 from mpt_keras.layers.traversal import masked_layers, named_layers
+
+_Layer = str | keras.layers.Layer
+Layers = _Layer | Sequence[_Layer] | None
 
 
 class MaskedModelCallback(keras.callbacks.Callback):
@@ -18,7 +22,7 @@ class MaskedModelCallback(keras.callbacks.Callback):
             sequence of these.
     """
 
-    def __init__(self, layers=None):
+    def __init__(self, layers: Layers = None) -> None:
         super().__init__()
         self.layers = layers
 

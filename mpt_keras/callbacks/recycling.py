@@ -6,7 +6,10 @@ from keras import ops
 
 from mpt_keras import weight_recycling
 from mpt_keras.callbacks.batch_count import BatchCountingCallback
-from mpt_keras.callbacks.masked_model_callback import MaskedModelCallback
+from mpt_keras.callbacks.masked_model_callback import (
+    Layers,
+    MaskedModelCallback,
+)
 from mpt_keras.seeds import check_seed, derived_seed
 
 
@@ -64,14 +67,14 @@ class WeightRecycling(MaskedModelCallback, BatchCountingCallback):
 
     def __init__(
         self,
-        fraction=0.2,
-        every=10,
-        source="highest",
-        per="epoch",
-        after=0,
-        seed=None,
-        layers=None,
-    ):
+        fraction: float = 0.2,
+        every: int = 10,
+        source: str = "highest",
+        per: str = "epoch",
+        after: int = 0,
+        seed: int | None = None,
+        layers: Layers = None,
+    ) -> None:
         super().__init__(layers)
         self.fraction = weight_recycling.check_fraction(fraction, source)
         self.source = source

@@ -7,10 +7,12 @@ counted, so that a resumed run continues where it stopped.
 
 import math
 import warnings
+from collections.abc import Callable
 
 from mpt_keras import schedules
 from mpt_keras.callbacks.batch_count import BatchCountingCallback
 from mpt_keras.callbacks.masked_model_callback import (
+    Layers,
     MaskedModelCallback,
     overall_sparsity,
 )
@@ -50,7 +52,12 @@ class SparsitySchedule(MaskedModelCallback, BatchCountingCallback):
     [0.0, 0.25, 0.5]
     """
 
-    def __init__(self, schedule, per="epoch", layers=None):
+    def __init__(
+        self,
+        schedule: Callable[[int], float],
+        per: str = "epoch",
+        layers: Layers = None,
+    ) -> None:
         super().__init__(layers)
         check_callable(schedule)
         if per not in ("epoch", "step"):

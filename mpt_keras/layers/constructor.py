@@ -18,8 +18,8 @@ def joined_signature(cls, keras_layer):
     parameters.pop("kwargs", None)
     changed = {name: None for name in cls.kernel_initializers.values()}
     changed["use_bias"] = False
-    for name, default in changed.items():
-        parameters[name] = parameters[name].replace(default=default)
+    for name in changed.keys() & parameters.keys():
+        parameters[name] = parameters[name].replace(default=changed[name])
     for name, default in OWN_DEFAULTS.items():
         parameters[name] = inspect.Parameter(
             name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=default

@@ -34,14 +34,41 @@ from mpt_keras.sparsity import check_sparsity, pruned_count
 
 
 class MaskedLayer:
-    """Mixin: turns the Keras layer it precedes into a masked layer.
+    """Mixin: turns the Keras layer that it precedes into a masked layer.
 
-    A subclass names its kernels and says, in `apply_kernel`, what the layer
-    does with them; everything else is here. The constructor takes the
-    arguments of the Keras layer and then those below.
+    A subclass says in `apply_kernel` what the layer does with its effective
+    kernel. What else may differ from one layer to another it says where the
+    defaults below do not fit:
+
+    - `kernel_initializers`, a class attribute: a dictionary from the attribute
+      of each kernel to the constructor argument of its initializer,
+      `{"kernel": "kernel_initializer"}` by default;
+    - `fan_in(kernel_name, kernel_shape)`: the number of inputs that one output
+      sees, by default the product of all but the kernel's last dimension.
+
+    The Keras layer must make its kernels by `add_weight(name=...)` with these
+    names. Its `bias`, if it has any, must fit its outputs by broadcasting; the
+    `activation`, if any, comes last. Scores, masks, sparsity, gradients,
+    saving, callbacks and `freeze` are then those of every masked layer;
+    `MPTDense` documents them, and the arguments that follow on those of the
+    Keras layer.
+
+    Example:
+
+    >>> @keras.saving.register_keras_serializable()
+    ... class MaskedEinsum(mpt_keras.MaskedLayer, keras.layers.EinsumDense):
+    ...     def fan_in(self, kernel_name, kernel_shape):
+    ...         return kernel_shape[0]
+    ...
+    ...     def apply_kernel(self, inputs, kernel):
+    ...         return keras.ops.einsum(self.equation, inputs, kernel)
+    >>> heads = MaskedEinsum("btd,dhk->bthk", (None, 2, 8), sparsity=0.9)
+    >>> keras.ops.shape(heads(np.ones((4, 10, 16))))
+    (4, 10, 2, 8)
+    >>> int(keras.ops.sum(heads.mask()))
+    26
     """
 
-    # Attribute of each kernel -> constructor argument of its initializer.
     kernel_initializers: ClassVar[dict] = {"kernel": "kernel_initializer"}
 
     def __init_subclass__(cls, **kwargs):
@@ -206,14 +233,14 @@ class MaskedLayer:
             for masked in self._built_kernels()
         ]
         outputs = self.apply_kernel(inputs, *kernels)
-        if self.use_bias:
-            bias = ops.convert_to_tensor(self.bias)
+        bias = getattr(self, "bias", None)
+        if bias is not None:
+            bias = ops.convert_to_tensor(bias)
             if getattr(self, "data_format", None) == "channels_first":
                 bias = ops.reshape(bias, (-1,) + (1,) * self.rank)
             outputs = ops.add(outputs, bias)
-        if self.activation is not None:
-            outputs = self.activation(outputs)
-        return outputs
+        activation = getattr(self, "activation", None)
+        return outputs if activation is None else activation(outputs)
 
     def apply_kernel(self, inputs, *kernels):
         """What the layer does with its kernels, before bias and activation."""

@@ -1,0 +1,98 @@
+"""Masked layers that users derive from `MaskedLayer` themselves."""
+
+import keras
+import numpy as np
+import oracle
+import pytest
+from backend import as_numpy
+from keras import ops
+
+import mpt_keras as mpt
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class MaskedEinsum(mpt.MaskedLayer, keras.layers.EinsumDense):
+    def fan_in(self, kernel_name, kernel_shape):
+        return kernel_shape[0]
+
+    def apply_kernel(self, inputs, kernel):
+        return ops.einsum(self.equation, inputs, kernel)
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class Product(keras.layers.Layer):
+    """A layer with a kernel, an initializer of it, and no bias."""
+
+    def __init__(self, units, mixer_initializer="he_normal", **kwargs):
+        super().__init__(**kwargs)
+        self.units = units
+        self.mixer_initializer = keras.initializers.get(mixer_initializer)
+
+    def build(self, input_shape):
+        self.mixer = self.add_weight(
+            name="mixer",
+            shape=(input_shape[-1], self.units),
+            initializer=self.mixer_initializer,
+        )
+
+    def call(self, inputs):
+        return ops.matmul(inputs, self.mixer)
+
+    def get_config(self):
+        initializer = keras.initializers.serialize(self.mixer_initializer)
+        return {
+            **super().get_config(),
+            "units": self.units,
+            "mixer_initializer": initializer,
+        }
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class MaskedProduct(mpt.MaskedLayer, Product):
+    kernel_initializers = {"mixer": "mixer_initializer"}  # noqa: RUF012
+
+    def apply_kernel(self, inputs, kernel):
+        return ops.matmul(inputs, kernel)
+
+
+LAYERS = {
+    "einsum": lambda **options: MaskedEinsum(
+        "btd,dhk->bthk", (None, 2, 8), bias_axes="hk", **options
+    ),
+    "product": lambda **options: MaskedProduct(5, **options),
+}
+
+
+@pytest.fixture(params=LAYERS)
+def layer(request):
+    layer = LAYERS[request.param](sparsity=0.8, seed=0, name="own")
+    layer.build((None, 3, 4))
+    return layer
+
+
+def test_it_computes_with_the_oracles_kernel(layer, rng):
+    x = rng.standard_normal((2, 3, 4)).astype("float32")
+    (masked,) = layer.masked_kernels
+    kernel = oracle.effective(
+        as_numpy(masked.scores), as_numpy(masked.kernel), 0.8, True
+    )
+    expected = np.tensordot(x, kernel, 1)
+    np.testing.assert_allclose(as_numpy(layer(x)), expected, rtol=1e-5)
+    assert layer.sparsity == 0.8
+
+
+def test_it_trains_is_saved_and_loaded(layer, rng, tmp_path):
+    model = keras.Sequential([keras.Input((3, 4)), layer])
+    model.compile("sgd", "mse")
+    x = rng.standard_normal((8, 3, 4)).astype("float32")
+    y = rng.standard_normal(model(x).shape)
+    before = as_numpy(layer.scores)
+    model.fit(x, y, verbose=0, callbacks=[mpt.callbacks.GlobalSparsity(0.5)])
+    assert (as_numpy(layer.scores) != before).any()
+    assert len(layer.trainable_variables) == 1 + hasattr(layer, "bias")
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(
+        loaded.predict(x, verbose=0), model.predict(x, verbose=0)
+    )
+    assert loaded.layers[-1].sparsity == layer.sparsity == 0.5

@@ -30,7 +30,7 @@ ROWS = (
     ("models.parts",),
     ("callbacks", "conversion", "models"),
     ("analysis",),
-    ("lottery.distillation", "lottery.magnitude"),
+    ("lottery.distillation", "lottery.kernels", "lottery.magnitude"),
     ("lottery.enforcement", "lottery.records", "lottery.rewinding"),
     ("lottery.search",),
     ("lottery",),

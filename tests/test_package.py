@@ -97,6 +97,7 @@ PUBLIC_NAMES = [
     "lottery.prunable_kernels",
     "lottery.apply_masks",
     "lottery.remove_masks",
+    "lottery.PrunedAverages",
     "lottery.kernel_values",
     "lottery.reinitialize",
     "lottery.TicketSearch",

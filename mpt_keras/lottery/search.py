@@ -15,12 +15,17 @@ import keras
 from mpt_keras.analysis.masks import save_masks
 from mpt_keras.callbacks.saving import AtomicBackup
 from mpt_keras.lottery.enforcement import (
+    PrunedAverages,
     apply_masks,
-    kernel_values,
-    prunable_kernels,
     remove_masks,
 )
-from mpt_keras.lottery.magnitude import Magnitude, check_masks, random_masks
+from mpt_keras.lottery.kernels import (
+    convolution_kernels,
+    kernel_values,
+    output_kernels,
+    prunable_kernels,
+)
+from mpt_keras.lottery.magnitude import Magnitude, check_fit, random_masks
 from mpt_keras.lottery.records import MASKS, Level, Ticket
 from mpt_keras.lottery.rewinding import (
     SaveStateAt,
@@ -68,8 +73,9 @@ class TicketSearch:
         one_shot: True prunes every level from the dense network at once.
 
     Raises:
-        ValueError: If the model has nothing to prune, `rewind_step` is not
-            within the training, or the folder holds another search.
+        ValueError: If the model has nothing to prune, its output's kernel
+            must be named (`Magnitude`), `rewind_step` is not within the
+            training, or the folder holds another search.
 
     Example:
 
@@ -115,7 +121,9 @@ class TicketSearch:
             name: tuple(kernel.shape)
             for name, kernel in prunable_kernels(model).items()
         }
-        self.pruning.rates_of(self._shapes)
+        self._rates = self.pruning.rates_of(
+            self._shapes, convolution_kernels(model), output_kernels(model)
+        )
         self._open_folder()
 
     # --- What users call -------------------------------------------------
@@ -206,7 +214,7 @@ class TicketSearch:
             )
         if masks is None:
             masks = self._found(number).masks()
-        check_masks(masks, self._shapes)
+        check_fit(masks, self._shapes)
         folder = self._found(number).folder / name
         return self._finished(folder) or self._train(
             number, name, folder, masks, start, train or self.train, seed
@@ -246,7 +254,9 @@ class TicketSearch:
             source = self._found(self._pruned_level(number))
             self.load(source)
             before = source.masks()
-        return self.pruning.masks(kernel_values(self.model), number, before)
+        return self.pruning.masks(
+            kernel_values(self.model), number, before, self._rates
+        )
 
     def _pruned_level(self, number):
         """The level whose trained weights another level prunes."""
@@ -259,12 +269,15 @@ class TicketSearch:
         save_masks(masks, folder / MASKS)
         apply_masks(self.model, masks)
         keeps_state = number == 0 and self.rewind_step > 0
+        callbacks = [PrunedAverages()]
+        if keeps_state:
+            callbacks.append(self._state_saver())
         level = Level(
             number=number,
             name=name,
             first_step=self.rewind_step if rewinds else 0,
             folder=folder,
-            callbacks=[self._state_saver()] if keeps_state else [],
+            callbacks=callbacks,
             backup=AtomicBackup(folder / "backup"),
         )
         result = train(self.model, level)
@@ -297,7 +310,8 @@ class TicketSearch:
             raise ValueError(
                 f"Weights that are pruned were trained, in {trained}. Expected "
                 "a `train` that compiles the model anew and trains it with "
-                "`fit` or with `optimizer.apply`, which heeds constraints."
+                "`fit` and level.callbacks, or with `optimizer.apply`, which "
+                "heeds constraints."
             )
 
     def _state_saver(self):

@@ -826,6 +826,22 @@ def test_controls(tmp_path):
     assert len(train.began) == 5
 
 
+def test_random_masks_start_where_the_ticket_does(tmp_path):
+    model = small_network()
+    train = Training(2)
+    search = lottery.TicketSearch(
+        *(model, train, tmp_path),
+        rewind_step=5,
+        training_steps=10,
+        rewind_weights=False,
+    )
+    list(search.run(2))
+    control = search.control(2, "random_masks")
+    trained = state_file(tmp_path / "level-01/trained.npz")
+    assert_set_back(train.began[-1][2], trained, model, control.masks())
+    assert train.steps[-1:] == [1]
+
+
 def test_a_search_with_averages_of_the_weights(tmp_path):
     train = Training(2, use_ema=True)
     search = lottery.TicketSearch(small_network(), train, tmp_path)
@@ -918,14 +934,69 @@ def test_another_search_in_the_folder(tmp_path):
     lottery.TicketSearch(network(), None, tmp_path)
     before = (tmp_path / "search.json").read_bytes()
     with pytest.raises(
-        ValueError, match=r"another search.*pruning: .*0.2.*0.3"
+        ValueError, match=r"another search.*pruning.rate: 0.2 there, 0.3 here"
     ):
         lottery.TicketSearch(network(), None, tmp_path, lottery.Magnitude(0.3))
+    with pytest.raises(ValueError, match=r"training_steps: None there, 9 here"):
+        lottery.TicketSearch(network(), None, tmp_path, training_steps=9)
     other = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
     with pytest.raises(ValueError, match=r"another search.*kernels"):
         lottery.TicketSearch(other, None, tmp_path)
     assert (tmp_path / "search.json").read_bytes() == before
     json.loads(before)
+
+
+def test_other_initial_weights_in_the_folder(tmp_path):
+    model, train = small_network(), Training(1)
+    (dense_network,) = lottery.TicketSearch(model, train, tmp_path).run(0)
+    other = small_network()
+    lottery.prunable_kernels(other)["last"].assign(np.ones((8, 4)))
+    with pytest.raises(
+        ValueError,
+        match=r"Received: small/last/kernel: another initial value\.",
+    ):
+        lottery.TicketSearch(other, train, tmp_path)
+    # Trained meanwhile; set back, the search continues.
+    with pytest.raises(ValueError, match=r"hidden/bias: .*load_state\(model, "):
+        lottery.TicketSearch(model, train, tmp_path)
+    lottery.load_state(model, str(tmp_path / "initial.npz"))
+    search = lottery.TicketSearch(model, train, tmp_path)
+    assert next(search.run(0)) == dense_network
+    assert len(train.began) == 1
+
+
+def test_another_training_of_the_same_name(tmp_path):
+    search = lottery.TicketSearch(small_network(), Training(1), tmp_path)
+    _, ticket = search.run(1)
+    found = search.retrain(1, "x", "reinitialized", seed=1)
+    shuffled = lottery.random_masks(ticket.masks(), 0)
+    for options, message in (
+        ({"start": "initial"}, "start: reinitialized there, initial here"),
+        ({"seed": 2}, "seed: 1 there, 2 here"),
+        ({"masks": shuffled}, "hidden: another mask"),
+    ):
+        options = {"start": "reinitialized", "seed": 1} | options
+        with pytest.raises(ValueError, match=f"{message}.*Nothing was changed"):
+            search.retrain(1, "x", **options)
+    assert search.retrain(1, "x", "reinitialized", seed=1) == found
+    # Neither does it continue from the backup of another.
+    stopped = Training(3, stop_at=2)
+    with pytest.raises(KeyboardInterrupt):
+        search.retrain(1, "y", "initial", train=stopped)
+    with pytest.raises(ValueError, match="start: initial there, reinit"):
+        search.retrain(1, "y", "reinitialized")
+
+
+def test_training_the_dense_network_again_keeps_the_state(tmp_path):
+    search = lottery.TicketSearch(
+        small_network(), Training(2), tmp_path, rewind_step=5, training_steps=10
+    )
+    list(search.run(0))
+    before = (tmp_path / "rewind.npz").read_bytes()
+    search.retrain(0, "again", "reinitialized")
+    assert (tmp_path / "rewind.npz").read_bytes() == before
+    with pytest.raises(ValueError, match="start='trained' for level 0"):
+        search.retrain(0, "more", "trained")
 
 
 def test_a_train_function_that_forgets_the_callbacks(tmp_path):
@@ -936,6 +1007,31 @@ def test_a_train_function_that_forgets_the_callbacks(tmp_path):
     )
     with pytest.raises(ValueError, match=r"passes level\.callbacks to `fit`"):
         next(search.run(1))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"rewind_step": 5, "training_steps": 15}, "was not kept"),
+        ({}, r"were trained, in \['hidden', "),
+    ],
+)
+def test_a_train_function_that_is_mended(options, message, tmp_path):
+    train = Training(use_ema=True)
+
+    def forgetful(model, level):
+        level.callbacks.clear()
+        return train(model, level)
+
+    def run(train):
+        search = lottery.TicketSearch(
+            small_network(), train, tmp_path, **options
+        )
+        return list(search.run(1))
+
+    with pytest.raises(ValueError, match=message):
+        run(forgetful)
+    assert len(run(train)) == 2
 
 
 def test_a_train_function_that_forgets_the_masks(tmp_path):

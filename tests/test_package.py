@@ -100,6 +100,7 @@ PUBLIC_NAMES = [
     "lottery.PrunedAverages",
     "lottery.kernel_values",
     "lottery.reinitialize",
+    "lottery.load_state",
     "lottery.TicketSearch",
     "lottery.Advanced",
     "lottery.distiller",

@@ -15,6 +15,7 @@ from mpt_keras.lottery.magnitude import random_masks as random_masks
 from mpt_keras.lottery.records import Level as Level
 from mpt_keras.lottery.records import Ticket as Ticket
 from mpt_keras.lottery.rewinding import Advanced as Advanced
+from mpt_keras.lottery.rewinding import load_state as load_state
 from mpt_keras.lottery.rewinding import reinitialize as reinitialize
 from mpt_keras.lottery.search import CONTROLS as CONTROLS
 from mpt_keras.lottery.search import TicketSearch as TicketSearch

@@ -965,6 +965,17 @@ def test_other_initial_weights_in_the_folder(tmp_path):
     assert len(train.began) == 1
 
 
+def test_levels_after_one_that_continued_are_whole(tmp_path):
+    stopped, again = Training(stop_at=5), Training()
+    search = lottery.TicketSearch(small_network(), stopped, tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        list(search.run(2))
+    search = lottery.TicketSearch(small_network(), again, tmp_path)
+    list(search.run(2))
+    assert stopped.steps == [0, 1, 2, 0, 1]
+    assert again.steps == [1, 2, 0, 1, 2]
+
+
 def test_another_training_of_the_same_name(tmp_path):
     search = lottery.TicketSearch(small_network(), Training(1), tmp_path)
     _, ticket = search.run(1)

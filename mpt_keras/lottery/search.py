@@ -356,6 +356,8 @@ class TicketSearch:
 
     def _set_back(self, start, number, seed):
         """All variables as they are at a start, pruned weights included."""
+        # Once a backup was restored Keras begins every `fit` at its epoch.
+        self.model._initial_epoch = None
         remove_masks(self.model)
         if start == "trained":
             source = self._folder_of(self._pruned_level(number))

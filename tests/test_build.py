@@ -32,7 +32,7 @@ ROWS = (
     ("models.families",),
     ("callbacks", "conversion", "models", "transfer"),
     ("analysis",),
-    ("lottery.distillation", "lottery.magnitude"),
+    ("lottery.distillation", "lottery.kernels", "lottery.magnitude"),
     ("lottery.enforcement", "lottery.records", "lottery.rewinding"),
     ("lottery.search",),
     ("lottery",),

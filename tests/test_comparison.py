@@ -3,13 +3,21 @@
 import dataclasses
 import itertools
 
+import keras
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from mpt_keras.analysis import compare_all, compare_masks
+import mpt_keras as mpt
+from mpt_keras.analysis import (
+    compare_all,
+    compare_masks,
+    masks_of,
+    read_masks,
+    save_masks,
+)
 
 LAYERS = {"conv": (3, 3, 2, 2), "outer/inner": (4, 3), "one": (1,)}
 
@@ -194,7 +202,7 @@ def test_comparisons_are_data():
 @pytest.mark.parametrize(
     ("other", "message"),
     [
-        ({"b": np.ones(3, bool)}, r"only one of them has .*\['a', 'b'\]"),
+        ({"b": np.ones(4, bool)}, r"only one of them has .*\['a', 'b'\]"),
         ({"a": np.ones((3, 1), bool)}, r"'a' has the shape \(3,\) .*\(3, 1\)"),
         ({"a": np.ones(3)}, "must be a boolean NumPy array"),
         ({}, "There are no masks"),
@@ -211,3 +219,63 @@ def test_masks_that_cannot_be_compared(other, message):
 def test_pairs_need_two():
     with pytest.raises(ValueError, match=r"two tickets at least.*\['one'\]"):
         compare_all({"one": {"a": np.ones(3, bool)}})
+
+
+# --- Of other names, over other kernels -------------------------------------
+
+
+def unnamed_model(scores, kernels=0):
+    """An instance like the others but for the names that Keras gives."""
+
+    def layer(units, number):
+        return mpt.MPTDense(
+            units,
+            scores_initializer=keras.initializers.RandomUniform(
+                -1, 1, seed=10 * scores + number
+            ),
+            seed=10 * kernels + number,
+        )
+
+    return keras.Sequential([keras.Input((5,)), layer(4, 1), layer(3, 2)])
+
+
+def test_instances_of_one_unnamed_model_are_matched_by_position():
+    first, second = (masks_of(unnamed_model(scores)) for scores in (1, 2))
+    assert first.keys() != second.keys()
+    with pytest.warns(UserWarning, match="by position") as warned:
+        comparison = compare_masks(first, second)
+    assert len(warned) == 1
+    assert warned[0].filename == __file__
+    renamed = dict(zip(first, second.values(), strict=True))
+    assert comparison == compare_masks(first, renamed)
+    with pytest.warns(UserWarning, match="'one' and 'two', 'three'") as warned:
+        both = compare_all({"one": first, "two": second, "three": second})
+    assert len(warned) == 1
+    assert both.pairs[0] == both.pairs[1] == comparison
+
+
+def test_masks_over_other_kernels(tmp_path):
+    def masks(kernels, name, suffix):
+        """The same scores over kernels, by way of a file."""
+        model = unnamed_model(scores=1, kernels=kernels)
+        if suffix == "keras":
+            model.save(tmp_path / f"{name}.keras")
+        else:
+            save_masks(masks_of(model), tmp_path / f"{name}.npz")
+        found = read_masks(tmp_path / f"{name}.{suffix}")
+        assert len(found) == 2
+        renamed = type(found)(zip("ab", found.values(), strict=True))
+        renamed.kernels = found.kernels
+        return renamed
+
+    first = masks(1, "first", "keras")
+    compare_masks(first, masks(1, "same", "npz"))
+    other = masks(2, "other", "npz")
+    with pytest.warns(UserWarning, match="the second lie over different"):
+        comparison = compare_masks(first, other)
+    # Where nobody knows the kernels of one, nothing is said.
+    assert compare_masks(first, dict(other)) == comparison
+    with pytest.warns(UserWarning, match="of '2' and '3' lie over") as warned:
+        compare_all({1: dict(first), 2: first, 3: other, 4: first})
+    assert len(warned) == 1
+    assert warned[0].filename == __file__

@@ -1,5 +1,9 @@
 """The loss of distilled tickets against its formula in NumPy."""
 
+import subprocess
+import sys
+
+import backend
 import keras
 import numpy as np
 import pytest
@@ -138,6 +142,102 @@ def test_it_can_be_saved(tmp_path, rng):
     )
 
 
+class Subclassed(keras.Model):
+    """`network`, whose shapes Keras does not know."""
+
+    def __init__(self, seed, classes=CLASSES):
+        super().__init__()
+        self.inside = network(seed, classes)
+
+    def call(self, inputs):
+        return self.inside(inputs)
+
+
+def subclassed(seed, classes=CLASSES):
+    model = Subclassed(seed, classes)
+    model(np.ones((2, 6), "float32"))
+    return model
+
+
+@pytest.mark.parametrize("reduction", lottery.REDUCTIONS)
+@pytest.mark.parametrize(
+    "build", [(subclassed, network), (network, subclassed)]
+)
+def test_subclassed_models(build, reduction, rng):
+    images, labels = data(rng)
+    expected, found = (
+        lottery.distiller(*models, kl_reduction=reduction)
+        for models in (
+            (network(1), network(2)),
+            (build[0](1), build[1](2)),
+        )
+    )
+    for model in (expected, found):
+        model.compile(keras.optimizers.SGD(0.1), LOSS)
+        model.fit(images, labels, shuffle=False, verbose=0)
+    assert found.evaluate(images, labels, verbose=0) == pytest.approx(
+        expected.evaluate(images, labels, verbose=0), rel=1e-6
+    )
+
+
+def test_subclassed_models_of_other_outputs(rng):
+    model = lottery.distiller(subclassed(1, classes=5), subclassed(2))
+    model.compile("sgd", LOSS)
+    with pytest.raises(ValueError, match=r"must give as many logits.*5.*4"):
+        model.fit(*data(rng), verbose=0)
+
+
+ON_TWO_REPLICAS = """
+import sys
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from mpt_keras import lottery
+
+cpu = tf.config.list_physical_devices("CPU")[0]
+two = [tf.config.LogicalDeviceConfiguration()] * 2
+tf.config.set_logical_device_configuration(cpu, two)
+kernels = []
+for strategy in (
+    tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]),
+    tf.distribute.get_strategy(),
+):
+    with strategy.scope():
+        teacher, student = (
+            keras.Sequential(
+                [
+                    keras.Input((6,)),
+                    keras.layers.Dense(
+                        4,
+                        kernel_initializer="ones",
+                        kernel_regularizer=keras.regularizers.L2(0.1),
+                    ),
+                ]
+            )
+            for _ in range(2)
+        )
+        model = lottery.distiller(teacher, student)
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        model.compile(keras.optimizers.SGD(0.5), loss)
+    images = np.random.default_rng(0).normal(size=(8, 6)).astype("float32")
+    model.fit(images, np.arange(8) % 4, batch_size=8, verbose=0)
+    kernels.append(student.get_weights()[0])
+np.save(sys.argv[1], kernels)
+"""
+
+
+@pytest.mark.distributed
+@backend.needs_tensorflow
+def test_regularization_counts_once_on_two_replicas(tmp_path):
+    path = tmp_path / "kernels.npy"
+    subprocess.run([sys.executable, "-c", ON_TWO_REPLICAS, path], check=True)
+    on_two, on_one = np.load(path)
+    np.testing.assert_allclose(on_two, on_one, rtol=1e-5)
+    assert not np.allclose(on_one, 1.0, atol=0.02)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -147,8 +247,8 @@ def test_it_can_be_saved(tmp_path, rng):
         ({"alpha": 1.1}, r"in \[0, 1\].*alpha=1.1"),
         ({"alpha": -0.1}, "alpha=-0.1"),
         ({"kl_reduction": "sum"}, "kl_reduction='sum'"),
-        ({"teacher": network(1, classes=5)}, "as many logits.*(None, 5)"),
-        ({"teacher": network(1, inputs=7)}, "the same inputs.*(None, 7)"),
+        ({"teacher": network(1, classes=5)}, r"as many logits.*\(None, 5\)"),
+        ({"teacher": network(1, inputs=7)}, r"the same inputs.*\(None, 7\)"),
         ({"student": keras.layers.Dense(4)}, "built Keras model as student"),
         (
             {"student": keras.Sequential([keras.layers.Dense(4)])},

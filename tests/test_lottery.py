@@ -13,7 +13,7 @@ from keras import ops
 
 import mpt_keras as mpt
 from mpt_keras import lottery
-from mpt_keras.lottery import rewinding
+from mpt_keras.lottery import kernels, rewinding
 
 LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
@@ -98,17 +98,42 @@ def test_masks_keep_the_largest_of_the_survivors(data, size, scope):
 
 
 def test_rates_of_kernels():
-    shapes = {"conv": (3, 3, 1, 2), "hidden": (4, 4), "last": (4, 2)}
-    rates = lottery.Magnitude(0.2).rates_of(shapes)
+    names = ["conv", "hidden", "last"]
+    rates = lottery.Magnitude(0.2).rates_of(names)
     assert rates == {"conv": 0.2, "hidden": 0.2, "last": 0.1}
-    rates = lottery.Magnitude(0.2, convolution_rate=0.1).rates_of(shapes)
+    rates = lottery.Magnitude(0.2, convolution_rate=0.1).rates_of(
+        names, convolutions=["conv"]
+    )
     assert rates == {"conv": 0.1, "hidden": 0.2, "last": 0.1}
     rates = lottery.Magnitude(
         0.2, output_rate=0, rates={"hidden": 0.5}
-    ).rates_of(shapes)
+    ).rates_of(names)
     assert rates == {"conv": 0.2, "hidden": 0.5, "last": 0}
-    rates = lottery.Magnitude(0.2, "global").rates_of(shapes)
+    rates = lottery.Magnitude(0.2, "global").rates_of(names)
     assert set(rates.values()) == {0.2}
+
+
+def test_the_output_has_its_own_rate():
+    names = ["a", "b", "c"]
+    rates = lottery.Magnitude(0.2, output="a").rates_of(names)
+    assert rates == {"a": 0.1, "b": 0.2, "c": 0.2}
+    rates = lottery.Magnitude(0.2, output_rate=0).rates_of(names, outputs=["b"])
+    assert rates == {"a": 0.2, "b": 0, "c": 0.2}
+    with pytest.raises(ValueError, match=r"\['a', 'c'\]. Expected .* `output`"):
+        lottery.Magnitude(0.2).rates_of(names, outputs=["a", "c"])
+    pruning = lottery.Magnitude(0.2, rates={"a": 0.3})
+    rates = pruning.rates_of(names, outputs=["a", "c"])
+    assert rates == {"a": 0.3, "b": 0.2, "c": 0.1}
+    rates = lottery.Magnitude(0.2, "global").rates_of(names, outputs=["a", "c"])
+    assert set(rates.values()) == {0.2}
+    with pytest.raises(ValueError, match=r"`output`.*\['a', 'b', 'c'\].*'d'"):
+        lottery.Magnitude(output="d").rates_of(names)
+
+
+def test_arrays_alone_are_no_convolutions():
+    weights = {"a": np.ones((3, 3, 1, 2)), "b": np.ones((2, 2))}
+    with pytest.raises(ValueError, match="Expected their rates by name"):
+        lottery.Magnitude(0.5, convolution_rate=0.1).masks(weights, 1)
 
 
 def test_a_rate_of_0_leaves_a_kernel_alone_in_the_common_threshold():
@@ -169,14 +194,14 @@ def test_bad_rates(arguments, message):
 
 
 def test_bad_rates_for_the_kernels():
-    shapes = {"hidden": (3, 3), "last": (3, 2)}
+    names = ["hidden", "last"]
     with pytest.raises(
         ValueError, match=r"out of \['hidden', 'last'\].*'other'"
     ):
-        lottery.Magnitude(rates={"other": 0.1}).rates_of(shapes)
+        lottery.Magnitude(rates={"other": 0.1}).rates_of(names)
     nothing = lottery.Magnitude(rates={"hidden": 0, "last": 0})
     with pytest.raises(ValueError, match="nothing to prune"):
-        nothing.rates_of(shapes)
+        nothing.rates_of(names)
 
 
 def test_bad_weights_and_masks():
@@ -190,6 +215,147 @@ def test_bad_weights_and_masks():
         lottery.magnitude_masks(weights, 0.5, {"b": np.ones(4, bool)})
     with pytest.raises(ValueError, match="sparsity=1"):
         lottery.magnitude_masks(weights, 1)
+
+
+# --- The kernels of models ----------------------------------------------------
+
+
+def dense(name, units=4, **options):
+    return keras.layers.Dense(units, name=name, **options)
+
+
+def defined_before_it_is_used():
+    """The output's layer is the first of the list."""
+    inputs, last = keras.Input((3,)), dense("last")
+    features = dense("second")(dense("first")(inputs))
+    return keras.Model(inputs, keras.layers.Softmax()(last(features)))
+
+
+def nested():
+    """The output's layer stands in a model in a model."""
+    inputs = keras.Input((3,))
+    features = dense("last")(dense("inner")(inputs))
+    inner = keras.Model(inputs, keras.ops.relu(features))
+    return keras.Sequential(
+        [keras.Input((3,)), dense("first", 3), inner, keras.layers.ReLU()]
+    )
+
+
+def nested_without_kernels():
+    inputs = keras.Input((4,))
+    tail = keras.Model(inputs, keras.layers.Softmax()(inputs))
+    inputs = keras.Input((3,))
+    return keras.Model(inputs, tail(dense("last")(dense("first")(inputs))))
+
+
+def shared():
+    """A layer that is called twice, the second time for the output."""
+    inputs, last = keras.Input((4,)), dense("last")
+    return keras.Model(inputs, last(dense("other")(last(inputs))))
+
+
+def of_two_branches():
+    inputs = keras.Input((3,))
+    first = dense("a")(inputs)
+    return keras.Model(inputs, keras.layers.Add()([dense("b")(first), first]))
+
+
+def of_two_outputs():
+    inputs = keras.Input((3,))
+    features = dense("first")(inputs)
+    return keras.Model(inputs, [dense("a")(features), dense("b")(features)])
+
+
+def subclassed_around_a_graph():
+    class Net(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.inside = shared()
+
+        def call(self, inputs):
+            return self.inside(inputs)
+
+    model = Net()
+    model(np.ones((2, 4)))
+    return model
+
+
+def separable():
+    last = keras.layers.SeparableConv1D(2, 3, name="last")
+    return keras.Sequential([keras.Input((9, 2)), last])
+
+
+def subclassed():
+    class Net(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.first, self.last = dense("first"), dense("last")
+
+        def call(self, inputs):
+            return self.last(self.first(inputs))
+
+    model = Net()
+    model(np.ones((2, 3)))
+    return model
+
+
+@pytest.mark.parametrize(
+    ("build", "expected"),
+    [
+        (defined_before_it_is_used, ["last"]),
+        (nested, ["last"]),
+        (nested_without_kernels, ["last"]),
+        (shared, ["last"]),
+        (of_two_branches, ["b", "a"]),
+        (of_two_outputs, ["a", "b"]),
+        (separable, ["last/pointwise_kernel"]),
+        (subclassed, ["last"]),
+        (subclassed_around_a_graph, ["last"]),
+    ],
+)
+def test_the_kernel_of_the_output(build, expected):
+    assert kernels.output_kernels(build()) == expected
+
+
+def test_a_search_knows_the_output_by_the_graph(tmp_path):
+    search = lottery.TicketSearch(shared(), lambda *_: None, tmp_path / "a")
+    *_, ticket = search.run(1)
+    kept = {name: counts["kept"] for name, counts in ticket.layers.items()}
+    # A fifth of 16, and a tenth.
+    assert kept == {"other": 13, "last": 15}
+    with pytest.raises(ValueError, match=r"\['a', 'b'\]. Expected one of them"):
+        lottery.TicketSearch(of_two_outputs(), None, tmp_path / "b")
+    pruning = lottery.Magnitude(output="b")
+    lottery.TicketSearch(of_two_outputs(), None, tmp_path / "b", pruning)
+
+
+def test_convolutions_are_layers_not_ranks(tmp_path):
+    class MyConvolution(keras.layers.Conv1D):
+        pass
+
+    model = keras.Sequential(
+        [
+            keras.Input((12, 2)),
+            MyConvolution(5, 2, name="conv"),
+            keras.layers.SeparableConv1D(5, 2, name="separable"),
+            keras.layers.DepthwiseConv1D(2, name="depthwise"),
+            keras.layers.EinsumDense(
+                "btc,chd->bthd", (9, 2, 5), name="projection"
+            ),
+            keras.layers.Flatten(),
+            dense("last"),
+        ]
+    )
+    rest = ["separable/depthwise_kernel", "separable/pointwise_kernel"]
+    rest += ["depthwise"]
+    assert kernels.convolution_kernels(model) == ["conv", *rest]
+    pruning = lottery.Magnitude(
+        0.5, convolution_rate=0, rates=dict.fromkeys(rest, 0.0)
+    )
+    search = lottery.TicketSearch(model, lambda *_: None, tmp_path, pruning)
+    _, ticket = search.run(1)
+    kept = {name: counts["kept"] for name, counts in ticket.layers.items()}
+    assert (kept["conv"], kept["projection"]) == (20, 25)
 
 
 # --- Held through training ---------------------------------------------------
@@ -230,6 +396,18 @@ def network(**options):
             ),
         ],
         name="net",
+    )
+
+
+def small_network():
+    return keras.Sequential(
+        [
+            keras.Input((6, 6, 2)),
+            keras.layers.Flatten(),
+            keras.layers.Dense(8, name="hidden", kernel_initializer=init(1)),
+            keras.layers.Dense(4, name="last", kernel_initializer=init(2)),
+        ],
+        name="small",
     )
 
 
@@ -286,6 +464,78 @@ def test_pruned_weights_are_zero_after_every_step(optimizer):
         assert (seen[-1][name][mask] != before[name][mask]).any()
     norms = np.linalg.norm(seen[-1]["last"], axis=0)
     assert (norms < 0.5 + 1e-6).all()
+
+
+def swapped():
+    return keras.callbacks.SwapEMAWeights(swap_on_epoch=True)
+
+
+@pytest.mark.parametrize(
+    ("options", "before", "after"),
+    [
+        ({}, [], []),
+        ({"loss_scale_factor": 2.0}, [], []),
+        ({"ema_overwrite_frequency": 2}, [], []),
+        ({}, [swapped], []),
+        ({}, [], [swapped]),
+    ],
+)
+def test_averages_are_of_what_is_left(options, before, after):
+    model = small_network()
+    masks = lottery.Magnitude(0.2).masks(lottery.kernel_values(model), 6)
+    lottery.apply_masks(model, masks)
+    model.compile(
+        keras.optimizers.SGD(0.1, use_ema=True, ema_momentum=0.5, **options),
+        LOSS,
+    )
+    averages = {}
+
+    def add(*_, **__):
+        if keras.backend.backend() == "jax":
+            model.jax_state_sync()
+        for name, now in lottery.kernel_values(model).items():
+            mean = averages.get(name, now)
+            averages[name] = 0.5 * mean + 0.5 * now
+
+    def look(*_, **__):
+        for name, kernel in lottery.kernel_values(model).items():
+            assert not kernel[~masks[name]].any(), name
+
+    looking = keras.callbacks.LambdaCallback(
+        on_train_batch_end=add,
+        on_epoch_end=look,
+        on_train_end=look,
+    )
+    looking.on_test_begin = look
+    model.fit(
+        *data(),
+        batch_size=8,
+        epochs=2,
+        verbose=0,
+        validation_data=data(),
+        callbacks=[
+            *(make() for make in before),
+            lottery.PrunedAverages(),
+            *(make() for make in after),
+            looking,
+        ],
+    )
+    look()
+    if not options and not before and not after:
+        for name, kernel in lottery.kernel_values(model).items():
+            np.testing.assert_allclose(kernel, averages[name], rtol=1e-5)
+
+
+def test_averages_of_several_optimizers():
+    model = small_network()
+    masks = lottery.magnitude_masks(lottery.kernel_values(model), 0.5)
+    lottery.apply_masks(model, masks)
+    inner = keras.optimizers.SGD(0.1, use_ema=True)
+    model.compile(keras.optimizers.LossScaleOptimizer(inner), LOSS)
+    averages = lottery.PrunedAverages()
+    model.fit(*data(), verbose=0, callbacks=[averages])
+    for name, kernel in lottery.kernel_values(model).items():
+        np.testing.assert_array_equal(kernel != 0, masks[name])
 
 
 def test_kernels_by_name():
@@ -377,14 +627,14 @@ def test_reinitialize_draws_from_each_layers_initializer():
     model = network()
     before = values(model)
     lottery.reinitialize(model, seed=3)
-    kernels = lottery.prunable_kernels(model)
+    found = lottery.prunable_kernels(model)
     changed = [
         id(variable)
         for variable, value in zip(model.variables, before, strict=True)
         if not np.array_equal(backend.as_numpy(variable), value)
     ]
-    assert set(changed) == {id(kernel) for kernel in kernels.values()}
-    hidden = backend.as_numpy(kernels["hidden"])
+    assert set(changed) == {id(kernel) for kernel in found.values()}
+    hidden = backend.as_numpy(found["hidden"])
     fan = sum(hidden.shape) / 2
     assert hidden.std() == pytest.approx(fan**-0.5, rel=0.25)
     again = network()
@@ -409,8 +659,9 @@ def test_reinitialize_needs_random_initializers():
 class Training:
     """A `train` function that remembers what it saw."""
 
-    def __init__(self, epochs=3, stop_at=None):
+    def __init__(self, epochs=3, stop_at=None, **options):
         self.epochs = epochs
+        self.options = options
         self.stop_at = stop_at
         self.began = []
         self.steps = []
@@ -418,7 +669,7 @@ class Training:
     def __call__(self, model, level):
         # As it stands at the beginning, before a backup is restored.
         self.began.append((level.number, level.name, values(model)))
-        model.compile(keras.optimizers.Adam(0.01), LOSS)
+        model.compile(keras.optimizers.Adam(0.01, **self.options), LOSS)
         first, rest = divmod(level.first_step, 5)
         assert rest == 0
         count = keras.callbacks.LambdaCallback(
@@ -450,11 +701,11 @@ def state_file(path):
 
 def assert_set_back(found, state, model, masks):
     """Variables are those stored, but for zeros where kernels are pruned."""
-    kernels = {id(k): n for n, k in lottery.prunable_kernels(model).items()}
+    names = {id(k): n for n, k in lottery.prunable_kernels(model).items()}
     for variable, value, stored in zip(
         model.variables, found, state, strict=True
     ):
-        name = kernels.get(id(variable))
+        name = names.get(id(variable))
         expected = stored if name is None else np.where(masks[name], stored, 0)
         assert value.tobytes() == expected.astype(stored.dtype).tobytes()
 
@@ -575,6 +826,31 @@ def test_controls(tmp_path):
     assert len(train.began) == 5
 
 
+def test_random_masks_start_where_the_ticket_does(tmp_path):
+    model = small_network()
+    train = Training(2)
+    search = lottery.TicketSearch(
+        *(model, train, tmp_path),
+        rewind_step=5,
+        training_steps=10,
+        rewind_weights=False,
+    )
+    list(search.run(2))
+    control = search.control(2, "random_masks")
+    trained = state_file(tmp_path / "level-01/trained.npz")
+    assert_set_back(train.began[-1][2], trained, model, control.masks())
+    assert train.steps[-1:] == [1]
+
+
+def test_a_search_with_averages_of_the_weights(tmp_path):
+    train = Training(2, use_ema=True)
+    search = lottery.TicketSearch(small_network(), train, tmp_path)
+    for ticket in search.run(2):
+        search.load(ticket)
+        for name, kernel in lottery.kernel_values(search.model).items():
+            np.testing.assert_array_equal(kernel != 0, ticket.masks()[name])
+
+
 def test_retraining_in_another_way(tmp_path):
     model = network()
     initial = values(model)
@@ -658,14 +934,80 @@ def test_another_search_in_the_folder(tmp_path):
     lottery.TicketSearch(network(), None, tmp_path)
     before = (tmp_path / "search.json").read_bytes()
     with pytest.raises(
-        ValueError, match=r"another search.*pruning: .*0.2.*0.3"
+        ValueError, match=r"another search.*pruning.rate: 0.2 there, 0.3 here"
     ):
         lottery.TicketSearch(network(), None, tmp_path, lottery.Magnitude(0.3))
+    with pytest.raises(ValueError, match=r"training_steps: None there, 9 here"):
+        lottery.TicketSearch(network(), None, tmp_path, training_steps=9)
     other = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
     with pytest.raises(ValueError, match=r"another search.*kernels"):
         lottery.TicketSearch(other, None, tmp_path)
     assert (tmp_path / "search.json").read_bytes() == before
     json.loads(before)
+
+
+def test_other_initial_weights_in_the_folder(tmp_path):
+    model, train = small_network(), Training(1)
+    (dense_network,) = lottery.TicketSearch(model, train, tmp_path).run(0)
+    other = small_network()
+    lottery.prunable_kernels(other)["last"].assign(np.ones((8, 4)))
+    with pytest.raises(
+        ValueError,
+        match=r"Received: small/last/kernel: another initial value\.",
+    ):
+        lottery.TicketSearch(other, train, tmp_path)
+    # Trained meanwhile; set back, the search continues.
+    with pytest.raises(ValueError, match=r"hidden/bias: .*load_state\(model, "):
+        lottery.TicketSearch(model, train, tmp_path)
+    lottery.load_state(model, str(tmp_path / "initial.npz"))
+    search = lottery.TicketSearch(model, train, tmp_path)
+    assert next(search.run(0)) == dense_network
+    assert len(train.began) == 1
+
+
+def test_levels_after_one_that_continued_are_whole(tmp_path):
+    stopped, again = Training(stop_at=5), Training()
+    search = lottery.TicketSearch(small_network(), stopped, tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        list(search.run(2))
+    search = lottery.TicketSearch(small_network(), again, tmp_path)
+    list(search.run(2))
+    assert stopped.steps == [0, 1, 2, 0, 1]
+    assert again.steps == [1, 2, 0, 1, 2]
+
+
+def test_another_training_of_the_same_name(tmp_path):
+    search = lottery.TicketSearch(small_network(), Training(1), tmp_path)
+    _, ticket = search.run(1)
+    found = search.retrain(1, "x", "reinitialized", seed=1)
+    shuffled = lottery.random_masks(ticket.masks(), 0)
+    for options, message in (
+        ({"start": "initial"}, "start: reinitialized there, initial here"),
+        ({"seed": 2}, "seed: 1 there, 2 here"),
+        ({"masks": shuffled}, "hidden: another mask"),
+    ):
+        options = {"start": "reinitialized", "seed": 1} | options
+        with pytest.raises(ValueError, match=f"{message}.*Nothing was changed"):
+            search.retrain(1, "x", **options)
+    assert search.retrain(1, "x", "reinitialized", seed=1) == found
+    # Neither does it continue from the backup of another.
+    stopped = Training(3, stop_at=2)
+    with pytest.raises(KeyboardInterrupt):
+        search.retrain(1, "y", "initial", train=stopped)
+    with pytest.raises(ValueError, match="start: initial there, reinit"):
+        search.retrain(1, "y", "reinitialized")
+
+
+def test_training_the_dense_network_again_keeps_the_state(tmp_path):
+    search = lottery.TicketSearch(
+        small_network(), Training(2), tmp_path, rewind_step=5, training_steps=10
+    )
+    list(search.run(0))
+    before = (tmp_path / "rewind.npz").read_bytes()
+    search.retrain(0, "again", "reinitialized")
+    assert (tmp_path / "rewind.npz").read_bytes() == before
+    with pytest.raises(ValueError, match="start='trained' for level 0"):
+        search.retrain(0, "more", "trained")
 
 
 def test_a_train_function_that_forgets_the_callbacks(tmp_path):
@@ -676,6 +1018,31 @@ def test_a_train_function_that_forgets_the_callbacks(tmp_path):
     )
     with pytest.raises(ValueError, match=r"passes level\.callbacks to `fit`"):
         next(search.run(1))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"rewind_step": 5, "training_steps": 15}, "was not kept"),
+        ({}, r"were trained, in \['hidden', "),
+    ],
+)
+def test_a_train_function_that_is_mended(options, message, tmp_path):
+    train = Training(use_ema=True)
+
+    def forgetful(model, level):
+        level.callbacks.clear()
+        return train(model, level)
+
+    def run(train):
+        search = lottery.TicketSearch(
+            small_network(), train, tmp_path, **options
+        )
+        return list(search.run(1))
+
+    with pytest.raises(ValueError, match=message):
+        run(forgetful)
+    assert len(run(train)) == 2
 
 
 def test_a_train_function_that_forgets_the_masks(tmp_path):

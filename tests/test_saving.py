@@ -97,6 +97,14 @@ def test_an_interrupted_fit_continues_exactly(optimizer, data, tmp_path):
     assert fit(anew, data, 4, backup).epoch == [0, 1, 2, 3]
 
 
+def test_a_model_that_was_resumed_trains_whole_again(data, tmp_path):
+    fit(make_model(), data, 2, callbacks.AtomicBackup(tmp_path, run={}))
+    resumed = make_model()
+    backup = callbacks.AtomicBackup(tmp_path, run={})
+    assert fit(resumed, data, 3, backup).epoch == [2]
+    assert fit(resumed, data, 3).epoch == [0, 1, 2]
+
+
 def shortened(data):
     return tuple(array[:24] for array in data)
 

@@ -6,6 +6,7 @@ either keeps. A figure means something only beside that level.
 """
 
 import dataclasses
+import warnings
 
 import numpy as np
 
@@ -108,16 +109,22 @@ class MaskComparison:
 def compare_masks(first, second):
     """Compares two tickets' masks layer by layer.
 
+    Layers are matched by name. Where names differ and the shapes agree in
+    their order, as of two instances of one model without names, they are
+    matched by position, with a warning. There is another where both are known
+    (`masks_of`, `read_masks`) to lie over different random kernels: then what
+    they have in common says nothing.
+
     Args:
         first: Dictionary, name -> boolean array, as of `masks_of`.
-        second: One of the same names and shapes.
+        second: One of the same names and shapes, or of the same shapes.
 
     Returns:
-        `MaskComparison`.
+        `MaskComparison`, with the names of the first.
 
     Raises:
-        ValueError: If the names or shapes differ, a mask is no boolean
-            array, or there is none.
+        ValueError: If names and shapes differ, a mask is no boolean array, or
+            there is none.
 
     Example:
 
@@ -134,7 +141,41 @@ def compare_masks(first, second):
         Weight Recycling", 2023. (In the tables published with its code the
         total Jaccard index is `i / (i + union)`; here it is `i / union`.)
     """
-    check_comparable("the first", first, "the second", second)
+    return compare_matched(*matched({"the first": first, "the second": second}))
+
+
+def matched(tickets):
+    """Returns the masks of tickets, all by the names of the first.
+
+    Args:
+        tickets: What a ticket is called -> its masks.
+
+    Raises:
+        ValueError: Unless all are masks of one architecture.
+    """
+    for masks in tickets.values():
+        check_masks(masks)
+    (first_label, first), *others = tickets.items()
+    found, by_position = [first], []
+    for label, masks in others:
+        if masks.keys() != first.keys() and _shapes(masks) == _shapes(first):
+            masks = dict(zip(first, masks.values(), strict=True))
+            by_position.append(label)
+        _check_same_architecture(first_label, first, label, masks)
+        found.append(masks)
+    if by_position:
+        warnings.warn(
+            f"The layers of {first_label} and {', '.join(by_position)} have "
+            "other names. They are compared by position, because their shapes "
+            "agree.",
+            stacklevel=3,
+        )
+    _warn_of_different_kernels(tickets)
+    return found
+
+
+def compare_matched(first, second):
+    """`MaskComparison` of masks of the same names and shapes."""
     layers = tuple(
         _compare_layer(name, mask, second[name]) for name, mask in first.items()
     )
@@ -146,10 +187,11 @@ def compare_masks(first, second):
     return MaskComparison(layers, LayerComparison("total", **counts))
 
 
-def check_comparable(first_label, first, second_label, second):
-    """Raises `ValueError` unless both are masks of one architecture."""
-    check_masks(first)
-    check_masks(second)
+def _shapes(masks):
+    return [mask.shape for mask in masks.values()]
+
+
+def _check_same_architecture(first_label, first, second_label, second):
     unshared = sorted(first.keys() ^ second.keys())
     if unshared:
         raise ValueError(
@@ -165,6 +207,20 @@ def check_comparable(first_label, first, second_label, second):
                 f"{second[name].shape} in the other. Expected masks of the "
                 "same architecture."
             )
+
+
+def _warn_of_different_kernels(tickets):
+    kernels = {k: getattr(m, "kernels", None) for k, m in tickets.items()}
+    known = [label for label in kernels if kernels[label]]
+    different = [k for k in known if kernels[k] != kernels[known[0]]]
+    if different:
+        warnings.warn(
+            f"The masks of {known[0]} and {', '.join(different)} lie over "
+            "different random kernels, so that what they have in common says "
+            "nothing. Compare searches of one random network: `kernel_seed=0, "
+            "seed=1` in mpt_keras.models.",
+            stacklevel=4,
+        )
 
 
 def percent(fraction):

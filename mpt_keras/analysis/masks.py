@@ -5,6 +5,7 @@ kernel's shape, True at the weights kept. A file of them is an ordinary `.npz`
 with one array for each, called as the layer.
 """
 
+import hashlib
 import io
 import math
 import pathlib
@@ -19,6 +20,15 @@ from mpt_keras.layers.traversal import masked_kernels, ordinary_kernels
 
 # What a run leaves in its folder, the best source first.
 _OF_A_RUN = ("masks.npz", "last.keras")
+
+
+class Masks(dict):
+    """Masks by name that know over which random kernels they lie.
+
+    `kernels` is a text, equal for equal kernels; None where nobody knows.
+    """
+
+    kernels = None
 
 
 def masks_of(model):
@@ -53,7 +63,9 @@ def masks_of(model):
     for masked in kernels.values():
         masked.check_scores()
     if kernels:
-        return {name: _array(m.mask()) for name, m in kernels.items()}
+        masks = Masks({name: _array(m.mask()) for name, m in kernels.items()})
+        masks.kernels = _fingerprint([m.kernel for m in kernels.values()])
+        return masks
     kernels = ordinary_kernels(model)
     if not kernels:
         raise ValueError(
@@ -101,6 +113,8 @@ def save_masks(masks, path):
         with zipfile.ZipFile(beside, "w") as archive:
             for name, mask in masks.items():
                 _add(archive, name, mask)
+            # No entry, which readers would take for a mask.
+            archive.comment = (getattr(masks, "kernels", None) or "").encode()
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
@@ -215,6 +229,11 @@ def _array(tensor):
     return np.asarray(ops.convert_to_numpy(tensor))
 
 
+def _fingerprint(kernels):
+    digests = [hashlib.sha256(_array(k).tobytes()).digest() for k in kernels]
+    return hashlib.sha256(b"".join(sorted(digests))).hexdigest()
+
+
 def _add(archive, name, mask):
     # Not np.savez, which takes some names for its own arguments, and writes
     # the time of day.
@@ -239,8 +258,9 @@ def _file_at(path):
 
 
 def _read_archive(path):
-    masks = {}
+    masks = Masks()
     with zipfile.ZipFile(path) as archive:
+        masks.kernels = archive.comment.decode() or None
         for entry in archive.infolist():
             # All of it first, because only that compares the checksum.
             data = archive.read(entry)

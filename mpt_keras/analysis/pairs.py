@@ -8,8 +8,8 @@ import numpy as np
 
 from mpt_keras.analysis.comparison import (
     MaskComparison,
-    check_comparable,
-    compare_masks,
+    compare_matched,
+    matched,
     percent,
 )
 
@@ -107,7 +107,8 @@ def compare_all(masks):
 
     Returns:
         `PairwiseComparison`: mean, least and most of agreement and Jaccard
-        index over all pairs, per layer and in total, beside chance.
+        index over all pairs, per layer and in total, beside chance. Layers
+        are matched as by `compare_masks`, with its warnings.
 
     Raises:
         ValueError: As for `compare_masks`, and for fewer than two.
@@ -133,12 +134,10 @@ def compare_all(masks):
             "Expected the masks of two tickets at least. Received: "
             f"{list(masks)}"
         )
-    (first_label, first), *others = masks.items()
-    for label, other in others:
-        check_comparable(f"'{first_label}'", first, f"'{label}'", other)
+    tickets = matched({f"'{label}'": one for label, one in masks.items()})
     pairs = tuple(
-        compare_masks(one, other)
-        for one, other in itertools.combinations(masks.values(), 2)
+        compare_matched(one, other)
+        for one, other in itertools.combinations(tickets, 2)
     )
     return PairwiseComparison(
         labels=tuple(masks),

@@ -101,6 +101,14 @@ class AtomicBackup(BatchCountingCallback):
         _load_random_states(self.model, folder / _RANDOM_STATES)
         note_completed_batches(self.model, there["completed_batches"])
 
+    def on_epoch_begin(self, epoch, logs=None):
+        super().on_epoch_begin(epoch, logs)
+        self.model._initial_epoch = None
+
+    def on_train_end(self, logs=None):
+        # Keras would begin every later `fit` of the model at that epoch.
+        self.model._initial_epoch = None
+
     def on_epoch_end(self, epoch, logs=None):
         super().on_epoch_end(epoch, logs)
         if self.read_only:

@@ -25,7 +25,8 @@ def distiller(
 
     Args:
         teacher: Built Keras model from inputs to logits, trained.
-        student: Built Keras model of the same inputs and outputs.
+        student: Built Keras model of the same inputs and outputs. Both may be
+            subclassed; their shapes are then compared when training begins.
         temperature: Positive number. Published: 5 for CIFAR, 4 for ImageNet.
         alpha: Number in [0, 1], the weight of the teacher. Published: 0.9.
         kl_reduction: `"mean"` (the authors' for CIFAR) or `"batchmean"` (the
@@ -61,19 +62,18 @@ def distiller(
         )
     _check_number("temperature", temperature, "a positive number", low=0.0)
     _check_number("alpha", alpha, "a number in [0, 1]", high=1.0)
-    classes = _common_classes(teacher, student)
+    _check_models(teacher, student)
     return _Distiller(
         teacher=teacher,
         student=student,
         distillation_losses=[
             # An object: by its name Keras finds the function, which it then
             # applies to the logits as if they were probabilities.
-            keras.distillation.LogitsDistillation(
-                float(temperature), loss=keras.losses.KLDivergence()
+            _SoftLabels(
+                float(temperature),
+                keras.losses.KLDivergence(),
+                per_class=kl_reduction == "mean",
             )
-        ],
-        distillation_loss_weights=[
-            1.0 / classes if kl_reduction == "mean" else 1.0
         ],
         student_loss_weight=1.0 - float(alpha),
     )
@@ -90,8 +90,32 @@ class _Distiller(keras.distillation.Distiller):
     def compute_loss(self, *args, **kwargs):
         loss = super().compute_loss(*args, **kwargs)
         for regularization in self.student.losses:
+            # Keras' own, which counts it once under `tf.distribute`.
+            regularization = self._aggregate_additional_loss(regularization)
             loss = ops.add(loss, ops.cast(regularization, loss.dtype))
         return loss
+
+
+@keras.saving.register_keras_serializable(package="mpt_keras")
+class _SoftLabels(keras.distillation.LogitsDistillation):
+    """Keras' loss of logits, divided by the classes where that is asked."""
+
+    def __init__(self, temperature, loss, per_class):
+        super().__init__(temperature, loss)
+        self.per_class = per_class
+
+    def validate_outputs(self, teacher_outputs, student_outputs):
+        outputs = (teacher_outputs, student_outputs)
+        _check_logits(
+            *keras.tree.map_structure(lambda one: tuple(one.shape), outputs)
+        )
+
+    def compute_loss(self, teacher_outputs, student_outputs, **kwargs):
+        loss = super().compute_loss(teacher_outputs, student_outputs, **kwargs)
+        return loss / student_outputs.shape[-1] if self.per_class else loss
+
+    def get_config(self):
+        return {**super().get_config(), "per_class": self.per_class}
 
 
 def _check_number(name, value, expected, low=None, high=None):
@@ -105,20 +129,33 @@ def _check_number(name, value, expected, low=None, high=None):
         )
 
 
-def _common_classes(teacher, student):
-    """Number of outputs, which both must have alike."""
-    shapes = []
+def _check_models(teacher, student):
     for name, model in (("teacher", teacher), ("student", student)):
         if not isinstance(model, keras.Model) or not model.built:
             raise ValueError(
                 f"Expected a built Keras model as {name}. Received: {model!r}"
             )
-        shapes.append((model.input_shape, model.output_shape))
-    if shapes[0] != shapes[1] or len(shapes[0][1]) != 2:
+    # Subclassed models have no shapes of their own.
+    inputs = [getattr(m, "input_shape", None) for m in (teacher, student)]
+    if None not in inputs and inputs[0] != inputs[1]:
         raise ValueError(
-            "Teacher and student must map the same inputs to as many logits. "
-            f"Received: teacher '{teacher.name}' from {shapes[0][0]} to "
-            f"{shapes[0][1]}, student '{student.name}' from {shapes[1][0]} to "
-            f"{shapes[1][1]}"
+            "Teacher and student must take the same inputs. Received: teacher "
+            f"'{teacher.name}' of {inputs[0]}, student '{student.name}' of "
+            f"{inputs[1]}"
         )
-    return shapes[0][1][-1]
+    outputs = [getattr(m, "output_shape", None) for m in (teacher, student)]
+    if None not in outputs:
+        _check_logits(*outputs)
+
+
+def _check_logits(*shapes):
+    """Raises `ValueError` unless teacher and student give as many."""
+    are_logits = all(
+        isinstance(shape, tuple) and len(shape) == 2 for shape in shapes
+    )
+    if not are_logits or shapes[0][1] != shapes[1][1]:
+        raise ValueError(
+            "Teacher and student must give as many logits, one output of the "
+            f"shape (batch, classes). Received: {shapes[0]} of the teacher, "
+            f"{shapes[1]} of the student"
+        )

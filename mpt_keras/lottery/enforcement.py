@@ -4,16 +4,17 @@ import keras
 import numpy as np
 from keras import ops
 
-from mpt_keras.layers.traversal import ordinary_kernels
-from mpt_keras.lottery.magnitude import check_masks
+from mpt_keras.lottery.kernels import prunable_kernels
+from mpt_keras.lottery.magnitude import check_fit
 
 
 class Pruned(keras.constraints.Constraint):
     """Constraint `where(mask, constraint(w), 0)` of a kernel.
 
     Keras applies a weight's constraint after every step of an optimizer, so
-    that what is pruned is exactly 0 whatever the optimizer's momentum or
-    averages say. Set by `apply_masks`.
+    that what is pruned is exactly 0 whatever the optimizer's momentum says.
+    Its averages (`use_ema=True`) need `PrunedAverages` as well. Set by
+    `apply_masks`.
 
     Args:
         mask: Boolean array of the kernel's shape, True at the weights kept.
@@ -33,8 +34,7 @@ class Pruned(keras.constraints.Constraint):
     def __call__(self, w):
         if self.constraint is not None:
             w = self.constraint(w)
-        w = ops.convert_to_tensor(w)
-        return ops.where(self.mask, w, ops.zeros_like(w))
+        return _masked(w, self.mask)
 
     def get_config(self):
         constraint = self.constraint
@@ -43,37 +43,47 @@ class Pruned(keras.constraints.Constraint):
         return {"mask": self.mask.tolist(), "constraint": constraint}
 
 
-def prunable_kernels(model):
-    """Returns what can be pruned of an ordinary Keras model.
+class PrunedAverages(keras.callbacks.Callback):
+    """Keeps what is pruned at 0 in an optimizer's averages of the weights.
 
-    The trainable kernels of its dense and convolution layers, wherever they
-    stand in it. No biases, batch norms, embeddings or recurrent layers.
-
-    Args:
-        model: A built Keras model.
-
-    Returns:
-        Dictionary, name of the layer -> kernel, a Keras variable.
-
-    Raises:
-        ValueError: If there is none.
+    With `use_ema=True` Keras averages the weights before their constraints,
+    and puts the averages in their place when `fit` ends. This callback prunes
+    both before every evaluation and after every epoch. A `TicketSearch` has
+    it among `level.callbacks`; without averages it does nothing.
 
     Example:
 
     >>> model = mpt_keras.models.lenet_300_100(masked=False)
-    >>> list(mpt_keras.lottery.prunable_kernels(model))
-    ['dense1', 'dense2', 'logits']
+    >>> weights = mpt_keras.lottery.kernel_values(model)
+    >>> masks = mpt_keras.lottery.magnitude_masks(weights, 0.9)
+    >>> mpt_keras.lottery.apply_masks(model, masks)
+    >>> loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    >>> model.compile(keras.optimizers.Adam(use_ema=True), loss)
+    >>> averages = mpt_keras.lottery.PrunedAverages()
+    >>> history = model.fit(
+    ...     digits, digit_labels, callbacks=[averages], verbose=0
+    ... )
+    >>> kernel = mpt_keras.lottery.kernel_values(model)["logits"]
+    >>> int((kernel != 0).sum())
+    100
     """
-    kernels = ordinary_kernels(model)
-    if not kernels:
-        raise ValueError(
-            f"Model '{model.name}' has no layer to prune. Expected trainable "
-            "dense or convolution layers of Keras. (The weights of masked "
-            "layers are chosen by their scores and never trained; "
-            "masked=False builds the networks of mpt_keras.models of ordinary "
-            "layers.)"
-        )
-    return kernels
+
+    def on_test_begin(self, logs=None):
+        self._prune()
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._prune()
+
+    def on_train_end(self, logs=None):
+        self._prune()
+
+    def _prune(self):
+        # Both, because `SwapEMAWeights` may have exchanged them.
+        for pair in _weights_and_averages(self.model.optimizer):
+            constraint = pair[0].constraint
+            if isinstance(constraint, Pruned):
+                for variable in pair:
+                    variable.assign(_masked(variable, constraint.mask))
 
 
 def apply_masks(model, masks):
@@ -81,8 +91,10 @@ def apply_masks(model, masks):
 
     From now on every step of training ends with the pruned weights exactly
     0. (A compiled model must be compiled again, which a fresh optimizer needs
-    anyway: its training step knows the masks of its first step.) The masks
-    are not saved with the model; the zeros are.
+    anyway: its training step knows the masks of its first step.) An optimizer
+    with `use_ema=True` needs `PrunedAverages` as well, because Keras ends
+    `fit` with its averages. The masks are not saved with the model; the zeros
+    are.
 
     Args:
         model: A built Keras model.
@@ -101,13 +113,13 @@ def apply_masks(model, masks):
     >>> mpt_keras.lottery.apply_masks(model, masks)
     """
     kernels = prunable_kernels(model)
-    check_masks(masks, {name: k.shape for name, k in kernels.items()})
+    check_fit(masks, {name: k.shape for name, k in kernels.items()})
     for name, kernel in kernels.items():
         before = kernel.constraint
         if isinstance(before, Pruned):
             before = before.constraint
         kernel.constraint = Pruned(masks[name], before)
-        kernel.assign(Pruned(masks[name])(kernel))
+        kernel.assign(_masked(kernel, masks[name]))
 
 
 def remove_masks(model):
@@ -126,22 +138,19 @@ def remove_masks(model):
             kernel.constraint = kernel.constraint.constraint
 
 
-def kernel_values(model):
-    """Returns the values of a model's prunable kernels.
+def _masked(w, mask):
+    w = ops.convert_to_tensor(w)
+    return ops.where(mask, w, ops.zeros_like(w))
 
-    Args:
-        model: A built Keras model.
 
-    Returns:
-        Name of the kernel -> NumPy array.
-
-    Example:
-
-    >>> model = mpt_keras.models.lenet_300_100(masked=False)
-    >>> mpt_keras.lottery.kernel_values(model)["logits"].shape
-    (100, 10)
-    """
-    return {
-        name: ops.convert_to_numpy(kernel)
-        for name, kernel in prunable_kernels(model).items()
-    }
+def _weights_and_averages(optimizer):
+    """Pairs, also of the optimizers inside of one."""
+    inside = [getattr(optimizer, "inner_optimizer", None)]
+    for inner in inside + list(getattr(optimizer, "optimizers", ())):
+        if inner is not None:
+            yield from _weights_and_averages(inner)
+    averages = getattr(optimizer, "_model_variables_moving_average", None)
+    if averages:
+        for pair in zip(optimizer._trainable_variables, averages, strict=True):
+            if pair[1] is not None:
+                yield pair

@@ -31,12 +31,15 @@ class Magnitude:
         scope: `"layer"`: every kernel by itself; `"global"`: all together,
             one threshold for all.
         convolution_rate: Rate of the convolution kernels, in [0, 1); `rate`
-            if None.
-        output_rate: Rate of the last kernel, in [0, 1). If None half of
-            `rate`, as published, for `"layer"`, and `rate` for `"global"`.
+            if None. A `TicketSearch` knows them by the layers of its model.
+        output_rate: Rate of the output's kernel, in [0, 1). If None half of
+            its rate otherwise, as published, for `"layer"`, and `rate` for
+            `"global"`.
         rates: Name of a kernel -> rate in [0, 1), before all of these; 0
             leaves the kernel alone. For `"global"` no other rates than 0 and
             `rate` make sense.
+        output: Name of the output's kernel. If None a `TicketSearch` finds it
+            in the graph of its model; of arrays alone it is the last.
 
     Raises:
         ValueError: If a rate or the scope is none.
@@ -57,6 +60,7 @@ class Magnitude:
     convolution_rate: float | None = None
     output_rate: float | None = None
     rates: Mapping = dataclasses.field(default_factory=dict)
+    output: str | None = None
 
     def __post_init__(self):
         _check_rate("rate", self.rate, lowest_allowed=False)
@@ -76,32 +80,41 @@ class Magnitude:
                     f"{self.rate} for scope='global'. Received: {self}"
                 )
 
-    def rates_of(self, shapes):
+    def rates_of(self, names, convolutions=None, outputs=None):
         """Returns the rate of every kernel.
 
         Args:
-            shapes: Name of a kernel -> its shape.
+            names: Those of all kernels.
+            convolutions: Names of the convolution kernels; only needed for
+                `convolution_rate`.
+            outputs: Names of the kernels that may be the output's; the last
+                of all if None.
 
         Raises:
-            ValueError: If `rates` names a kernel that is none of these, or no
+            ValueError: If `rates` or `output` names a kernel that is none of
+                these, the convolutions or the output are not known, or no
                 kernel is left to be pruned.
         """
-        unknown = self.rates.keys() - shapes.keys()
-        if unknown:
+        names = list(names)
+        self._check_names(names)
+        if self.convolution_rate is None:
+            convolutions = ()
+        elif convolutions is None:
             raise ValueError(
-                f"Invalid value for argument `rates`. Expected names of "
-                f"kernels out of {list(shapes)}. Received: {sorted(unknown)}"
+                "Which kernels belong to convolutions cannot be seen from "
+                "arrays alone. Expected their rates by name, in `rates`. "
+                f"Received: convolution_rate={self.convolution_rate}"
             )
-        found = {}
-        for name, shape in shapes.items():
-            rate = self.rate
-            if len(shape) > 2 and self.convolution_rate is not None:
-                rate = self.convolution_rate
-            found[name] = rate
-        if self.output_rate is not None:
-            found[name] = self.output_rate
-        elif self.scope == "layer":
-            found[name] /= 2
+        found = dict.fromkeys(names, self.rate)
+        found |= dict.fromkeys(convolutions, self.convolution_rate)
+        if self.scope == "layer" or self.output_rate is not None:
+            outputs = names[-1:] if outputs is None else outputs
+            for name in self._one_output(outputs):
+                found[name] = (
+                    found[name] / 2
+                    if self.output_rate is None
+                    else self.output_rate
+                )
         found |= self.rates
         if not any(found.values()):
             raise ValueError(
@@ -110,18 +123,45 @@ class Magnitude:
             )
         return found
 
-    def masks(self, weights, level, before=None):
+    def _check_names(self, names):
+        unknown = sorted(self.rates.keys() - set(names))
+        if unknown:
+            raise ValueError(
+                f"Invalid value for argument `rates`. Expected names of "
+                f"kernels out of {names}. Received: {unknown}"
+            )
+        if self.output is not None and self.output not in names:
+            raise ValueError(
+                f"Invalid value for argument `output`. Expected one of "
+                f"{names}. Received: output={self.output!r}"
+            )
+
+    def _one_output(self, candidates):
+        """The output's kernel, in a list; an empty one where rates say all."""
+        if self.output is not None:
+            return [self.output]
+        left = [name for name in candidates if name not in self.rates]
+        if len(left) > 1:
+            raise ValueError(
+                f"Several kernels may be the output's: {left}. Expected one of "
+                "them as `output`, or the rates of all but one in `rates`."
+            )
+        return left
+
+    def masks(self, weights, level, before=None, rates=None):
         """Returns the masks after a number of rounds.
 
         Args:
             weights: Name -> float array, the trained kernels.
             level: Number of rounds, from 0 on.
             before: Masks of an earlier level, or None.
+            rates: Name -> rate, as of `rates_of`; by default, of the names
+                alone.
 
         Returns:
             Name -> boolean array, True at the weights kept.
         """
-        rates = self.rates_of({k: w.shape for k, w in weights.items()})
+        rates = self.rates_of(weights) if rates is None else rates
         sparsities = {k: 1.0 - (1.0 - p) ** level for k, p in rates.items()}
         if self.scope == "layer":
             return magnitude_masks(weights, sparsities, before)
@@ -166,7 +206,7 @@ def magnitude_masks(weights, sparsity, before=None, scope="layer"):
     """
     _check_scope(scope)
     if before is not None:
-        check_masks(before, {k: w.shape for k, w in weights.items()})
+        check_fit(before, {k: w.shape for k, w in weights.items()})
     for name, values in weights.items():
         value_checks.check_no_nan(values, f" in '{name}'", what="weights")
     magnitudes = {}
@@ -225,7 +265,7 @@ def random_masks(masks, seed, scope="layer"):
     }
 
 
-def check_masks(masks, shapes):
+def check_fit(masks, shapes):
     """Raises `ValueError` unless there is one boolean mask per kernel.
 
     Args:

@@ -1,14 +1,19 @@
-"""What a search tells its training, and what it finds."""
+"""What a search tells its trainings, what it finds, and what it was asked."""
 
 import dataclasses
+import json
 import pathlib
 from collections.abc import Mapping
 from typing import Any
+
+import numpy as np
 
 from mpt_keras.analysis.masks import read_masks
 from mpt_keras.callbacks.backup import AtomicBackup
 
 MASKS = "masks.npz"
+TRAINING = "training.json"
+TICKET = "ticket.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,3 +71,67 @@ class Ticket:
     def masks(self):
         """Name of the kernel -> boolean array, True at the weights kept."""
         return read_masks(self.folder / MASKS)
+
+
+def read_ticket(folder):
+    """The `Ticket` in a folder, None where its training has not ended."""
+    try:
+        content = json.loads((folder / TICKET).read_text())
+    except FileNotFoundError:
+        return None
+    layers = content["layers"]
+    return Ticket(
+        number=content["number"],
+        name=content["name"],
+        folder=folder,
+        weights=sum(layer["weights"] for layer in layers.values()),
+        kept=sum(layer["kept"] for layer in layers.values()),
+        layers=layers,
+        result=content["result"],
+    )
+
+
+def check_same_training(folder, masks, start, seed):
+    """Raises `ValueError` where another one was begun in a folder."""
+    if not (folder / TRAINING).exists():
+        return
+    there = json.loads((folder / TRAINING).read_text())
+    different = differences(there, {"start": start, "seed": seed})
+    before = read_masks(folder / MASKS)
+    different += [
+        f"{name}: another mask"
+        for name, mask in masks.items()
+        if not np.array_equal(before.get(name), mask)
+    ]
+    if different:
+        raise ValueError(
+            f"'{folder}' holds another training. Expected the same start, seed "
+            "and masks, or another name; or remove that folder. Received: "
+            f"{in_short(different)}. Nothing was changed."
+        )
+
+
+def differences(there, here, prefix=""):
+    """Texts of what differs between two dictionaries, nested ones included."""
+    found = []
+    for name in {**there, **here}:
+        pair = there.get(name), here.get(name)
+        if all(isinstance(value, dict) for value in pair):
+            found += differences(*pair, f"{prefix}{name}.")
+        elif pair[0] != pair[1]:
+            found.append(f"{prefix}{name}: {pair[0]} there, {pair[1]} here")
+    return found
+
+
+def in_short(different, most=5):
+    more = len(different) - most
+    rest = [f"and {more} more"] if more > 0 else []
+    return "; ".join(different[:most] + rest)
+
+
+def write_json(path, content):
+    beside = path.with_name(f"partial-{path.name}")
+    # NumPy's numbers are what a `train` returns easily.
+    text = json.dumps(content, indent=2, default=lambda value: value.tolist())
+    beside.write_text(text + "\n", encoding="utf-8")
+    beside.replace(path)

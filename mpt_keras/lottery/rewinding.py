@@ -1,5 +1,6 @@
 """The states that a ticket goes back to: kept, restored, drawn anew."""
 
+import pathlib
 import zipfile
 
 import keras
@@ -29,12 +30,50 @@ def save_state(model, path):
 
 
 def load_state(model, path):
-    """Sets all variables of a model to what `save_state` wrote, bit for bit.
+    """Sets all variables of a model to a state that was saved, bit for bit.
+
+    Args:
+        model: A built Keras model.
+        path: A file that a `TicketSearch` wrote, such as `initial.npz` in its
+            folder.
 
     Raises:
         ValueError: If the file is damaged or that of another model. Nothing
             is changed then.
+
+    Example:
+
+    >>> model = mpt_keras.models.lenet_300_100(masked=False)
+    >>> search = mpt_keras.lottery.TicketSearch(model, None, "search")
+    >>> again = mpt_keras.models.lenet_300_100(masked=False)
+    >>> mpt_keras.lottery.load_state(again, "search/initial.npz")
+    >>> search = mpt_keras.lottery.TicketSearch(again, None, "search")
     """
+    values = _read_state(model, path)
+    for variable, value in zip(model.variables, values, strict=True):
+        variable.assign(value)
+
+
+def changed_variables(model, path):
+    """Paths of the variables whose values are others than those saved.
+
+    Args:
+        model: A built Keras model.
+        path: What `save_state` wrote.
+
+    Raises:
+        ValueError: As for `load_state`.
+    """
+    values = _read_state(model, path)
+    return [
+        variable.path
+        for variable, value in zip(model.variables, values, strict=True)
+        if not np.array_equal(ops.convert_to_numpy(variable), value)
+    ]
+
+
+def _read_state(model, path):
+    path = pathlib.Path(path)
     try:
         with path.open("rb") as file:
             arrays = np.load(file, allow_pickle=False)
@@ -51,10 +90,13 @@ def load_state(model, path):
             f"Expected variables of the shapes {shapes}. Received: "
             f"{[value.shape for value in values]}"
         )
-    for variable, value in zip(model.variables, values, strict=True):
-        if value.dtype.kind == "V":  # bfloat16, which NumPy does not know
-            value = value.view(ops.convert_to_numpy(variable).dtype)
-        variable.assign(value)
+    return [
+        # NumPy does not know bfloat16.
+        value.view(ops.convert_to_numpy(variable).dtype)
+        if value.dtype.kind == "V"
+        else value
+        for variable, value in zip(model.variables, values, strict=True)
+    ]
 
 
 class SaveStateAt(BatchCountingCallback):

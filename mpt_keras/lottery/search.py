@@ -15,15 +15,31 @@ import keras
 from mpt_keras.analysis.masks import save_masks
 from mpt_keras.callbacks.backup import AtomicBackup
 from mpt_keras.lottery.enforcement import (
+    PrunedAverages,
     apply_masks,
-    kernel_values,
-    prunable_kernels,
     remove_masks,
 )
-from mpt_keras.lottery.magnitude import Magnitude, check_masks, random_masks
-from mpt_keras.lottery.records import MASKS, Level, Ticket
+from mpt_keras.lottery.kernels import (
+    convolution_kernels,
+    kernel_values,
+    output_kernels,
+    prunable_kernels,
+)
+from mpt_keras.lottery.magnitude import Magnitude, check_fit, random_masks
+from mpt_keras.lottery.records import (
+    MASKS,
+    TICKET,
+    TRAINING,
+    Level,
+    check_same_training,
+    differences,
+    in_short,
+    read_ticket,
+    write_json,
+)
 from mpt_keras.lottery.rewinding import (
     SaveStateAt,
+    changed_variables,
     load_state,
     reinitialize,
     save_state,
@@ -33,7 +49,6 @@ CONTROLS = ("reinitialized", "random_masks")
 STARTS = ("rewound", "initial", "reinitialized", "trained")
 
 _SEARCH = "search.json"
-_TICKET = "ticket.json"
 _INITIAL = "initial.npz"
 _REWIND = "rewind.npz"
 _TRAINED = "trained.npz"
@@ -58,7 +73,10 @@ class TicketSearch:
             dictionary.
         folder: Where the search keeps its files, a folder of its own. The
             same search continues there, after the last level or, with
-            `level.backup`, within a level.
+            `level.backup`, within a level: by `run` once more, or as a new
+            `TicketSearch` of the same settings and of a model built from the
+            same seeds, or set to `initial.npz` of the folder by `load_state`.
+            `train` may be another.
         pruning: `Magnitude`.
         rewind_step: Integer, the step `k` to go back to; 0 is initialisation.
         training_steps: Integer, the steps of a whole training; needed where
@@ -68,8 +86,9 @@ class TicketSearch:
         one_shot: True prunes every level from the dense network at once.
 
     Raises:
-        ValueError: If the model has nothing to prune, `rewind_step` is not
-            within the training, or the folder holds another search.
+        ValueError: If the model has nothing to prune, its output's kernel
+            must be named (`Magnitude`), `rewind_step` is not within the
+            training, or the folder holds another search.
 
     Example:
 
@@ -115,8 +134,10 @@ class TicketSearch:
             name: tuple(kernel.shape)
             for name, kernel in prunable_kernels(model).items()
         }
-        self.pruning.rates_of(self._shapes)
-        self._open_folder()
+        self._rates = self.pruning.rates_of(
+            self._shapes, convolution_kernels(model), output_kernels(model)
+        )
+        self._open_folder(training_steps)
 
     # --- What users call -------------------------------------------------
 
@@ -156,7 +177,9 @@ class TicketSearch:
             number: Level whose ticket is compared, found before.
             name: `"reinitialized"`: its masks, with new random weights,
                 trained from step 0; or `"random_masks"`: as many weights per
-                kernel at random places, set back as the ticket's are.
+                kernel at random places, set back as the ticket's are. (With
+                `rewind_weights=False` to the trained weights that were
+                pruned; those that are 0 there begin at 0.)
             seed: Integer from 0 on, of what is drawn.
 
         Returns:
@@ -174,7 +197,8 @@ class TicketSearch:
         if name == "reinitialized":
             return self.retrain(number, label, start="reinitialized", seed=seed)
         masks = random_masks(self._found(number).masks(), seed)
-        return self.retrain(number, label, masks=masks)
+        start = self._start_of(number)
+        return self.retrain(number, label, start, masks, seed=seed)
 
     def retrain(
         self, number, name, start="rewound", masks=None, train=None, seed=0
@@ -187,28 +211,33 @@ class TicketSearch:
             start: Where it starts: `"rewound"`, from `rewind_step`;
                 `"initial"` or `"reinitialized"`, from step 0; or
                 `"trained"`, with the weights that were pruned, from
-                `rewind_step`.
+                `rewind_step`; not for level 0, which prunes none.
             masks: Other masks than the ticket's.
             train: Another function than the search's.
             seed: Integer, of `"reinitialized"`.
 
         Returns:
-            A `Ticket`. A training that was finished before is not repeated.
+            A `Ticket`. A training that was finished before is not repeated,
+            whatever `train` is now.
 
         Raises:
-            ValueError: If there is no such ticket or start, or the masks do
-                not fit the model.
+            ValueError: If there is no such ticket or start, the masks do not
+                fit the model, or the training of that name has another start,
+                seed or masks. Nothing is changed then.
         """
-        if start not in STARTS:
+        if start not in STARTS or (start == "trained" and number == 0):
             raise ValueError(
                 f"Invalid value for argument `start`. Expected one of "
-                f"{', '.join(STARTS)}. Received: start={start!r}"
+                f"{', '.join(STARTS)} (this from level 1 on). Received: "
+                f"start={start!r} for level {number}"
             )
+        ticket = self._found(number)
         if masks is None:
-            masks = self._found(number).masks()
-        check_masks(masks, self._shapes)
-        folder = self._found(number).folder / name
-        return self._finished(folder) or self._train(
+            masks = ticket.masks()
+        check_fit(masks, self._shapes)
+        folder = ticket.folder / name
+        check_same_training(folder, masks, start, seed)
+        return read_ticket(folder) or self._train(
             number, name, folder, masks, start, train or self.train, seed
         )
 
@@ -222,17 +251,23 @@ class TicketSearch:
 
     def _ticket(self, number):
         folder = self._folder_of(number)
-        found = self._finished(folder)
+        found = read_ticket(folder)
         if found is None:
-            start = "rewound" if self.rewind_weights else "trained"
+            masks, start = self._masks(number), self._start_of(number)
+            check_same_training(folder, masks, start, seed=0)
             found = self._train(
-                *(number, "ticket", folder, self._masks(number)),
-                *(start if number else "initial", self.train),
+                number, "ticket", folder, masks, start, self.train, seed=0
             )
         return found
 
+    def _start_of(self, number):
+        """Where a level's ticket starts."""
+        if number == 0:
+            return "initial"
+        return "rewound" if self.rewind_weights else "trained"
+
     def _found(self, number):
-        found = self._finished(self._folder_of(number))
+        found = read_ticket(self._folder_of(number))
         if found is None:
             raise ValueError(
                 f"There is no ticket of level {number} in '{self.folder}'. "
@@ -246,46 +281,62 @@ class TicketSearch:
             source = self._found(self._pruned_level(number))
             self.load(source)
             before = source.masks()
-        return self.pruning.masks(kernel_values(self.model), number, before)
+        return self.pruning.masks(
+            kernel_values(self.model), number, before, self._rates
+        )
 
     def _pruned_level(self, number):
         """The level whose trained weights another level prunes."""
         return 0 if self.one_shot else number - 1
 
-    def _train(self, number, name, folder, masks, start, train, seed=0):
+    def _train(self, number, name, folder, masks, start, train, seed):
         rewinds = start in ("rewound", "trained")
         self._set_back(start, number, seed)
         folder.mkdir(parents=True, exist_ok=True)
         save_masks(masks, folder / MASKS)
+        write_json(folder / TRAINING, {"start": start, "seed": seed})
         apply_masks(self.model, masks)
-        keeps_state = number == 0 and self.rewind_step > 0
+        callbacks = [PrunedAverages()]
+        is_dense = folder == self._folder_of(0)
+        if is_dense and self.rewind_step:
+            callbacks.append(self._state_saver())
         level = Level(
             number=number,
             name=name,
             first_step=self.rewind_step if rewinds else 0,
             folder=folder,
-            callbacks=[self._state_saver()] if keeps_state else [],
-            backup=AtomicBackup(folder / "backup"),
+            callbacks=callbacks,
+            backup=AtomicBackup(
+                folder / "backup", run={"number": number, "name": name}
+            ),
         )
         result = train(self.model, level)
-        if keeps_state and not (self.folder / _REWIND).exists():
-            raise ValueError(
-                f"The state after step {self.rewind_step} was not kept. "
-                "Expected a `train` that passes level.callbacks to `fit` and "
-                "trains for as many steps."
-            )
-        self._check_pruned(masks)
+        try:
+            if is_dense:
+                self._check_rewind_state()
+            self._check_pruned(masks)
+        except ValueError:
+            # Or a mended `train` would find its work done, and fail again.
+            level.backup.remove()
+            raise
         save_state(self.model, folder / _TRAINED)
         layers = {
             kernel: {"weights": mask.size, "kept": int(mask.sum())}
             for kernel, mask in masks.items()
         }
         content = {"layers": layers, "result": result}
-        _write_json(
-            folder / _TICKET, {"number": number, "name": name} | content
-        )
+        write_json(folder / TICKET, {"number": number, "name": name} | content)
         level.backup.remove()
-        return self._finished(folder)
+        return read_ticket(folder)
+
+    def _check_rewind_state(self):
+        if self.rewind_step and not (self.folder / _REWIND).exists():
+            raise ValueError(
+                f"The state after step {self.rewind_step} was not kept. "
+                "Expected a `train` that passes level.callbacks to `fit` and "
+                "trains for as many steps. Mend it and run again: the "
+                "training begins anew."
+            )
 
     def _check_pruned(self, masks):
         trained = [
@@ -297,7 +348,9 @@ class TicketSearch:
             raise ValueError(
                 f"Weights that are pruned were trained, in {trained}. Expected "
                 "a `train` that compiles the model anew and trains it with "
-                "`fit` or with `optimizer.apply`, which heeds constraints."
+                "`fit` and level.callbacks, or with `optimizer.apply`, which "
+                "heeds constraints. Mend it and run again: the training "
+                "begins anew."
             )
 
     def _state_saver(self):
@@ -321,50 +374,42 @@ class TicketSearch:
     def _folder_of(self, number):
         return self.folder / f"level-{number:02d}"
 
-    def _finished(self, folder):
-        """The ticket in a folder, None where its training has not ended."""
-        try:
-            content = json.loads((folder / _TICKET).read_text())
-        except FileNotFoundError:
-            return None
-        layers = content["layers"]
-        return Ticket(
-            number=content["number"],
-            name=content["name"],
-            folder=folder,
-            weights=sum(layer["weights"] for layer in layers.values()),
-            kept=sum(layer["kept"] for layer in layers.values()),
-            layers=layers,
-            result=content["result"],
-        )
-
-    def _open_folder(self):
-        description = {
+    def _open_folder(self, training_steps):
+        settings = {
             "pruning": dataclasses.asdict(self.pruning),
             "rewind_step": self.rewind_step,
+            "training_steps": training_steps,
             "rewind_weights": self.rewind_weights,
             "one_shot": self.one_shot,
-            "kernels": {k: list(shape) for k, shape in self._shapes.items()},
+            "kernels": {
+                name: {"shape": list(shape), "rate": self._rates[name]}
+                for name, shape in self._shapes.items()
+            },
             "keras": keras.__version__,
         }
-        file = self.folder / _SEARCH
-        if file.exists():
-            there = json.loads(file.read_text())
-            if there != description:
-                different = [
-                    f"{name}: {there.get(name)} there, {value} here"
-                    for name, value in description.items()
-                    if there.get(name) != value
-                ]
-                raise ValueError(
-                    f"'{self.folder}' holds another search. Expected the same "
-                    "settings and model, to continue it, or a new folder. "
-                    f"Received: {'; '.join(different)}. Nothing was changed."
-                )
+        file, initial = self.folder / _SEARCH, self.folder / _INITIAL
+        if not file.exists():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            save_state(self.model, initial)
+            write_json(file, settings)
             return
-        self.folder.mkdir(parents=True, exist_ok=True)
-        save_state(self.model, self.folder / _INITIAL)
-        _write_json(file, description)
+        different = differences(json.loads(file.read_text()), settings)
+        advice = ""
+        if not different:
+            changed = changed_variables(self.model, initial)
+            different = [f"{path}: another initial value" for path in changed]
+            advice = (
+                " Build the model from the seeds of that search, or set it to "
+                "its initial weights: mpt_keras.lottery.load_state(model, "
+                f"'{initial}')."
+            )
+        if different:
+            raise ValueError(
+                f"'{self.folder}' holds another search. Expected the same "
+                "settings and initial weights, to continue it, or a new "
+                f"folder. Received: {in_short(different)}. Nothing was "
+                f"changed.{advice}"
+            )
 
 
 def _check_rewind_step(step, training_steps):
@@ -381,11 +426,3 @@ def _check_rewind_step(step, training_steps):
             f"Received: rewind_step={step!r}"
         )
     return step
-
-
-def _write_json(path, content):
-    beside = path.with_name(f"partial-{path.name}")
-    # NumPy's numbers are what a `train` returns easily.
-    text = json.dumps(content, indent=2, default=lambda value: value.tolist())
-    beside.write_text(text + "\n", encoding="utf-8")
-    beside.replace(path)

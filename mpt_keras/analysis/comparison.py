@@ -7,6 +7,7 @@ either keeps. A figure means something only beside that level.
 
 import dataclasses
 import warnings
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -88,7 +89,7 @@ class MaskComparison:
     layers: tuple[LayerComparison, ...]
     total: LayerComparison
 
-    def table(self):
+    def table(self) -> list[tuple[str, ...]]:
         """Returns rows of text, the first the names of the columns."""
         return [_COLUMNS] + [
             (
@@ -106,7 +107,9 @@ class MaskComparison:
         ]
 
 
-def compare_masks(first, second):
+def compare_masks(
+    first: Mapping[str, np.ndarray], second: Mapping[str, np.ndarray]
+) -> MaskComparison:
     """Compares two tickets' masks layer by layer.
 
     Layers are matched by name. Where names differ and the shapes agree in

@@ -1,5 +1,8 @@
 """Several tickets over one random kernel, as one model."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops
@@ -7,7 +10,11 @@ from keras import ops
 from mpt_keras.layers.traversal import masked_kernels
 
 
-def ensemble(models, name="ensemble", activation=None):
+def ensemble(
+    models: Sequence[keras.Model],
+    name: str = "ensemble",
+    activation: Any = None,
+) -> keras.Model:
     """Returns one model that predicts the mean of several tickets.
 
         output = sum_i activation(model_i(input)) / k

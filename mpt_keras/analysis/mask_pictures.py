@@ -1,6 +1,8 @@
 """What masks look like."""
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -12,7 +14,7 @@ _PRUNED, _KEPT = "#ccd6e0", "#08244a"
 _MOST_LAYERS = 36
 
 
-def draw_masks(masks):
+def draw_masks(masks: Mapping[str, np.ndarray]) -> Any:
     """Draws every layer's mask: dark at the weights kept, light elsewhere.
 
     A dense kernel is a matrix, inputs down and outputs across; where it is

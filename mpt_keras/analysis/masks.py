@@ -8,6 +8,7 @@ with one array for each, called as the layer.
 import hashlib
 import io
 import math
+import os
 import pathlib
 import zipfile
 from collections.abc import Mapping
@@ -31,7 +32,7 @@ class Masks(dict):
     kernels = None
 
 
-def masks_of(model):
+def masks_of(model: keras.layers.Layer) -> dict[str, np.ndarray]:
     """Returns the masks of a model by layer.
 
     Of a model with masked layers, those layers' masks; of one with none, such
@@ -76,7 +77,10 @@ def masks_of(model):
     return {name: _array(kernel) != 0 for name, kernel in kernels.items()}
 
 
-def save_masks(masks, path):
+def save_masks(
+    masks: Mapping[str, np.ndarray] | keras.Model,
+    path: str | os.PathLike[str],
+) -> None:
     """Writes masks to a compressed `.npz`, never half a file.
 
     The same masks give the same bytes. `numpy.load(path)[name]` reads a mask
@@ -120,7 +124,7 @@ def save_masks(masks, path):
         beside.unlink(missing_ok=True)
 
 
-def read_masks(path):
+def read_masks(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     """Reads masks from a file or from a run's folder.
 
     Args:
@@ -162,7 +166,10 @@ def read_masks(path):
     return masks
 
 
-def load_masks(model, masks):
+def load_masks(
+    model: keras.Model,
+    masks: Mapping[str, np.ndarray] | str | os.PathLike[str],
+) -> None:
     """Puts masks into the masked layers of a model; see `layer.set_mask`.
 
     Args:

@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import statistics
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -59,7 +60,7 @@ class PairwiseComparison:
     layers: tuple[LayerSpread, ...]
     total: LayerSpread
 
-    def matrix(self, measure="agreement"):
+    def matrix(self, measure: str = "agreement") -> np.ndarray:
         """Returns a measure of the whole tickets as a square array.
 
         Args:
@@ -85,7 +86,7 @@ class PairwiseComparison:
             values[row, column] = values[column, row] = value
         return values
 
-    def table(self):
+    def table(self) -> list[tuple[str, ...]]:
         """Returns rows of text, the first the names of the columns."""
         return [_COLUMNS] + [
             (
@@ -98,7 +99,9 @@ class PairwiseComparison:
         ]
 
 
-def compare_all(masks):
+def compare_all(
+    masks: Mapping[str, Mapping[str, np.ndarray]],
+) -> PairwiseComparison:
     """Compares several tickets' masks, each with each.
 
     Args:

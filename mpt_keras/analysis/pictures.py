@@ -3,6 +3,9 @@
 A figure is written by `figure.savefig("agreement.png")`.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 
 from mpt_keras.analysis.figures import (
@@ -13,6 +16,7 @@ from mpt_keras.analysis.figures import (
     short,
 )
 from mpt_keras.analysis.masks import check_masks
+from mpt_keras.analysis.pairs import PairwiseComparison
 
 _HATCHES = ("", "//", "..", "xx")
 _MOST_NUMBERS = 20
@@ -21,7 +25,9 @@ _TOTAL = "total"
 _RIGHT, _ABOVE = "outside right upper", "outside upper right"
 
 
-def draw_agreement(comparison, measure="agreement"):
+def draw_agreement(
+    comparison: PairwiseComparison, measure: str = "agreement"
+) -> Any:
     """Draws how much each ticket agrees with each, a square of colours.
 
     The colours reach from what chance gives to two equal tickets.
@@ -84,7 +90,9 @@ def draw_agreement(comparison, measure="agreement"):
     return figure
 
 
-def draw_layers(masks_by_label):
+def draw_layers(
+    masks_by_label: Mapping[str, Mapping[str, np.ndarray]],
+) -> Any:
     """Draws the fraction pruned of every layer, bars side by side per ticket.
 
     Args:
@@ -132,7 +140,7 @@ def draw_layers(masks_by_label):
     return axes.figure
 
 
-def draw_jaccard(comparison):
+def draw_jaccard(comparison: PairwiseComparison) -> Any:
     """Draws the Jaccard index of each layer beside what chance gives.
 
     A dot is the mean over all pairs of tickets, its whiskers reach from the
@@ -189,7 +197,7 @@ def draw_jaccard(comparison):
     return axes.figure
 
 
-def draw_churn(histories):
+def draw_churn(histories: Mapping[str, Any]) -> Any:
     """Draws the fraction of the mask that each epoch changed.
 
     Args:

@@ -1,10 +1,16 @@
 """The checkpoints that the papers' authors publish, as models of ours."""
 
+import os
+
+import keras
+
 from mpt_keras.checkpoints import architectures, placing, reading
 from mpt_keras.checkpoints.reading import CheckpointError
 
 
-def load_biprop(path, *, binarize=True):
+def load_biprop(
+    path: str | os.PathLike[str], *, binarize: bool = True
+) -> keras.Model:
     """Reads a checkpoint of the authors' code into a network of ours.
 
     The network computes what their code computes: its masks prune

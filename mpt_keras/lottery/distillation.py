@@ -7,8 +7,12 @@ REDUCTIONS = ("batchmean", "mean")
 
 
 def distiller(
-    teacher, student, temperature=5.0, alpha=0.9, kl_reduction="mean"
-):
+    teacher: keras.Model,
+    student: keras.Model,
+    temperature: float = 5.0,
+    alpha: float = 0.9,
+    kl_reduction: str = "mean",
+) -> keras.Model:
     """Returns a model that trains a student on labels and a teacher.
 
     With the teacher's logits `t`, the student's `s` and `C` classes::

@@ -1,5 +1,8 @@
 """Masks of an ordinary Keras model, held through training."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops
@@ -27,11 +30,11 @@ class Pruned(keras.constraints.Constraint):
     [-3.0, 0.0]
     """
 
-    def __init__(self, mask, constraint=None):
+    def __init__(self, mask: Any, constraint: Any = None) -> None:
         self.mask = np.asarray(mask, bool)
         self.constraint = keras.constraints.get(constraint)
 
-    def __call__(self, w):
+    def __call__(self, w: Any) -> Any:
         if self.constraint is not None:
             w = self.constraint(w)
         return _masked(w, self.mask)
@@ -86,7 +89,7 @@ class PrunedAverages(keras.callbacks.Callback):
                     variable.assign(_masked(variable, constraint.mask))
 
 
-def apply_masks(model, masks):
+def apply_masks(model: keras.Model, masks: Mapping[str, np.ndarray]) -> None:
     """Prunes a model: sets weights to 0, and holds them there.
 
     From now on every step of training ends with the pruned weights exactly
@@ -122,7 +125,7 @@ def apply_masks(model, masks):
         kernel.assign(_masked(kernel, masks[name]))
 
 
-def remove_masks(model):
+def remove_masks(model: keras.Model) -> None:
     """Lets all weights train again; their values stay as they are.
 
     Args:

@@ -1,12 +1,13 @@
 """The prunable kernels of an ordinary Keras model, and what each of them is."""
 
 import keras
+import numpy as np
 from keras import ops
 
 from mpt_keras.layers.traversal import named_layers, ordinary_kernels
 
 
-def prunable_kernels(model):
+def prunable_kernels(model: keras.Model) -> dict[str, keras.Variable]:
     """Returns what can be pruned of an ordinary Keras model.
 
     The trainable kernels of its dense and convolution layers, wherever they
@@ -39,7 +40,7 @@ def prunable_kernels(model):
     return kernels
 
 
-def kernel_values(model):
+def kernel_values(model: keras.Model) -> dict[str, np.ndarray]:
     """Returns the values of a model's prunable kernels.
 
     Args:

@@ -7,7 +7,7 @@ Masks and weights are dictionaries from the name of a kernel, as
 import dataclasses
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
@@ -80,7 +80,12 @@ class Magnitude:
                     f"{self.rate} for scope='global'. Received: {self}"
                 )
 
-    def rates_of(self, names, convolutions=None, outputs=None):
+    def rates_of(
+        self,
+        names: Iterable[str],
+        convolutions: Iterable[str] | None = None,
+        outputs: Iterable[str] | None = None,
+    ) -> dict[str, float]:
         """Returns the rate of every kernel.
 
         Args:
@@ -148,7 +153,13 @@ class Magnitude:
             )
         return left
 
-    def masks(self, weights, level, before=None, rates=None):
+    def masks(
+        self,
+        weights: Mapping[str, np.ndarray],
+        level: int,
+        before: Mapping[str, np.ndarray] | None = None,
+        rates: Mapping[str, float] | None = None,
+    ) -> dict[str, np.ndarray]:
         """Returns the masks after a number of rounds.
 
         Args:
@@ -177,7 +188,12 @@ class Magnitude:
         }
 
 
-def magnitude_masks(weights, sparsity, before=None, scope="layer"):
+def magnitude_masks(
+    weights: Mapping[str, np.ndarray],
+    sparsity: float | Mapping[str, float],
+    before: Mapping[str, np.ndarray] | None = None,
+    scope: str = "layer",
+) -> dict[str, np.ndarray]:
     """Returns masks that keep the weights of largest magnitude, exactly.
 
     `floor(sparsity * n)` of `n` weights are pruned: first those that were
@@ -235,7 +251,9 @@ def magnitude_masks(weights, sparsity, before=None, scope="layer"):
     return masks
 
 
-def random_masks(masks, seed, scope="layer"):
+def random_masks(
+    masks: Mapping[str, np.ndarray], seed: int, scope: str = "layer"
+) -> dict[str, np.ndarray]:
     """Returns masks that keep as many weights, at random places.
 
     The control that tells what the places are worth.

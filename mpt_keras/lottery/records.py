@@ -6,6 +6,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+import keras
 import numpy as np
 
 from mpt_keras.analysis.masks import read_masks
@@ -37,7 +38,7 @@ class Level:
     name: str
     first_step: int
     folder: pathlib.Path
-    callbacks: list
+    callbacks: list[keras.callbacks.Callback]
     backup: AtomicBackup
 
 
@@ -68,7 +69,7 @@ class Ticket:
         """Fraction of the prunable weights that is pruned."""
         return 1.0 - self.kept / self.weights
 
-    def masks(self):
+    def masks(self) -> dict[str, np.ndarray]:
         """Name of the kernel -> boolean array, True at the weights kept."""
         return read_masks(self.folder / MASKS)
 

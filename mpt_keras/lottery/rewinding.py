@@ -1,7 +1,9 @@
 """The states that a ticket goes back to: kept, restored, drawn anew."""
 
+import os
 import pathlib
 import zipfile
+from typing import Any
 
 import keras
 import numpy as np
@@ -29,7 +31,7 @@ def save_state(model, path):
     beside.replace(path)
 
 
-def load_state(model, path):
+def load_state(model: keras.Model, path: str | os.PathLike[str]) -> None:
     """Sets all variables of a model to a state that was saved, bit for bit.
 
     Args:
@@ -157,7 +159,7 @@ class Advanced(keras.optimizers.schedules.LearningRateSchedule):
     0.5
     """
 
-    def __init__(self, schedule, first_step):
+    def __init__(self, schedule: Any, first_step: int) -> None:
         super().__init__()
         self.schedule = schedule
         self.first_step = int(first_step)
@@ -178,7 +180,7 @@ class Advanced(keras.optimizers.schedules.LearningRateSchedule):
         return cls(schedule, config["first_step"])
 
 
-def reinitialize(model, seed):
+def reinitialize(model: keras.Model, seed: int) -> None:
     """Draws the prunable kernels of a model anew.
 
     Each from its layer's own initializer, with another seed; everything else

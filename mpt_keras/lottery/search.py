@@ -7,10 +7,13 @@ it continues wherever it stopped.
 import dataclasses
 import itertools
 import json
+import os
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
 
 import keras
+import numpy as np
 
 from mpt_keras.analysis.masks import save_masks
 from mpt_keras.callbacks.backup import AtomicBackup
@@ -31,6 +34,7 @@ from mpt_keras.lottery.records import (
     TICKET,
     TRAINING,
     Level,
+    Ticket,
     check_same_training,
     differences,
     in_short,
@@ -114,15 +118,15 @@ class TicketSearch:
 
     def __init__(
         self,
-        model,
-        train: Callable,
-        folder,
-        pruning=None,
-        rewind_step=0,
-        training_steps=None,
-        rewind_weights=True,
-        one_shot=False,
-    ):
+        model: keras.Model,
+        train: Callable[[keras.Model, Level], Any],
+        folder: str | os.PathLike[str],
+        pruning: Magnitude | None = None,
+        rewind_step: int = 0,
+        training_steps: int | None = None,
+        rewind_weights: bool = True,
+        one_shot: bool = False,
+    ) -> None:
         self.model = model
         self.train = train
         self.folder = pathlib.Path(folder)
@@ -141,7 +145,7 @@ class TicketSearch:
 
     # --- What users call -------------------------------------------------
 
-    def run(self, levels):
+    def run(self, levels: int | Iterable[int]) -> Iterator[Ticket]:
         """Iterates over the tickets of all levels, each once it is found.
 
         A level that was finished before is not trained again. The model holds
@@ -170,7 +174,7 @@ class TicketSearch:
             )
         return (self._ticket(number) for number in numbers)
 
-    def control(self, number, name, seed=0):
+    def control(self, number: int, name: str, seed: int = 0) -> Ticket:
         """Trains what a winning ticket is compared with.
 
         Args:
@@ -201,8 +205,14 @@ class TicketSearch:
         return self.retrain(number, label, start, masks, seed=seed)
 
     def retrain(
-        self, number, name, start="rewound", masks=None, train=None, seed=0
-    ):
+        self,
+        number: int,
+        name: str,
+        start: str = "rewound",
+        masks: Mapping[str, np.ndarray] | None = None,
+        train: Callable[[keras.Model, Level], Any] | None = None,
+        seed: int = 0,
+    ) -> Ticket:
         """Trains a ticket's sub-network once more, in another way.
 
         Args:
@@ -241,7 +251,7 @@ class TicketSearch:
             number, name, folder, masks, start, train or self.train, seed
         )
 
-    def load(self, ticket):
+    def load(self, ticket: Ticket) -> None:
         """Sets the model to a ticket's trained weights and masks."""
         remove_masks(self.model)
         load_state(self.model, ticket.folder / _TRAINED)

@@ -1,0 +1,65 @@
+"""What users write, for mypy: `mypy` reads this file and never runs it."""
+
+import keras
+import numpy as np
+
+import mpt_keras as mpt
+from mpt_keras import callbacks, lottery, schedules
+
+
+def layers() -> keras.Model:
+    first = mpt.MPTConv2D(
+        32,
+        3,
+        padding="same",
+        activation="relu",
+        sparsity=0.8,
+        binarize=False,
+        input_quantizer=mpt.quantizers.SteSign(clip_value=1.2),
+        scores_initializer=mpt.initializers.KaimingUniform(),
+        seed=0,
+    )
+    separable = mpt.MPTSeparableConv2D(8, 3, sparsity=(0.5, 0.9))
+    last = mpt.MPTDense(10, input_quantizer="approx_sign")
+    last.sparsity = 0.9
+    print(f"{last.sparsity:.2f}", separable.sparsity[1] + 1.0)
+    last.set_mask(np.ones((4, 10), bool))
+    return keras.Sequential([first, separable, keras.layers.Flatten(), last])
+
+
+def searching(model: keras.Model, images: np.ndarray) -> None:
+    ramp = schedules.Polynomial(0.5, 0.95, end=10)
+    found: list[keras.callbacks.Callback] = [
+        callbacks.GlobalSparsity(schedule=ramp, layers="stage4_*"),
+        callbacks.SparsitySchedule(lambda epoch: 0.1 * epoch, per="epoch"),
+        callbacks.WeightRecycling(0.2, every=10, source="highest"),
+        callbacks.MaskChurn(per_layer=True),
+        callbacks.CheckFinite(),
+        callbacks.AtomicCheckpoint("last.keras", save_best_only=True),
+        callbacks.AtomicBackup("backup", run={"seed": 0}),
+    ]
+    model.fit(images, callbacks=found)
+    masks = mpt.analysis.masks_of(model)
+    mpt.analysis.save_masks(masks, "masks.npz")
+    mpt.analysis.load_masks(model, "masks.npz")
+    agreement: float = mpt.analysis.compare_masks(masks, masks).total.agreement
+    print(agreement, len(mpt.masked_layers(model)))
+    mpt.freeze(model).export("saved_model")
+
+
+def networks() -> keras.Model:
+    dense = mpt.models.conv4(masked=False, seed=0)
+    masked = mpt.models.conv4(sparsity=0.8, binary_activations=True, width=0.5)
+    mpt.transfer_weights(dense, masked)
+    return mpt.checkpoints.load_biprop("model_best.pth", binarize=True)
+
+
+def tickets(model: keras.Model) -> float:
+    def train(model: keras.Model, level: lottery.Level) -> float:
+        model.fit(callbacks=[*level.callbacks, level.backup])
+        return 0.5
+
+    search = lottery.TicketSearch(model, train, "folder", lottery.Magnitude())
+    tickets = list(search.run(levels=3))
+    search.load(tickets[-1])
+    return search.control(3, "random_masks").sparsity

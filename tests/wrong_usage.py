@@ -1,0 +1,10 @@
+"""Mistakes that mypy must find, each on a line that ends in a comment."""
+
+import mpt_keras as mpt
+
+mpt.MPTDense(10, sparsity="half")  # error: arg-type
+mpt.MPTConv2D(10, 3, binarise=True).sparsity.half()  # error: attr-defined
+mpt.callbacks.GlobalSparsity(minimum="one")  # error: arg-type
+mpt.models.conv4(sparsity="0.5")  # error: arg-type
+mpt.analysis.load_masks()  # error: call-arg
+mpt.freeeze()  # error: attr-defined

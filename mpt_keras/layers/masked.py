@@ -335,4 +335,8 @@ def _checked_values(initializer, where, shape, dtype=None):
 
 
 def _serialized(value):
-    return None if value is None else keras.saving.serialize_keras_object(value)
+    if value is None:
+        return None
+    # From the second time on Keras says by which number it shares an object.
+    keras.saving.serialize_keras_object(value)
+    return keras.saving.serialize_keras_object(value)

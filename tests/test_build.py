@@ -20,7 +20,7 @@ ROWS = (
     ("_environment", "initializers", "larq", "losses"),
     ("schedules", "selection"),
     ("masking", "quantizers", "replacement"),
-    ("layers.arguments", "layers.masked_kernel"),
+    ("layers.arguments", "layers.exporting", "layers.masked_kernel"),
     ("layers.masked",),
     ("layers.convolutional", "layers.dense", "layers.traversal"),
     ("layers",),

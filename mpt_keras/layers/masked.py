@@ -12,7 +12,13 @@ from typing import ClassVar
 import keras
 from keras import ops
 
-from mpt_keras import initializers, quantizers, selection, value_checks
+from mpt_keras import (
+    _fusion,
+    initializers,
+    quantizers,
+    selection,
+    value_checks,
+)
 from mpt_keras.layers.arguments import (
     OWN_DEFAULTS,
     check_flag,
@@ -21,6 +27,7 @@ from mpt_keras.layers.arguments import (
     refuse_meaningless,
     refuse_quantized_policy,
 )
+from mpt_keras.layers.exporting import check_exportable
 from mpt_keras.layers.masked_kernel import MaskedKernel
 
 
@@ -192,6 +199,8 @@ class MaskedLayer:
     # --- Use -------------------------------------------------------------
 
     def call(self, inputs):
+        if _fusion.is_traced(inputs):
+            check_exportable(self)
         if self.input_quantizer is not None:
             # A quantizer layer has a dtype of its own.
             inputs = ops.cast(self.input_quantizer(inputs), self.compute_dtype)

@@ -25,7 +25,8 @@ def masks_of(model):
 
     Of a model with masked layers, those layers' masks; of one with none, such
     as a frozen ticket or a pruned network, `kernel != 0` for the trainable
-    kernels of its dense and convolution layers.
+    kernels of its dense and convolution layers; for all of them where none is
+    trainable.
 
     Args:
         model: A built Keras model.
@@ -53,7 +54,9 @@ def masks_of(model):
         masked.check_scores()
     if kernels:
         return {name: _array(m.mask()) for name, m in kernels.items()}
-    kernels = ordinary_kernels(model)
+    kernels = ordinary_kernels(model) or ordinary_kernels(
+        model, trainable=False
+    )
     if not kernels:
         raise ValueError(
             f"Model '{model.name}' has no masks. Expected masked layers "

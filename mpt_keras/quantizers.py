@@ -219,17 +219,21 @@ def get(identifier: Any) -> Callable[..., Any] | None:
     )
 
 
-def as_layer(quantizer: Any, name: str | None = None) -> keras.layers.Layer:
+def as_layer(
+    quantizer: Any, name: str | None = None, dtype: Any = None
+) -> keras.layers.Layer:
     """Returns a new layer that computes what a quantizer computes.
 
     Args:
         quantizer: Whatever `get` takes, except None. A layer that holds state
             is copied with it.
         name: Name of the new layer.
+        dtype: Of the new layer where the quantizer is a function; a layer has
+            its own.
     """
     quantizer = get(quantizer)
     if not isinstance(quantizer, keras.layers.Layer):
-        return keras.layers.Activation(quantizer, name=name)
+        return keras.layers.Activation(quantizer, name=name, dtype=dtype)
     config = quantizer.get_config()
     layer = type(quantizer).from_config({**config, "name": name})
     if quantizer.weights:

@@ -214,8 +214,9 @@ def test_functions_that_keras_cannot_look_up(rng):
     )
     x = rng.standard_normal((3, 4)).astype("float32")
     model.compile("sgd", custom_loss)
-    with pytest.warns(UserWarning, match="The frozen model is not compiled"):
-        frozen = mpt.freeze(model)
+    with pytest.raises(ValueError, match="cannot be compiled: its loss"):
+        mpt.freeze(model, compile=True)
+    frozen = mpt.freeze(model)
     np.testing.assert_array_equal(
         frozen.predict(x, verbose=0), model.predict(x, verbose=0)
     )
@@ -224,6 +225,50 @@ def test_functions_that_keras_cannot_look_up(rng):
     model = keras.Sequential([keras.Input((4,)), mpt.MPTDense(4), uncopiable])
     with pytest.raises(ValueError, match="Cannot copy layer 'twice'"):
         mpt.freeze(model)
+
+
+def test_functions_quantize_in_the_precision_of_their_layer(rng):
+    def cubic(x):
+        return x * x * x - x
+
+    layer = mpt.MPTDense(3, input_quantizer=cubic, dtype="float16")
+    model = keras.Sequential([keras.Input((16,)), layer])
+    check_frozen(model, rng.standard_normal((4, 16)).astype("float32"))
+
+
+@pytest.mark.parametrize("kind", ["sequential", "functional"])
+def test_a_shared_quantizer_with_state(kind, rng, tmp_path):
+    quantizer = keras.layers.PReLU(name="shared")
+    masked = [mpt.MPTDense(4, input_quantizer=quantizer) for _ in range(2)]
+    x = inputs = keras.Input((4,))
+    if kind == "sequential":
+        model = keras.Sequential([inputs, *masked])
+    else:
+        for layer in masked:
+            x = layer(x)
+        model = keras.Model(inputs, x)
+    quantizer.alpha.assign([0.1, 0.2, 0.3, 0.4])
+    x = rng.standard_normal((3, 4)).astype("float32")
+    model.save(tmp_path / "shared.keras")
+    reloaded = keras.models.load_model(tmp_path / "shared.keras")
+    first, second = mpt.masked_layers(reloaded)
+    assert first.input_quantizer is second.input_quantizer
+    np.testing.assert_array_equal(
+        reloaded.predict(x, verbose=0), model.predict(x, verbose=0)
+    )
+    frozen = check_frozen(reloaded, x)
+    # A Sequential model holds a layer once.
+    copies = {"sequential": 2, "functional": 1}[kind]
+    assert len(frozen.weights) == 2 + copies
+
+
+def test_spectral_normalization_makes_way_for_the_layer_inside(rng):
+    inside = mpt.MPTDense(4, input_quantizer="ste_sign", name="inside")
+    model = keras.Sequential(
+        [keras.Input((6,)), keras.layers.SpectralNormalization(inside)]
+    )
+    frozen = check_frozen(model, trained(model, rng, classes=4))
+    assert type(frozen.get_layer("inside")) is keras.layers.Dense
 
 
 def test_an_activation_with_weights_is_a_copy(rng):
@@ -291,16 +336,40 @@ def test_half_the_size(tmp_path):
 
 def test_frozen_model_reloads_and_evaluates(rng, tmp_path, ticket):
     model, x = ticket(True)
-    frozen = mpt.freeze(model)
+    frozen = mpt.freeze(model, compile=True)
     frozen.save(tmp_path / "frozen.keras")
     reloaded = keras.models.load_model(tmp_path / "frozen.keras")
     np.testing.assert_array_equal(
         reloaded.predict(x, verbose=0), model.predict(x, verbose=0)
     )
     y = rng.integers(0, 3, 64)
-    assert frozen.evaluate(x, y, verbose=0) == pytest.approx(
-        model.evaluate(x, y, verbose=0)
-    )
+    expected = pytest.approx(model.evaluate(x, y, verbose=0))
+    for one in (frozen, reloaded):
+        assert one.evaluate(x, y, verbose=0) == expected
+        names = [variable.name for variable in one.optimizer.variables]
+        assert names == ["iteration", "learning_rate"]  # and no moments
+
+
+@pytest.mark.filterwarnings("ignore:The model does not have any trainable")
+@pytest.mark.parametrize("reloads", [False, True])
+def test_training_does_not_change_a_ticket(reloads, rng, tmp_path, ticket):
+    model, x = ticket(True)
+    frozen = mpt.freeze(model)
+    assert not frozen.compiled
+    if reloads:
+        frozen.save(tmp_path / "frozen.keras")
+        frozen = keras.models.load_model(tmp_path / "frozen.keras")
+    before = [as_numpy(weight) for weight in frozen.weights]
+    frozen.compile("adam", "sparse_categorical_crossentropy")
+    frozen.fit(x, rng.integers(0, 3, 64), verbose=0)
+    assert not frozen.trainable_variables
+    for weight, old in zip(frozen.weights, before, strict=True):
+        np.testing.assert_array_equal(as_numpy(weight), old)
+    for one in (frozen, *frozen.layers):
+        one.trainable = True
+    frozen.compile("adam", "sparse_categorical_crossentropy")
+    frozen.fit(x, rng.integers(0, 3, 64), verbose=0)
+    assert (as_numpy(frozen.weights[0]) != before[0]).any()
 
 
 @needs_tensorflow
@@ -321,22 +390,56 @@ def test_saved_model_serves_without_the_library(tmp_path, ticket):
     subprocess.run([sys.executable, "-c", script, *paths], check=True)
 
 
+@needs_tensorflow
+def test_masked_models_are_served_too(tmp_path, ticket):
+    model, x = ticket(True)
+    model.export(tmp_path / "saved_model", verbose=False)
+    served = tf.saved_model.load(str(tmp_path / "saved_model"))
+    expected = model.predict(x, verbose=0)
+    np.testing.assert_allclose(served.serve(x), expected, rtol=1e-5, atol=1e-5)
+
+
+@needs_tensorflow
+@pytest.mark.filterwarnings("ignore:.*tf.lite.Interpreter is deprecated")
+def test_litert_files_of_tickets_predict_the_same(rng, tmp_path):
+    model = keras.Sequential([keras.Input((6,)), mpt.MPTDense(4)])
+    path = str(tmp_path / "model.tflite")
+    with pytest.raises(ValueError, match="Freeze the model first") as error:
+        model.export(path, format="litert", verbose=False)
+    assert "'mpt_dense'" in str(error.value)
+    assert not list(tmp_path.iterdir())
+    mpt.freeze(model).export(path, format="litert", verbose=False)
+    interpreter = tf.lite.Interpreter(path)
+    interpreter.allocate_tensors()
+    x = rng.standard_normal((1, 6)).astype("float32")
+    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], x)
+    interpreter.invoke()
+    output = interpreter.get_output_details()[0]["index"]
+    np.testing.assert_allclose(
+        interpreter.get_tensor(output), model.predict(x, verbose=0), rtol=1e-5
+    )
+
+
+@needs_tensorflow
+@pytest.mark.parametrize(
+    ("format", "package", "name"),
+    [("onnx", "tf2onnx", "m.onnx"), ("openvino", "openvino", "m.xml")],
+)
+def test_formats_that_cannot_select_are_refused(
+    format, package, name, tmp_path
+):
+    pytest.importorskip(package)
+    model = keras.Sequential([keras.Input((6,)), mpt.MPTDense(4)])
+    model(np.ones((1, 6)))  # or Keras does not export it
+    with pytest.raises(ValueError, match=f"file of format='{format}' cannot"):
+        model.export(str(tmp_path / name), format=format, verbose=False)
+    assert not list(tmp_path.iterdir())
+    ticket = mpt.freeze(model)
+    ticket.export(str(tmp_path / name), format=format, verbose=False)
+    assert (tmp_path / name).exists()
+
+
 # --- Bad input ------------------------------------------------------------
-
-
-def test_subclassed_models_are_refused():
-    class Subclassed(keras.Model):
-        def __init__(self):
-            super().__init__()
-            self.dense = mpt.MPTDense(3)
-
-        def call(self, x):
-            return self.dense(x)
-
-    model = Subclassed()
-    model(np.ones((1, 4)))
-    with pytest.raises(ValueError, match=r"a subclassed model \(Subcl"):
-        mpt.freeze(model)
 
 
 def test_layers_that_compute_otherwise_are_refused():
@@ -374,27 +477,25 @@ def test_models_that_compute_otherwise_are_refused(kind):
         mpt.freeze(model)
 
 
-@keras.saving.register_keras_serializable(package="tests")
-class Block(keras.layers.Layer):
-    def __init__(self, **kwargs):
-        super().__init__(**kwargs)
-        self.dense = mpt.MPTDense(3, name="hidden_away")
-
-    def call(self, x):
-        return self.dense(x)
-
-
-def test_custom_layers_that_hold_masked_ones_are_refused():
-    model = keras.Sequential([keras.Input((4,)), Block(name="block")])
-    assert len(mpt.masked_layers(model)) == 1
-    with pytest.raises(ValueError, match=r"'block' \(Block\).*'hidden_away'"):
-        mpt.freeze(model)
-
-
 def test_models_without_a_ticket_are_refused():
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
     with pytest.raises(ValueError, match="holds no masked layer"):
         mpt.freeze(model)
+
+
+def test_only_a_compiled_model_makes_a_compiled_ticket():
+    model = keras.Sequential([keras.Input((4,)), mpt.MPTDense(3)])
+    with pytest.raises(ValueError, match=r"is not compiled, .*compile=False"):
+        mpt.freeze(model, compile=True)
+
+
+def test_what_no_batch_would_help_is_not_called_unbuilt():
+    class Doubled(keras.Sequential):
+        def call(self, inputs, training=None):
+            return 2 * super().call(inputs, training)
+
+    with pytest.raises(ValueError, match="its class Doubled has a `call`"):
+        mpt.freeze(Doubled([mpt.MPTDense(3)]))
 
 
 def test_unbuilt_models_are_refused():

@@ -96,3 +96,29 @@ def test_it_trains_is_saved_and_loaded(layer, rng, tmp_path):
         loaded.predict(x, verbose=0), model.predict(x, verbose=0)
     )
     assert loaded.layers[-1].sparsity == layer.sparsity == 0.5
+
+
+def test_its_ticket_is_the_keras_layer(layer, rng):
+    model = keras.Sequential([keras.Input((3, 4)), layer])
+    frozen = mpt.freeze(model)
+    derived_from = {MaskedEinsum: keras.layers.EinsumDense}
+    derived_from[MaskedProduct] = Product
+    assert type(frozen.layers[-1]) is derived_from[type(layer)]
+    x = rng.standard_normal((8, 3, 4)).astype("float32")
+    np.testing.assert_array_equal(
+        frozen.predict(x, verbose=0), model.predict(x, verbose=0)
+    )
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class Doubled(mpt.MaskedLayer, keras.layers.Dense):
+    def apply_kernel(self, inputs, kernel):
+        return 2 * ops.matmul(inputs, kernel)
+
+
+def test_a_ticket_that_would_predict_something_else_is_refused():
+    model = keras.Sequential([keras.Input((4,)), Doubled(2, name="double")])
+    with pytest.raises(
+        ValueError, match=r"\['double'\], it predicts something"
+    ):
+        mpt.freeze(model)

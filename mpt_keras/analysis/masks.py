@@ -37,7 +37,8 @@ def masks_of(model: keras.layers.Layer) -> dict[str, np.ndarray]:
 
     Of a model with masked layers, those layers' masks; of one with none, such
     as a frozen ticket or a pruned network, `kernel != 0` for the trainable
-    kernels of its dense and convolution layers.
+    kernels of its dense and convolution layers; for all of them where none is
+    trainable.
 
     Args:
         model: A built Keras model.
@@ -67,7 +68,9 @@ def masks_of(model: keras.layers.Layer) -> dict[str, np.ndarray]:
         masks = Masks({name: _array(m.mask()) for name, m in kernels.items()})
         masks.kernels = _fingerprint([m.kernel for m in kernels.values()])
         return masks
-    kernels = ordinary_kernels(model)
+    kernels = ordinary_kernels(model) or ordinary_kernels(
+        model, trainable=False
+    )
     if not kernels:
         raise ValueError(
             f"Model '{model.name}' has no masks. Expected masked layers "

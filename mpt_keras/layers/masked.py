@@ -29,6 +29,7 @@ from mpt_keras.layers.constructor import (
     refuse_meaningless,
     refuse_quantized_policy,
 )
+from mpt_keras.layers.exporting import check_exportable
 from mpt_keras.layers.masked_kernel import MaskedKernel
 from mpt_keras.sparsity import check_sparsity, pruned_count
 
@@ -225,6 +226,8 @@ class MaskedLayer:
     # --- Use -------------------------------------------------------------
 
     def call(self, inputs):
+        if compilation.is_traced(inputs):
+            check_exportable(self)
         if self.input_quantizer is not None:
             # A quantizer layer has a dtype of its own.
             inputs = ops.cast(self.input_quantizer(inputs), self.compute_dtype)
@@ -448,4 +451,8 @@ def _checked_mask(mask, kernel):
 
 
 def _serialized(value):
-    return None if value is None else keras.saving.serialize_keras_object(value)
+    if value is None:
+        return None
+    # From the second time on Keras says by which number it shares an object.
+    keras.saving.serialize_keras_object(value)
+    return keras.saving.serialize_keras_object(value)

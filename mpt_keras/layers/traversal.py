@@ -103,7 +103,7 @@ def masked_kernels(model):
     return kernels
 
 
-def ordinary_kernels(model):
+def ordinary_kernels(model, trainable=True):
     """Returns the trainable kernels of a model's ordinary layers by name.
 
     Those of dense and convolution layers, nested models included; no biases,
@@ -111,6 +111,7 @@ def ordinary_kernels(model):
 
     Args:
         model: A built Keras model or layer.
+        trainable: False for the kernels that are not trainable as well.
 
     Returns:
         Dictionary, name of the layer (`named_layers`) -> Keras variable; a
@@ -126,15 +127,16 @@ def ordinary_kernels(model):
     >>> [tuple(kernel.shape) for kernel in ordinary_kernels(model).values()]
     [(4, 2)]
     """
-    found = kernels_and_initializers(model)
+    found = kernels_and_initializers(model, trainable)
     return {name: kernel for name, (kernel, _) in found.items()}
 
 
-def kernels_and_initializers(model):
+def kernels_and_initializers(model, trainable=True):
     """`ordinary_kernels`, each in a pair with its layer's initializer of it."""
     found = {}
     for name, layer in named_layers(model, _WITH_KERNELS).items():
-        if isinstance(layer, MaskedLayer) or not layer.trainable:
+        left_out = trainable and not layer.trainable
+        if isinstance(layer, MaskedLayer) or left_out:
             continue
         _check_built(layer, name, model)
         if isinstance(layer, _WITH_TWO_KERNELS):

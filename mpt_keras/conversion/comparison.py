@@ -1,0 +1,117 @@
+"""Whether two models predict the same."""
+
+import warnings
+
+import keras
+import numpy as np
+from keras import ops
+
+from mpt_keras import compilation
+
+_BATCH = 2
+# For dimensions that a model leaves open; networks halve them several times.
+_SIZE = 32
+_TOLERANCE = 1e-3
+
+
+def check_predicts_the_same(frozen, model, holders):
+    """Compares the predictions of a frozen model with those of its model.
+
+    On random input of the shapes that the model was built for. Warns where it
+    cannot be called on such.
+
+    Raises:
+        ValueError: If they differ.
+    """
+    try:
+        inputs = _random_inputs(model)
+        expected = _predictions(model, inputs)
+    except Exception as error:
+        warnings.warn(
+            f"The frozen '{model.name}' is not compared with its model, which "
+            "cannot be called on random input. Compare what they predict for "
+            f"a batch of yours. The model says: {error}",
+            stacklevel=3,
+        )
+        return
+    try:
+        received = _predictions(frozen, inputs)
+        same = len(expected) == len(received) and all(
+            map(_are_the_same, received, expected)
+        )
+        found = "it predicts something else"
+    except Exception as error:
+        same, found = False, f"it fails: {error}"
+    if not same:
+        raise refusal(model, holders, found)
+
+
+def refusal(model, holders, found):
+    """The error for layers whose code needs masked layers."""
+    return ValueError(
+        f"Cannot freeze '{model.name}': with ordinary layers in place of the "
+        f"masked ones in {holders}, {found}. Expected code that calls its "
+        "masked layers, and uses nothing else of theirs."
+    )
+
+
+def _random_inputs(model):
+    """Positional and named arguments of a call."""
+    draw = np.random.default_rng(0)
+    if isinstance(model, (keras.Sequential, keras.Function)):
+        is_sequential = isinstance(model, keras.Sequential)
+        inputs = keras.tree.map_structure(
+            lambda tensor: _random(draw, tensor.shape, tensor.dtype),
+            model.inputs[0] if is_sequential else model.input,
+        )
+        return (inputs,), {}
+    config = model.get_build_config()
+    shapes = config.get("shapes_dict", {"": config.get("input_shape")})
+    named = {
+        name.removesuffix("_shape"): keras.tree.map_shape_structure(
+            lambda shape: _random(draw, (None, *shape[1:])), shape
+        )
+        for name, shape in shapes.items()
+    }
+    return ((named.pop(""),) if "" in named else ()), named
+
+
+def _random(draw, shape, dtype="float32"):
+    batch, *shape = [*shape] or [None]
+    shape = [batch or _BATCH, *(size or _SIZE for size in shape)]
+    if dtype == "string":
+        return ops.convert_to_tensor(np.full(shape, "a"))
+    if "float" in dtype:
+        # Whatever takes them for whole numbers takes them for 0.
+        values = draw.uniform(-1, 1, shape)
+    else:
+        values = draw.integers(0, 2, shape)
+    return ops.convert_to_tensor(values, dtype)
+
+
+def _predictions(model, inputs):
+    args, kwargs = inputs
+
+    def call():
+        with keras.StatelessScope():  # which keeps the model as it is
+            return model(*args, **kwargs, training=False)
+
+    # In a graph, as `predict` computes it: what is rounded is rounded alike.
+    outputs = keras.tree.flatten(compilation.call_in_graph(call))
+    return [
+        np.asarray(ops.convert_to_numpy(output))
+        for output in outputs
+        if output is not None
+    ]
+
+
+def _are_the_same(received, expected):
+    if received.shape != expected.shape or received.dtype != expected.dtype:
+        return False
+    if "float" not in str(received.dtype):  # bfloat16 is not NumPy's
+        return np.array_equal(received, expected)
+    received, expected = received.astype("float64"), expected.astype("float64")
+    largest = np.abs(expected).max(initial=0.0, where=np.isfinite(expected))
+    return np.allclose(
+        received, expected, rtol=0, atol=_TOLERANCE * largest, equal_nan=True
+    )

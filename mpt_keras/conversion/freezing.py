@@ -1,0 +1,132 @@
+"""Freezing: from a found ticket to an ordinary Keras model."""
+
+import keras
+
+from mpt_keras.conversion.comparison import check_predicts_the_same, refusal
+from mpt_keras.conversion.plain_layers import masked_and_keras_class
+from mpt_keras.conversion.rebuilding import GRAPHS, Rebuilder
+from mpt_keras.layers.masked import MaskedLayer
+from mpt_keras.layers.traversal import masked_layers
+
+
+def freeze(model: keras.Model, compile: bool = False) -> keras.Model:
+    """Returns the found ticket as an ordinary Keras model.
+
+    Every masked layer becomes the Keras layer it derives from (`Conv2D`,
+    `Dense`, ...), its kernel holding exactly `{-gain, 0, +gain}` (or the
+    masked random weights with `binarize=False`). An `input_quantizer` becomes
+    a layer of its own in front. Predictions are bit-identical, nothing is
+    selected any more, and the weights take half the memory. The given model
+    is left as it is. (The last bit may differ where a model is called eagerly
+    or compiled with XLA, and where there are shortcuts: TensorFlow regroups
+    their sums, in each graph in its own way.)
+
+    The ticket is not trainable, so that `fit` does not change it. To fine-tune
+    it nevertheless, set `trainable = True` of it and of its layers, and compile
+    it.
+
+    Wrappers (`TimeDistributed`, `Bidirectional`, ...), custom layers and
+    subclassed models are copied, with ordinary layers in the place of the
+    masked ones that their code calls, and compared with the given model on
+    random input. `SpectralNormalization`, which acts in training alone, makes
+    way for the layer inside it. To load a saved ticket with custom layers,
+    import `mpt_keras` and their classes; an exported one needs neither. (Of
+    `export`'s formats, models with masked layers know `"tf_saved_model"`
+    alone; tickets know all of them.)
+
+    Args:
+        model: A built Keras model. Layers other than masked ones are copied
+            with their state; what Keras copies, it saves and loads, so that
+            custom classes are registered
+            (`@keras.saving.register_keras_serializable()`) and have a
+            `get_config`.
+        compile: Whether to compile the ticket as the given model is, for
+            `evaluate`.
+
+    Returns:
+        A model of the same kind with the same layer names.
+
+    Raises:
+        ValueError: If the model is not built or holds no masked layer; if
+            Keras cannot copy one of its layers; if it would predict something
+            else (a masked layer, or a Sequential or functional model, with a
+            `call` or an `apply_kernel` of one's own; code that uses more of
+            a masked layer than calling it); if a score is NaN; or if it is to
+            be compiled and the given model is not, or has a loss or metrics
+            that cannot be looked up by name.
+
+    Example:
+
+    >>> frozen = mpt_keras.freeze(model)
+    >>> frozen.export("saved_model", verbose=False)  # serves without mpt_keras
+    """
+    if not isinstance(model, keras.Model):
+        raise ValueError(f"Expected a Keras model. Received: {model!r}")
+    if not masked_layers(model):
+        raise ValueError(
+            f"Model '{model.name}' holds no masked layer, so there is no "
+            "ticket in it to freeze."
+        )
+    if compile and not model.compiled:
+        raise ValueError(
+            f"Model '{model.name}' is not compiled, and so the ticket cannot "
+            "be compiled as it is. Expected compile=False."
+        )
+    for layer in model._flatten_layers():
+        if isinstance(layer, MaskedLayer):
+            masked_class, _ = masked_and_keras_class(layer)
+            methods = ("call", "apply_kernel")
+            _check_not_overridden(layer, methods, before=masked_class)
+        elif isinstance(layer, GRAPHS) and masked_layers(layer):
+            _check_not_overridden(layer, ("call",), before=keras.Model)
+    if not model.built:
+        raise ValueError(
+            f"Model '{model.name}' is not built, so its weights do not exist "
+            "yet. Call it on a batch, or start it with keras.Input, before "
+            "freezing it."
+        )
+    rebuilder = Rebuilder()
+    try:
+        frozen = rebuilder.layer(model)
+    except (AttributeError, TypeError) as error:
+        found = f"it fails: {error}"
+        raise refusal(model, rebuilder.holders, found) from error
+    frozen.trainable = False
+    frozen._called = True  # Keras exports to ONNX what has been called
+    if rebuilder.holders:
+        check_predicts_the_same(frozen, model, rebuilder.holders)
+    if compile:
+        _compile_alike(frozen, model)
+    return frozen
+
+
+def _check_not_overridden(layer, methods, before):
+    """Raises `ValueError` if a class of the user's computes otherwise.
+
+    Args:
+        layer: A layer.
+        methods: Names of the methods that compute.
+        before: The class that these are to be of, or one that is derived from.
+    """
+    classes = type(layer).__mro__
+    for cls in classes[: classes.index(before)]:
+        own = set(methods) & vars(cls).keys()
+        if own and cls.__module__.split(".")[0] not in ("keras", "mpt_keras"):
+            raise ValueError(
+                f"Cannot freeze '{layer.name}': its class {cls.__name__} has "
+                f"a `{own.pop()}` of its own, and a layer or model of Keras "
+                "would predict something else. Expected the methods of Keras "
+                "and mpt_keras. Do that computation in a layer beside it."
+            )
+
+
+def _compile_alike(frozen, model):
+    try:
+        frozen.compile_from_config(model.get_compile_config())
+    except Exception as error:
+        raise ValueError(
+            f"The ticket of '{model.name}' cannot be compiled: its loss, "
+            "metrics or optimizer cannot be looked up by name. Register them "
+            "with @keras.saving.register_keras_serializable(), or leave out "
+            f"compile=True and compile the ticket. Keras says: {error}"
+        ) from error

@@ -1,0 +1,62 @@
+"""From one masked layer to the Keras layer that it derives from."""
+
+import keras
+from keras import ops
+
+from mpt_keras import compilation
+from mpt_keras.conversion.copying import copied
+from mpt_keras.layers.masked import MaskedLayer
+
+
+def masked_and_keras_class(layer):
+    """Returns the class that made a Keras class a masked one, and that class.
+
+    For an `MPTDense`, or a subclass of it, `MPTDense` and `keras.layers.Dense`.
+    """
+    classes = [
+        base
+        for base in type(layer).__mro__
+        if issubclass(base, keras.layers.Layer)
+    ]
+    masked = [base for base in classes if issubclass(base, MaskedLayer)]
+    return masked[-1], classes[len(masked)]
+
+
+def plain_layer(layer):
+    """Returns the Keras layer with a masked one's effective kernel.
+
+    Args:
+        layer: A masked layer. Its `input_quantizer` is left out. Where it is
+            not built, no more is the layer returned.
+
+    Raises:
+        ValueError: If a score is NaN.
+    """
+    _, keras_class = masked_and_keras_class(layer)
+    config = keras_class.get_config(layer)
+    # The kernel is assigned, and our initializers are custom objects.
+    config |= dict.fromkeys(layer.kernel_initializers.values(), "zeros")
+    has_activation = "activation" in config
+    if has_activation:
+        # The function itself, because not every function can be looked up.
+        config["activation"] = None
+    plain = keras_class.from_config(config)
+    if has_activation:
+        has_state = isinstance(layer.activation, keras.layers.Layer)
+        plain.activation = (
+            copied(layer.activation) if has_state else layer.activation
+        )
+    if not layer.built:
+        return plain
+    layer.check_scores()
+    plain.build(layer.get_build_config()["input_shape"])
+    names = layer.kernel_initializers
+    for name, masked in zip(names, layer.masked_kernels, strict=True):
+        kernel = getattr(plain, name)
+        # In a graph, as `predict` computes it: the same gain to the last bit.
+        effective = compilation.call_in_graph(masked.effective)
+        kernel.assign(ops.cast(effective, kernel.dtype))
+    if getattr(layer, "bias", None) is not None:
+        # A copy: JAX would have one array for both, and may donate it.
+        plain.bias.assign(ops.copy(layer.bias))
+    return plain

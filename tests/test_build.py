@@ -22,6 +22,7 @@ ROWS = (
     ("layers.constructor", "layers.exporting", "layers.masked_kernel"),
     ("layers.masked",),
     ("layers.convolutional", "layers.dense", "layers.traversal"),
+    ("layers.ordinary",),
     ("layers",),
     ("callbacks.atomic", "callbacks.batch_count"),
     ("callbacks.masked_model_callback",),

@@ -17,7 +17,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from mpt_keras.layers.traversal import masked_kernels, ordinary_kernels
+from mpt_keras.layers.ordinary import ordinary_kernels
+from mpt_keras.layers.traversal import masked_kernels
 
 # What a run leaves in its folder, the best source first.
 _OF_A_RUN = ("masks.npz", "last.keras")

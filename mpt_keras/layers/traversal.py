@@ -1,21 +1,10 @@
-"""Finding the masked layers of a model, and the kernels of all by name."""
+"""Finding the layers of a model, its masked ones above all, by name."""
 
 import collections
 
 import keras
 
 from mpt_keras.layers.masked import MaskedLayer
-
-_WITH_TWO_KERNELS = (keras.layers.SeparableConv1D, keras.layers.SeparableConv2D)
-_DEPTHWISE = (keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D)
-_WITH_KERNELS = (
-    *_WITH_TWO_KERNELS,
-    *_DEPTHWISE,
-    *(keras.layers.Dense, keras.layers.EinsumDense),
-    *(keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D),
-    *(keras.layers.Conv1DTranspose, keras.layers.Conv2DTranspose),
-    keras.layers.Conv3DTranspose,
-)
 
 
 def masked_layers(model):
@@ -92,7 +81,7 @@ def masked_kernels(model):
     """
     kernels = {}
     for name, layer in named_layers(model, MaskedLayer).items():
-        _check_built(layer, name, model)
+        check_built(layer, name, model)
         attributes = layer.kernel_initializers
         if len(attributes) == 1:
             (kernels[name],) = layer.masked_kernels
@@ -103,54 +92,7 @@ def masked_kernels(model):
     return kernels
 
 
-def ordinary_kernels(model, trainable=True):
-    """Returns the trainable kernels of a model's ordinary layers by name.
-
-    Those of dense and convolution layers, nested models included; no biases,
-    batch norms, embeddings or recurrent layers, and no masked layers.
-
-    Args:
-        model: A built Keras model or layer.
-        trainable: False for the kernels that are not trainable as well.
-
-    Returns:
-        Dictionary, name of the layer (`named_layers`) -> Keras variable; a
-        layer with two kernels has `name/depthwise_kernel` and
-        `name/pointwise_kernel`.
-
-    Raises:
-        ValueError: As for `named_layers`, and if such a layer is not built.
-
-    Example:
-
-    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
-    >>> [tuple(kernel.shape) for kernel in ordinary_kernels(model).values()]
-    [(4, 2)]
-    """
-    found = kernels_and_initializers(model, trainable)
-    return {name: kernel for name, (kernel, _) in found.items()}
-
-
-def kernels_and_initializers(model, trainable=True):
-    """`ordinary_kernels`, each in a pair with its layer's initializer of it."""
-    found = {}
-    for name, layer in named_layers(model, _WITH_KERNELS).items():
-        left_out = trainable and not layer.trainable
-        if isinstance(layer, MaskedLayer) or left_out:
-            continue
-        _check_built(layer, name, model)
-        if isinstance(layer, _WITH_TWO_KERNELS):
-            for part in ("depthwise", "pointwise"):
-                kernel = getattr(layer, f"{part}_kernel")
-                initializer = getattr(layer, f"{part}_initializer")
-                found[f"{name}/{part}_kernel"] = kernel, initializer
-        else:
-            part = "depthwise" if isinstance(layer, _DEPTHWISE) else "kernel"
-            found[name] = layer.kernel, getattr(layer, f"{part}_initializer")
-    return found
-
-
-def _check_built(layer, name, model):
+def check_built(layer, name, model):
     if not layer.built:
         raise ValueError(
             f"Layer '{name}' of model '{model.name}' has no weights yet. "

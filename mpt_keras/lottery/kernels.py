@@ -4,7 +4,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from mpt_keras.layers.traversal import named_layers, ordinary_kernels
+from mpt_keras.layers.ordinary import ordinary_kernels
+from mpt_keras.layers.traversal import named_layers
 
 
 def prunable_kernels(model: keras.Model) -> dict[str, keras.Variable]:

@@ -1,7 +1,7 @@
 """How much a round prunes, and which weights: pure functions of arrays.
 
 Masks and weights are dictionaries from the name of a kernel, as
-`mpt_keras.layers.traversal.ordinary_kernels` gives it, to a NumPy array.
+`mpt_keras.layers.ordinary.ordinary_kernels` gives it, to a NumPy array.
 """
 
 import dataclasses

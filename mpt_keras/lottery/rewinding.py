@@ -11,7 +11,7 @@ from keras import ops
 
 from mpt_keras.callbacks.batch_count import BatchCountingCallback
 from mpt_keras.initial_values import reseeded
-from mpt_keras.layers.traversal import kernels_and_initializers
+from mpt_keras.layers.ordinary import kernels_and_initializers
 from mpt_keras.seeds import derived_seed
 
 

@@ -1,0 +1,64 @@
+"""The kernels of ordinary layers, by name."""
+
+import keras
+
+from mpt_keras.layers.masked import MaskedLayer
+from mpt_keras.layers.traversal import check_built, named_layers
+
+_WITH_TWO_KERNELS = (keras.layers.SeparableConv1D, keras.layers.SeparableConv2D)
+_DEPTHWISE = (keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D)
+_WITH_KERNELS = (
+    *_WITH_TWO_KERNELS,
+    *_DEPTHWISE,
+    *(keras.layers.Dense, keras.layers.EinsumDense),
+    *(keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D),
+    *(keras.layers.Conv1DTranspose, keras.layers.Conv2DTranspose),
+    keras.layers.Conv3DTranspose,
+)
+
+
+def ordinary_kernels(model, trainable=True):
+    """Returns the trainable kernels of a model's ordinary layers by name.
+
+    Those of dense and convolution layers, nested models included; no biases,
+    batch norms, embeddings or recurrent layers, and no masked layers.
+
+    Args:
+        model: A built Keras model or layer.
+        trainable: False for the kernels that are not trainable as well.
+
+    Returns:
+        Dictionary, name of the layer (`named_layers`) -> Keras variable; a
+        layer with two kernels has `name/depthwise_kernel` and
+        `name/pointwise_kernel`.
+
+    Raises:
+        ValueError: As for `named_layers`, and if such a layer is not built.
+
+    Example:
+
+    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
+    >>> [tuple(kernel.shape) for kernel in ordinary_kernels(model).values()]
+    [(4, 2)]
+    """
+    found = kernels_and_initializers(model, trainable)
+    return {name: kernel for name, (kernel, _) in found.items()}
+
+
+def kernels_and_initializers(model, trainable=True):
+    """`ordinary_kernels`, each in a pair with its layer's initializer of it."""
+    found = {}
+    for name, layer in named_layers(model, _WITH_KERNELS).items():
+        left_out = trainable and not layer.trainable
+        if isinstance(layer, MaskedLayer) or left_out:
+            continue
+        check_built(layer, name, model)
+        if isinstance(layer, _WITH_TWO_KERNELS):
+            for part in ("depthwise", "pointwise"):
+                kernel = getattr(layer, f"{part}_kernel")
+                initializer = getattr(layer, f"{part}_initializer")
+                found[f"{name}/{part}_kernel"] = kernel, initializer
+        else:
+            part = "depthwise" if isinstance(layer, _DEPTHWISE) else "kernel"
+            found[name] = layer.kernel, getattr(layer, f"{part}_initializer")
+    return found

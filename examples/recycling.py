@@ -85,12 +85,12 @@ def main(_):
     devices = training.start(how)
     if devices.workers > 1:
         raise RunError("This example trains on one machine.")
+    data = small_images.read_data()
     folder = run_folder.open_run_folder(
         f"{FLAGS.dataset}-{FLAGS.model}-recycling",
         devices,
         {"seeds", "sources"},
     )
-    data = small_images.read_data()
     with series.stopping_in_one_line(folder):
         run(series.Lines(folder), data, how, devices, folder)
     sweep_report.report(folder)

@@ -132,12 +132,11 @@ def _of_the_method():
 
 def train(network, data, how, devices):
     """Opens the run's folder, trains, and reports."""
+    callbacks = callbacks_of_the_method()  # or an error, before the folder
     folder = run_folder.open_run_folder(
         f"{data.name}-{FLAGS.model}-{FLAGS.method}-{FLAGS.sparsity}", devices
     )
-    result = experiment.train(
-        network, data, how, folder, devices, callbacks_of_the_method()
-    )
+    result = experiment.train(network, data, how, folder, devices, callbacks)
     if devices.writes_files:
         experiment.report(result)
 
@@ -149,6 +148,8 @@ def callbacks_of_the_method():
         RunError: If the flags make none.
     """
     callbacks = []
+    if FLAGS.global_sparsity and FLAGS.method == "dense":
+        raise RunError("--global_sparsity needs a search, not --method=dense.")
     if FLAGS.global_sparsity:
         # The authors', down from one half.
         start = min(0.5, FLAGS.sparsity)

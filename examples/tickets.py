@@ -72,8 +72,8 @@ def main(rows, method, run):
             "--distribute=none, mirrored or tpu."
         )
     name = f"{FLAGS.dataset}-{FLAGS.model}-{method}"
-    folder = run_folder.open_run_folder(name, devices, MAY_GROW)
     data = small_images.read_data()
+    folder = run_folder.open_run_folder(name, devices, MAY_GROW)
     with series.stopping_in_one_line(folder):
         run(series.Lines(folder), data, how, devices, folder)
     sweep_report.report(folder, by="kept")

@@ -11,6 +11,8 @@ from keras import ops
 
 from mpt_keras import compilation, selection, sums
 
+__all__ = ["gain", "masked_kernel"]
+
 
 def gain(kernel: Any, mask: Any) -> Any:
     """Mean magnitude of the weights kept: `sum(|w| * mask) / sum(mask)`.

@@ -10,6 +10,8 @@ import numpy as np
 
 from mpt_keras.sparsity import pruned_count
 
+__all__ = ["SOURCES", "recycled", "redrawn"]
+
 # Where replaced weights take their values from.
 SOURCES = ("highest", "next_lowest", "random")
 

@@ -243,6 +243,16 @@ def test_only_one_module_imports_backends():
     }
 
 
+def test_no_module_imports_what_is_private():
+    private = ("tensorflow.python", "jax._src", "keras.src")
+    assert not [
+        f"{module} imports {name}"
+        for module, path in local_modules(ROOT).items()
+        for name in imported_names(path)
+        if name.startswith(private)
+    ]
+
+
 @pytest.fixture
 def copy(tmp_path):
     """A copy of the project, to break."""

@@ -265,7 +265,9 @@ def fill(folder):
 def test_names_with_placeholders(data, tmp_path):
     path = tmp_path / "new" / "folder" / "m-{epoch:02d}-{loss:.1f}.keras"
     model = make_model()
-    history = fit(model, data, 2, callbacks.AtomicCheckpoint(path)).history
+    checkpoint = callbacks.AtomicCheckpoint(path)
+    history = fit(model, data, 2, checkpoint).history
+    assert checkpoint.filepath == str(path)
     names = sorted(file.name for file in path.parent.iterdir())
     assert names == [
         f"m-{epoch:02d}-{loss:.1f}.keras"

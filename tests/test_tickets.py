@@ -163,3 +163,30 @@ def test_bad_flags_end_before_training(script, option, message, tmp_path):
     said = programs.fail(f"examples/{script}.py", *arguments)
     assert message in said.splitlines()[-1]
     assert not list((tmp_path / "run").rglob("history.csv"))
+
+
+@pytest.mark.parametrize(
+    ("script", "options", "message"),
+    [
+        (
+            "cifar10_biprop",
+            ("--method=dense", "--global_sparsity", "--dataset=digits"),
+            "--global_sparsity needs a search, not --method=dense.",
+        ),
+        ("lottery_ticket", ("--dataset=mnist",), "data_dir"),
+        ("recycling", ("--dataset=cifar10",), "data_dir"),
+    ],
+)
+def test_no_folder_where_nothing_can_be_trained(
+    script, options, message, tmp_path
+):
+    folder = tmp_path / "run"
+    said = programs.fail(
+        f"examples/{script}.py",
+        f"--output_dir={folder}",
+        "--width=0.1",
+        "--data_dir=/nowhere",
+        *options,
+    )
+    assert message in said
+    assert not folder.exists()

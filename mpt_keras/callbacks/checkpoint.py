@@ -45,7 +45,7 @@ class AtomicCheckpoint(keras.callbacks.ModelCheckpoint):
         self.path = _local_path(filepath)
         name = _PLACEHOLDER.sub("N", self.path.name)
         self._beside = self.path.with_name(f"partial-{name}")
-        super().__init__(self._beside / self.path.name, *args, **kwargs)
+        super().__init__(self.path, *args, **kwargs)
         if self.save_freq != "epoch":
             raise ValueError(
                 "AtomicCheckpoint saves at the end of an epoch. Expected "
@@ -62,7 +62,11 @@ class AtomicCheckpoint(keras.callbacks.ModelCheckpoint):
             remove(self._beside)  # what a killed run left
             self._beside.mkdir(parents=True)
             check_room(self._beside, self.model)
-            super().on_epoch_end(epoch, logs)
+            self.filepath = str(self._beside / self.path.name)
+            try:
+                super().on_epoch_end(epoch, logs)
+            finally:
+                self.filepath = str(self.path)
             for file in self._beside.iterdir():
                 flush(file)
                 file.replace(self.path.with_name(file.name))

@@ -4,6 +4,8 @@ Pure functions of tensors. Layers hold the variables and call these.
 """
 
 import functools
+import math
+import numbers
 from typing import Any
 
 import keras
@@ -28,6 +30,9 @@ def gain(kernel: Any, mask: Any) -> Any:
     Returns:
         Scalar float32 tensor.
 
+    Raises:
+        ValueError: If the shapes differ.
+
     Example:
 
     >>> kernel = keras.ops.array([1.0, -3.0, 5.0])
@@ -38,6 +43,13 @@ def gain(kernel: Any, mask: Any) -> Any:
     Reference:
         Diffenderfer and Kailkhura, ICLR 2021, algorithm 1 (`alpha`).
     """
+    kernel, mask = map(ops.convert_to_tensor, (kernel, mask))
+    if tuple(kernel.shape) != tuple(mask.shape):
+        raise ValueError(
+            "Kernel and mask must have the same shape. Received: "
+            f"kernel.shape={tuple(kernel.shape)}, "
+            f"mask.shape={tuple(mask.shape)}"
+        )
     return _mean_kept(kernel, mask, _count(mask))
 
 
@@ -57,17 +69,19 @@ def masked_kernel(
         dL/dscores = dL/doutput * kernel * sign(scores)
 
     Args:
-        scores: Float tensor, variable or array, one score per weight.
+        scores: Float tensor, variable or array, one score per weight; numbers
+            of other types count as floats.
         kernel: The same of the same shape, the frozen random weights.
         kept: Integer or scalar int32 tensor, the number of weights kept, at
-            least 1.
+            least 1 and at most all.
         binarize: Whether the kept weights are reduced to sign and gain.
 
     Returns:
         Float tensor of the shape and dtype of `kernel`.
 
     Raises:
-        ValueError: If the shapes of scores and kernel differ.
+        ValueError: If the shapes of scores and kernel differ, or `kept` is no
+            such number.
 
     Example:
 
@@ -90,6 +104,8 @@ def masked_kernel(
             f"kernel.shape={tuple(kernel.shape)}"
         )
 
+    if not ops.is_tensor(kept):
+        kept = _checked_count(kept, math.prod(kernel.shape))
     kept = ops.convert_to_tensor(kept, "int32")
     # Otherwise an eager tape would see the gain depend on the kernel.
     kernel = ops.stop_gradient(kernel)
@@ -97,11 +113,24 @@ def masked_kernel(
 
 
 def as_tensor(values):
-    """The tensor of a variable or an array, on which gradients insist."""
+    """The float tensor of a variable or an array, for gradients."""
     is_variable = isinstance(values, keras.Variable)
     if is_variable or not ops.is_tensor(values):
-        return ops.copy(values)
+        values = ops.copy(values)
+    dtype = keras.backend.standardize_dtype(values.dtype)
+    if not keras.backend.is_float_dtype(dtype):
+        return ops.cast(values, keras.config.floatx())
     return values
+
+
+def _checked_count(kept, size):
+    is_integer = isinstance(kept, numbers.Integral)
+    if not is_integer or isinstance(kept, bool) or not 1 <= kept <= size:
+        raise ValueError(
+            "Invalid value for argument `kept`. Expected a number of weights, "
+            f"an integer in [1, {size}]. Received: kept={kept!r}"
+        )
+    return int(kept)
 
 
 @compilation.fused

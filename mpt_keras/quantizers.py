@@ -24,7 +24,7 @@ class Quantizer(keras.layers.Layer):
     in the dtype of the input.
     """
 
-    def __init__(self, **kwargs):
+    def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.supports_masking = True
 
@@ -52,6 +52,10 @@ class Quantizer(keras.layers.Layer):
 
 
 def _sign(x):
+    dtype = keras.backend.standardize_dtype(x.dtype)
+    if not keras.backend.is_float_dtype(dtype):
+        one = ops.ones_like(x)
+        return ops.where(x < 0, -one, one)
     # Of three forms the fastest: zero is lifted off the middle.
     signs = ops.sign(ops.sign(x) + 0.5)
     if keras.backend.backend() == "torch":  # its sign of NaN is 0
@@ -152,7 +156,7 @@ class SwishSign(Quantizer):
 
     def __init__(self, beta: float = 5.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        if not beta > 0:
+        if not 0 < beta < float("inf"):
             raise ValueError(
                 "Invalid value for argument `beta`. Expected a positive "
                 f"number. Received: beta={beta!r}"
@@ -160,7 +164,9 @@ class SwishSign(Quantizer):
         self.beta = beta
 
     def slope(self, x):
-        scaled = self.beta * x
+        wide = keras.backend.result_type(x.dtype, "float32")
+        # Beyond, it is 0 in every float type, and its parts are infinite.
+        scaled = ops.clip(self.beta * ops.cast(x, wide), -80.0, 80.0)
         return (
             self.beta
             * (2.0 - scaled * ops.tanh(scaled / 2.0))

@@ -56,7 +56,8 @@ def select(scores: Any, sparsity: float) -> Any:
     the others True; ties are broken by position.
 
     Args:
-        scores: Float array or tensor of any shape, the layer's scores.
+        scores: Float array or tensor of any shape, the layer's scores;
+            compared as float32.
         sparsity: Python number in [0, 1), the fraction of weights pruned.
 
     Returns:

@@ -28,8 +28,12 @@ def check_sparsity(sparsity, where="") -> float:
             "[0, 1), the fraction of weights pruned (0.8 keeps one weight in "
             f"five). Received: sparsity={sparsity!r}{where}"
         )
-    is_narrow = isinstance(sparsity, np.floating)
-    return float(str(sparsity) if is_narrow else sparsity)
+    return as_written(sparsity)
+
+
+def as_written(number) -> float:
+    """A Python float; NumPy's float32 0.29 is 0.29, as it is written."""
+    return float(str(number) if isinstance(number, np.floating) else number)
 
 
 def pruned_count(sparsity, size: int) -> int:

@@ -1,5 +1,7 @@
 """Weights of one network in another of the same architecture."""
 
+import re
+
 import keras
 from keras import ops
 
@@ -42,6 +44,9 @@ def transfer_weights(source: keras.Model, target: keras.Model) -> None:
     values = [ops.convert_to_numpy(ours) for ours, _ in pairs]
     for (_, theirs), value in zip(pairs, values, strict=True):
         theirs.assign(value)
+    for layer, _ in targets:
+        if hasattr(layer, "finalize_state"):  # what Normalization derives
+            layer.finalize_state()
 
 
 def _layers_with_weights(model):
@@ -56,22 +61,28 @@ def _own_weights(layer):
         for masked in layer.masked_kernels:
             others |= {id(masked.scores), id(masked.pruned)}
     own = [weight for weight in layer.weights if id(weight) not in others]
-    return sorted(own, key=lambda weight: weight.name)
+    return sorted(own, key=_name)
+
+
+def _name(weight):
+    """Without the number that Keras gives a weight of no name."""
+    made_up = re.fullmatch(r"variable_\d+", weight.name)
+    return "variable" if made_up else weight.name
 
 
 def _pairs(source, target):
     (source, ours), (target, theirs) = source, target
-    names = {weight.name for weight in theirs}
-    without = [weight for weight in ours if weight.name not in names]
-    if [weight.name for weight in without] == ["bias"]:
+    names = set(map(_name, theirs))
+    without = [weight for weight in ours if _name(weight) not in names]
+    if list(map(_name, without)) == ["bias"]:
         if ops.any(ops.convert_to_tensor(without[0]) != 0):
             raise ValueError(
                 f"Layer '{source.name}' has a bias, and '{target.name}' has no "
                 "place for it. Build the target with use_bias=True."
             )
-        ours = [weight for weight in ours if weight.name in names]
+        ours = [weight for weight in ours if _name(weight) in names]
     there, here = (
-        [(w.name, tuple(w.shape)) for w in x] for x in (ours, theirs)
+        [(_name(w), tuple(w.shape)) for w in x] for x in (ours, theirs)
     )
     if there != here:
         raise ValueError(

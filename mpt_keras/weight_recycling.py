@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mpt_keras.sparsity import pruned_count
+from mpt_keras.sparsity import as_written, pruned_count
 
 __all__ = ["SOURCES", "recycled", "redrawn"]
 
@@ -45,7 +45,7 @@ def check_fraction(fraction, source="highest") -> float:
             )
             + f". Received: fraction={fraction!r}"
         )
-    return float(fraction)
+    return as_written(fraction)
 
 
 def recycled(
@@ -86,6 +86,11 @@ def recycled(
         Gorbett and Whitley, "Randomly Initialized Subnetworks with Iterative
         Weight Recycling", 2023, and its code.
     """
+    if source == "random":
+        raise ValueError(
+            "Random weights are no copies of others. Expected source='highest' "
+            "or 'next_lowest', or `redrawn`. Received: source='random'"
+        )
     count = pruned_count(check_fraction(fraction, source), scores.size)
     order = np.argsort(np.abs(scores), axis=None, kind="stable")
     copied = order[-count:] if source == "highest" else order[count : 2 * count]
@@ -133,4 +138,5 @@ def redrawn(
     raw = np.random.Philox(key=key).random_raw(kernel.size)
     # 53 bits, as many as a double holds.
     chosen = (raw >> np.uint64(11)) * 2.0**-53 < fraction
-    return np.where(mask | ~chosen.reshape(kernel.shape), kernel, drawn)
+    stays = mask | ~chosen.reshape(kernel.shape)
+    return np.where(stays, kernel, drawn).astype(kernel.dtype)

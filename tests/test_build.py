@@ -15,6 +15,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 # no row of their own.
 ROWS = (
     ("_environment", "config", "schedules", "seeds", "sparsity"),
+    ("_import_order",),
     ("compilation", "larq", "losses", "sums"),
     ("threshold", "value_checks"),
     ("global_selection", "initializers", "selection", "weight_recycling"),

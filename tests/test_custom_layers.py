@@ -289,7 +289,7 @@ class Curious(layers.Layer):
 )
 def test_code_that_uses_more_than_a_call_is_refused(how, found):
     model = keras.Sequential([keras.Input((4,)), Curious(how, name="curious")])
-    with pytest.raises(ValueError, match=rf"(?s)in \['curious'\], {found}"):
+    with pytest.raises(ValueError, match=rf"(?s){found}.*\['curious'\]"):
         mpt.freeze(model)
 
 

@@ -24,7 +24,10 @@ def layers() -> keras.Model:
     last.sparsity = 0.9
     print(f"{last.sparsity:.2f}", separable.sparsity[1] + 1.0)
     last.set_mask(np.ones((4, 10), bool))
-    return keras.Sequential([first, separable, keras.layers.Flatten(), last])
+    sign = mpt.quantizers.ApproxSign(name="sign")
+    kept = last.masked_kernels[0].kept()
+    print(kept)
+    return keras.Sequential([sign, first, separable, last])
 
 
 def searching(model: keras.Model, images: np.ndarray) -> None:

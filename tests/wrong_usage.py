@@ -3,7 +3,8 @@
 import mpt_keras as mpt
 
 mpt.MPTDense(10, sparsity="half")  # error: arg-type
-mpt.MPTConv2D(10, 3, binarise=True).sparsity.half()  # error: attr-defined
+mpt.MPTConv2D(10, 3, binarise=True)  # error: call-arg
+mpt.MPTConv2D(10, 3).sparsity.half()  # error: attr-defined
 mpt.callbacks.GlobalSparsity(minimum="one")  # error: arg-type
 mpt.models.conv4(sparsity="0.5")  # error: arg-type
 mpt.analysis.load_masks()  # error: call-arg

@@ -10,6 +10,7 @@ from mpt_keras.callbacks.masked_model_callback import (
     Layers,
     MaskedModelCallback,
 )
+from mpt_keras.initial_values import reseeded
 from mpt_keras.seeds import check_seed, derived_seed
 
 
@@ -92,8 +93,9 @@ class WeightRecycling(MaskedModelCallback, BatchCountingCallback):
         super().set_model(model)
         if self.source == "random":
             for layer in self.chosen_layers:
-                for name in layer.kernel_initializers:
-                    layer.initializer_with_seed(name, 0)
+                for name in layer.kernel_initializers.values():
+                    where = f" (layer '{layer.name}')"
+                    reseeded(getattr(layer, name), 0, where)  # or an error
 
     def on_epoch_begin(self, epoch, logs=None):
         super().on_epoch_begin(epoch, logs)

@@ -1,5 +1,7 @@
 """Freezing: from a found ticket to an ordinary Keras model."""
 
+import random
+
 import keras
 
 from mpt_keras.conversion.comparison import check_predicts_the_same, refusal
@@ -7,6 +9,9 @@ from mpt_keras.conversion.plain_layers import masked_and_keras_class
 from mpt_keras.conversion.rebuilding import GRAPHS, Rebuilder
 from mpt_keras.layers.masked import MaskedLayer
 from mpt_keras.layers.traversal import masked_layers
+
+_OF_A_MODEL = ("call", "predict_step", "test_step", "compute_loss")
+_FUNCTIONS = ("activation", "recurrent_activation", "input_quantizer")
 
 
 def freeze(model: keras.Model, compile: bool = False) -> keras.Model:
@@ -17,20 +22,24 @@ def freeze(model: keras.Model, compile: bool = False) -> keras.Model:
     masked random weights with `binarize=False`). An `input_quantizer` becomes
     a layer of its own in front. Predictions are bit-identical, nothing is
     selected any more, and the weights take half the memory. The given model
-    is left as it is. (The last bit may differ where a model is called eagerly
-    or compiled with XLA, and where there are shortcuts: TensorFlow regroups
-    their sums, in each graph in its own way.)
+    is left as it is. (That is so of `predict`. The last bit may differ where a
+    model is called eagerly or compiled with XLA, and where there are shortcuts:
+    TensorFlow regroups their sums, in each graph in its own way. Behind binary
+    activations a last bit may turn a sign, and then all that follows.)
 
-    The ticket is not trainable, so that `fit` does not change it. To fine-tune
-    it nevertheless, set `trainable = True` of it and of its layers, and compile
-    it.
+    The ticket is not trainable, so that `fit` does not change its weights (a
+    layer of one's own that assigns a state in its call still does). To
+    fine-tune it nevertheless, set `trainable = True` of it and of its layers,
+    and compile it.
 
     Wrappers (`TimeDistributed`, `Bidirectional`, ...), custom layers and
     subclassed models are copied, with ordinary layers in the place of the
-    masked ones that their code calls, and compared with the given model on
-    random input. `SpectralNormalization`, which acts in training alone, makes
-    way for the layer inside it. To load a saved ticket with custom layers,
-    import `mpt_keras` and their classes; an exported one needs neither. (Of
+    masked ones that their code calls. Wherever code that is not of Keras
+    computes, the ticket is compared with the given model on random input.
+    `SpectralNormalization`, which acts in training alone, makes way for the
+    layer inside it. To load a saved ticket with custom layers or an
+    `input_quantizer`, import `mpt_keras` and their classes (Larq's are those
+    of `mpt_keras.larq.quantizers`); an exported one needs neither. (Of
     `export`'s formats, models with masked layers know `"tf_saved_model"`
     alone; tickets know all of them.)
 
@@ -78,26 +87,49 @@ def freeze(model: keras.Model, compile: bool = False) -> keras.Model:
             methods = ("call", "apply_kernel")
             _check_not_overridden(layer, methods, before=masked_class)
         elif isinstance(layer, GRAPHS) and masked_layers(layer):
-            _check_not_overridden(layer, ("call",), before=keras.Model)
+            _check_not_overridden(layer, _OF_A_MODEL, before=keras.Model)
     if not model.built:
         raise ValueError(
             f"Model '{model.name}' is not built, so its weights do not exist "
             "yet. Call it on a batch, or start it with keras.Input, before "
             "freezing it."
         )
-    rebuilder = Rebuilder()
+    rebuilder, drawn = Rebuilder(), random.getstate()
     try:
         frozen = rebuilder.layer(model)
-    except (AttributeError, TypeError) as error:
+    except (AttributeError, TypeError, NotImplementedError) as error:
         found = f"it fails: {error}"
         raise refusal(model, rebuilder.holders, found) from error
+    finally:
+        # The constructors of copies draw seeds, which nobody asked for.
+        random.setstate(drawn)
     frozen.trainable = False
     frozen._called = True  # Keras exports to ONNX what has been called
-    if rebuilder.holders:
-        check_predicts_the_same(frozen, model, rebuilder.holders)
+    others = {*rebuilder.holders, *_names_of_other_code(model)}
+    if others:
+        check_predicts_the_same(frozen, model, sorted(others))
     if compile:
         _compile_alike(frozen, model)
     return frozen
+
+
+def _names_of_other_code(model):
+    """Names of the layers that compute with code that is not Keras' or ours.
+
+    What Keras saves and loads of it need not be what it was.
+    """
+    for layer in model._flatten_layers():
+        used = [type(layer)]
+        used += [getattr(layer, name, None) for name in _FUNCTIONS]
+        is_lambda = isinstance(layer, keras.layers.Lambda)
+        if is_lambda or any(map(_is_other_code, used)):
+            yield layer.name
+
+
+def _is_other_code(code):
+    module = getattr(code, "__module__", None) or type(code).__module__
+    ours = ("keras", "mpt_keras", "builtins")
+    return module.split(".")[0] not in ours
 
 
 def _check_not_overridden(layer, methods, before):

@@ -33,15 +33,12 @@ def plain_layer(layer):
         ValueError: If a score is NaN.
     """
     _, keras_class = masked_and_keras_class(layer)
-    config = keras_class.get_config(layer)
+    config = _config_without_activation(layer, keras_class)
     # The kernel is assigned, and our initializers are custom objects.
     config |= dict.fromkeys(layer.kernel_initializers.values(), "zeros")
-    has_activation = "activation" in config
-    if has_activation:
-        # The function itself, because not every function can be looked up.
-        config["activation"] = None
     plain = keras_class.from_config(config)
-    if has_activation:
+    if "activation" in config:
+        # The function itself, because not every function can be looked up.
         has_state = isinstance(layer.activation, keras.layers.Layer)
         plain.activation = (
             copied(layer.activation) if has_state else layer.activation
@@ -60,3 +57,14 @@ def plain_layer(layer):
         # A copy: JAX would have one array for both, and may donate it.
         plain.bias.assign(ops.copy(layer.bias))
     return plain
+
+
+def _config_without_activation(layer, keras_class):
+    activation = getattr(layer, "activation", None)
+    if activation is None:
+        return keras_class.get_config(layer)
+    layer.activation = keras.activations.linear
+    try:
+        return {**keras_class.get_config(layer), "activation": None}
+    finally:
+        layer.activation = activation

@@ -105,8 +105,11 @@ class Rebuilder:
         quantizer = layer.input_quantizer
         if quantizer is not None:
             # One object may serve several layers, and still does.
-            if id(quantizer) not in self._quantizers:
-                self._quantizers[id(quantizer)] = quantizers.as_layer(
+            key = id(quantizer), plain.compute_dtype
+            if isinstance(quantizer, keras.layers.Layer):
+                key = id(quantizer)  # it has a precision of its own
+            if key not in self._quantizers:
+                self._quantizers[key] = quantizers.as_layer(
                     quantizer,
                     f"{layer.name}_input_quantizer",
                     dtype=plain.dtype_policy,
@@ -119,7 +122,7 @@ class Rebuilder:
                     dtype=plain.dtype_policy,
                     name=f"{layer.name}_input_rounding",
                 )
-            before = rounding, self._quantizers[id(quantizer)]
+            before = rounding, self._quantizers[key]
             self._in_front[id(plain)] = before
         return plain
 
@@ -170,7 +173,10 @@ class Rebuilder:
                 if before in frozen.layers:
                     # It holds a layer once.
                     name = f"{layer.name}_input_quantizer"
-                    before = quantizers.as_layer(before, name)
+                    function = getattr(before, "activation", before)
+                    before = quantizers.as_layer(
+                        function, name, before.dtype_policy
+                    )
                 frozen.add(before)
             frozen.add(plain)
         return frozen

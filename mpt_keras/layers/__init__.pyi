@@ -60,7 +60,11 @@ class MPTConv1D(MaskedLayer, keras.layers.Conv1D):
         scores_initializer: _Initializer = ...,
         scores_regularizer: _Regularizer = ...,
         seed: int | None = ...,
-        **kwargs: Any,
+        *,
+        name: str | None = ...,
+        trainable: bool = ...,
+        dtype: Any = ...,
+        autocast: bool = ...,
     ) -> None: ...
 
 class MPTConv2D(MaskedLayer, keras.layers.Conv2D):
@@ -89,7 +93,11 @@ class MPTConv2D(MaskedLayer, keras.layers.Conv2D):
         scores_initializer: _Initializer = ...,
         scores_regularizer: _Regularizer = ...,
         seed: int | None = ...,
-        **kwargs: Any,
+        *,
+        name: str | None = ...,
+        trainable: bool = ...,
+        dtype: Any = ...,
+        autocast: bool = ...,
     ) -> None: ...
 
 class MPTConv3D(MaskedLayer, keras.layers.Conv3D):
@@ -118,7 +126,11 @@ class MPTConv3D(MaskedLayer, keras.layers.Conv3D):
         scores_initializer: _Initializer = ...,
         scores_regularizer: _Regularizer = ...,
         seed: int | None = ...,
-        **kwargs: Any,
+        *,
+        name: str | None = ...,
+        trainable: bool = ...,
+        dtype: Any = ...,
+        autocast: bool = ...,
     ) -> None: ...
 
 class MPTDepthwiseConv2D(MaskedLayer, keras.layers.DepthwiseConv2D):
@@ -146,7 +158,11 @@ class MPTDepthwiseConv2D(MaskedLayer, keras.layers.DepthwiseConv2D):
         scores_initializer: _Initializer = ...,
         scores_regularizer: _Regularizer = ...,
         seed: int | None = ...,
-        **kwargs: Any,
+        *,
+        name: str | None = ...,
+        trainable: bool = ...,
+        dtype: Any = ...,
+        autocast: bool = ...,
     ) -> None: ...
 
 class MPTSeparableConv2D(MaskedLayer, keras.layers.SeparableConv2D):
@@ -178,7 +194,11 @@ class MPTSeparableConv2D(MaskedLayer, keras.layers.SeparableConv2D):
         scores_initializer: _Initializer = ...,
         scores_regularizer: _Regularizer = ...,
         seed: int | None = ...,
-        **kwargs: Any,
+        *,
+        name: str | None = ...,
+        trainable: bool = ...,
+        dtype: Any = ...,
+        autocast: bool = ...,
     ) -> None: ...
 
 class MPTConv2DTranspose(MaskedLayer, keras.layers.Conv2DTranspose):
@@ -207,7 +227,11 @@ class MPTConv2DTranspose(MaskedLayer, keras.layers.Conv2DTranspose):
         scores_initializer: _Initializer = ...,
         scores_regularizer: _Regularizer = ...,
         seed: int | None = ...,
-        **kwargs: Any,
+        *,
+        name: str | None = ...,
+        trainable: bool = ...,
+        dtype: Any = ...,
+        autocast: bool = ...,
     ) -> None: ...
 
 class MPTDense(MaskedLayer, keras.layers.Dense):
@@ -230,7 +254,11 @@ class MPTDense(MaskedLayer, keras.layers.Dense):
         scores_initializer: _Initializer = ...,
         scores_regularizer: _Regularizer = ...,
         seed: int | None = ...,
-        **kwargs: Any,
+        *,
+        name: str | None = ...,
+        trainable: bool = ...,
+        dtype: Any = ...,
+        autocast: bool = ...,
     ) -> None: ...
 
 def masked_layers(model: keras.layers.Layer) -> list[Any]: ...

@@ -14,20 +14,31 @@ OWN_DEFAULTS = {
 
 def joined_signature(cls, keras_layer):
     """The Keras layer's parameters, then ours, as `inspect` shows them."""
+    kinds = inspect.Parameter
     parameters = dict(inspect.signature(keras_layer).parameters)
-    parameters.pop("kwargs", None)
+    rest = kinds("kwargs", kinds.VAR_KEYWORD)
+    for name, parameter in list(parameters.items()):
+        if parameter.kind is kinds.VAR_KEYWORD:
+            rest = parameters.pop(name)
+        elif name in OWN_DEFAULTS:
+            del parameters[name]
+    own_kind = kinds.POSITIONAL_OR_KEYWORD
+    if {kinds.VAR_POSITIONAL, kinds.KEYWORD_ONLY} & {
+        parameter.kind for parameter in parameters.values()
+    }:
+        own_kind = kinds.KEYWORD_ONLY
     changed = {name: None for name in cls.kernel_initializers.values()}
     changed["use_bias"] = False
     for name in changed.keys() & parameters.keys():
         parameters[name] = parameters[name].replace(default=changed[name])
     for name, default in OWN_DEFAULTS.items():
-        parameters[name] = inspect.Parameter(
-            name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=default
-        )
-    parameters["kwargs"] = inspect.Parameter(
-        "kwargs", inspect.Parameter.VAR_KEYWORD
-    )
-    return inspect.Signature(list(parameters.values()))
+        parameters[name] = kinds(name, own_kind, default=default)
+    return inspect.Signature([*parameters.values(), rest])
+
+
+def shared_names(keras_layer):
+    """Arguments of ours that the Keras layer has as well, such as a seed."""
+    return OWN_DEFAULTS.keys() & inspect.signature(keras_layer).parameters
 
 
 def own_signature(cls):

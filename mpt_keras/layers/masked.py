@@ -28,6 +28,7 @@ from mpt_keras.layers.constructor import (
     own_signature,
     refuse_meaningless,
     refuse_quantized_policy,
+    shared_names,
 )
 from mpt_keras.layers.exporting import check_exportable
 from mpt_keras.layers.masked_kernel import MaskedKernel
@@ -75,8 +76,21 @@ class MaskedLayer:
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
         if issubclass(cls, keras.layers.Layer):
-            keras_layer = cls.__mro__[cls.__mro__.index(MaskedLayer) + 1]
+            place = cls.__mro__.index(MaskedLayer)
+            for before in cls.__mro__[:place]:
+                if not issubclass(before, MaskedLayer):
+                    raise TypeError(
+                        f"Expected MaskedLayer before {before.__name__} among "
+                        f"the bases of {cls.__name__}, whose methods it takes "
+                        "the place of."
+                    )
+            keras_layer = next(
+                base
+                for base in cls.__mro__[place:]
+                if issubclass(base, keras.layers.Layer)
+            )
             cls._arguments = joined_signature(cls, keras_layer)
+            cls._shared = shared_names(keras_layer)
             # What `help` and completion show.
             cls.__signature__ = own_signature(cls) or cls._arguments
 
@@ -84,18 +98,19 @@ class MaskedLayer:
         arguments = self._arguments.bind(*args, **kwargs)
         arguments.apply_defaults()
         options = arguments.arguments
-        options |= options.pop("kwargs", {})
         ours = {name: options.pop(name) for name in OWN_DEFAULTS}
-        where = f" (layer '{options['name']}')" if options.get("name") else ""
+        name = arguments.kwargs.get("name")
+        where = f" (layer '{name}')" if name else ""
 
-        refuse_meaningless(options, where)
+        refuse_meaningless({**options, **arguments.kwargs}, where)
         sparsities = self._one_per_kernel(ours["sparsity"], where)
         seed = seeds.check_seed(ours["seed"], where)
         binarize = check_flag("binarize", ours["binarize"], where)
         for name in self.kernel_initializers.values():
             if options.get(name) is None:
                 options[name] = initializers.KaimingNormal(scale_fan="paper")
-        super().__init__(**options)
+        options |= {name: ours[name] for name in self._shared}
+        super().__init__(*arguments.args, **arguments.kwargs)
         refuse_quantized_policy(self)
         self._sparsities = sparsities
         self._sparsities_when_drawn = sparsities
@@ -114,16 +129,16 @@ class MaskedLayer:
 
     # --- State -----------------------------------------------------------
 
-    def add_weight(self, *args, **kwargs):
+    def add_weight(self, shape=None, initializer=None, *args, **kwargs):
         name = kwargs.get("name")
         if name in self.kernel_initializers:
             # Not trainable from birth: Keras makes every weight born
             # trainable trainable again when `layer.trainable` is set.
             kwargs.update(trainable=False, autocast=False)
-            kwargs["initializer"] = self._bound(
-                kwargs["initializer"], name, kwargs["shape"]
+            initializer = self._bound(
+                initializer or "glorot_uniform", name, shape
             )
-        return super().add_weight(*args, **kwargs)
+        return super().add_weight(shape, initializer, *args, **kwargs)
 
     def build(self, input_shape):
         super().build(input_shape)
@@ -168,16 +183,6 @@ class MaskedLayer:
             self.name, kernel, **variables, binarize=self.binarize
         )
 
-    def get_build_config(self):
-        # A kernel that is drawn anew keeps the scale of the first draw.
-        drawn = {"sparsities": self._sparsities_when_drawn}
-        return {**(super().get_build_config() or {}), **drawn}
-
-    def build_from_config(self, config):
-        config = dict(config)
-        self._sparsities_when_drawn = tuple(config.pop("sparsities"))
-        super().build_from_config(config)
-
     def _bound(self, initializer, kernel_name, shape, of_scores=False):
         """An initializer of a kernel or its scores, and what it must know."""
         number = list(self.kernel_initializers).index(kernel_name)
@@ -208,7 +213,7 @@ class MaskedLayer:
             seed,
             f" (layer '{self.name}')",
         )
-        shape = getattr(self, kernel_name).shape if self.built else (1,)
+        shape = getattr(self, kernel_name).shape
         return self._bound(reseeded, kernel_name, shape)
 
     def fan_in(self, kernel_name, kernel_shape):
@@ -280,14 +285,18 @@ class MaskedLayer:
     def sparsity(self):
         """The fraction of weights pruned, a float in [0, 1); may be set.
 
+        As it was asked for, `floor(sparsity * n)` of `n` weights, one of which
+        always stays; otherwise the weights pruned by all of them.
+
         `layer.sparsity = 0.8` prunes `floor(0.8 * n)` of `n` weights from the
         next step on, also inside `fit`; before the layer is built, when it is.
         Of a layer with two kernels a pair, which is set by a pair or a number.
 
         Raises:
             ValueError: If the new value is outside [0, 1).
-            RuntimeError: In a function that is being compiled, where the
-                number is not known; `masked_kernels` have it as a tensor.
+            AttributeError: Where it is read in a function that is being
+                compiled, where the number is not known; `masked_kernels` have
+                it as a tensor.
         """
         return self._one_or_all(
             asked if not masked else self._current_sparsity(masked, asked)
@@ -311,7 +320,8 @@ class MaskedLayer:
         """What was asked for, if it prunes as many as are pruned now."""
         kept = masked.kept()
         if compilation.is_traced(kept):
-            raise RuntimeError(
+            # TensorFlow asks for an attribute before it sets it.
+            raise AttributeError(
                 f"The sparsity of layer '{self.name}' is a number, which is "
                 "not known while a function is compiled. Read it outside, or "
                 "use the tensor `layer.masked_kernels[0].kept()`."
@@ -416,9 +426,22 @@ class MaskedLayer:
             "mpt_keras.freeze(model)."
         )
 
+    @classmethod
+    def from_config(cls, config):
+        config = dict(config)
+        drawn = config.pop("sparsity_when_drawn", None)
+        layer = super().from_config(config)
+        if drawn is not None:
+            layer._sparsities_when_drawn = layer._one_per_kernel(drawn, "")
+        return layer
+
     def get_config(self):
+        # So that its kernel, drawn again, has the scale of the first draw.
+        drawn = self._one_or_all(self._sparsities_when_drawn)
+        changed = drawn != self.sparsity
         return {
             **super().get_config(),
+            **({"sparsity_when_drawn": drawn} if changed else {}),
             "sparsity": self.sparsity,
             "binarize": self.binarize,
             "input_quantizer": _serialized(self.input_quantizer),

@@ -9,6 +9,8 @@ import inspect
 import re
 import textwrap
 
+import keras
+
 from mpt_keras.models.layer_factory import LayerFactory
 
 _OPTIONS = """\
@@ -61,6 +63,12 @@ def family(build):
     @functools.wraps(build)
     def wrapped(*args, **kwargs):
         given = _bound(build.__name__, signature, args, kwargs)
+        if keras.config.image_data_format() != "channels_last":
+            raise ValueError(
+                "The papers' networks have their channels last. Expected "
+                "keras.config.set_image_data_format('channels_last'). "
+                f"Received: {keras.config.image_data_format()!r}"
+            )
         chosen = {
             field.name: given.pop(field.name)
             for field in dataclasses.fields(LayerFactory)

@@ -338,6 +338,10 @@ def names_for(
     norms = "_bn" if trained_batch_norm else ""
     suffixes = (f"{binary}{norms}", binary, norms, "")
     methods = (method, "biprop", "edge_popup")
+    if method == "dense":
+        # An ordinary training of another network before a search of this one.
+        ordinary = [f"dense_{family}", "dense_resnet18"]
+        return ordinary + [f"{of}_{family}{suffixes[-1]}" for of in methods]
     if recycling != "none":
         kind = "iterand" if recycling == "random" else "recycling"
         methods = (f"{method}_{kind}", *methods)

@@ -45,16 +45,30 @@ FLAGS.set_default("sparsity", 0.9)
 FLAGS.set_default("width", 0.25)
 
 
-def _replace_from(source):
-    # The recipe's fraction and period are those of copies.
-    search.replace_from(source, usual_period=source == "random")
+def _periods(given):
+    """Source -> fraction, period and unit, where no flag says them.
+
+    The recipe's are those of copies.
+    """
+    of_draws = zip(given, recipes.REPLACEMENT["random"], strict=True)
+    return {
+        **dict.fromkeys(_CHOICES, search.period()),
+        "random": tuple(
+            usual if flag is None else flag for flag, usual in of_draws
+        ),
+    }
 
 
-def run(lines, data, how, devices, folder):
+def _replace_from(source, periods):
+    FLAGS["recycling"].value = source
+    search.set_period(periods[source])
+
+
+def run(lines, data, how, devices, folder, periods):
     """A search for every seed and source."""
     for seed in series.each_seed():
         for source in dict.fromkeys(FLAGS.sources):
-            _replace_from(source)
+            _replace_from(source, periods)
             network = search.build(
                 small_images.MODELS, devices, **small_images.shape_of_data()
             )
@@ -74,13 +88,18 @@ def run(lines, data, how, devices, folder):
 def main(_):
     if FLAGS.method == "dense":
         raise RunError("Recycling needs a search, not --method=dense.")
+    if FLAGS.recycling != "none":
+        raise RunError("Name what is recycled in --sources, not --recycling.")
+    given = search.period()
     # The recipe is that of recycling, also for the search without it.
     FLAGS.recycling = "highest"
     search.follow_recipe(recipes.CIFAR10, small_images.FAMILIES)
     small_images.augment_by_default()
+    periods = _periods(given)
     for source in FLAGS.sources:
-        _replace_from(source)
+        _replace_from(source, periods)
         search.callbacks_of_the_method()  # or an error, before any training
+    _replace_from("highest", periods)  # whatever sources come first
     how = training.how_to_train()
     devices = training.start(how)
     if devices.workers > 1:
@@ -92,7 +111,7 @@ def main(_):
         {"seeds", "sources"},
     )
     with series.stopping_in_one_line(folder):
-        run(series.Lines(folder), data, how, devices, folder)
+        run(series.Lines(folder), data, how, devices, folder, periods)
     sweep_report.report(folder)
 
 

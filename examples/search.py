@@ -85,23 +85,34 @@ def follow_recipe(rows, families):
         FLAGS.recycling,
     )
     training.follow_recipe(rows, names, fixed={"model", "method"})
-    replace_from(FLAGS.recycling, usual_period=False)
+    if FLAGS.recycling != "none":
+        fill_in_period(recipes.REPLACEMENT[FLAGS.recycling])
 
 
-def replace_from(source, usual_period=True):
-    """Sets --recycling, and what is usual for it where no flag says it.
+def period():
+    """Fraction, period and its unit, as the flags say them now."""
+    return tuple(FLAGS[name].value for name in _PERIOD)
 
-    Args:
-        source: Value of --recycling.
-        usual_period: Whether the recipe's fraction and period are forgotten.
+
+def set_period(values):
+    """Sets the flags of `period`."""
+    for name, value in zip(_PERIOD, values, strict=True):
+        FLAGS[name].value = value
+
+
+def fill_in_period(usual):
+    """Sets what no flag and no recipe says of `period`.
+
+    Raises:
+        RunError: If a unit is given without its number.
     """
-    FLAGS["recycling"].value = source
-    if source == "none":
-        return
-    usual = recipes.REPLACEMENT[source]
+    _, every, per = period()
+    if per is not None and every is None and per != usual[-1]:
+        raise RunError(
+            f"--recycling_per={per} needs --recycling_every as well."
+        )
     for name, value in zip(_PERIOD, usual, strict=True):
-        forgotten = usual_period and FLAGS[name].using_default_value
-        if FLAGS[name].value is None or forgotten:
+        if FLAGS[name].value is None:
             FLAGS[name].value = value
 
 

@@ -231,6 +231,56 @@ def test_churn_of_the_layers_that_are_named(rng):
     assert set(logs) == {"loss", "mask_churn", "mask_churn/last"}
 
 
+def test_patterns_name_layers_that_train(rng):
+    model = small_model()
+    model.get_layer("first").trainable = False
+    model.compile("sgd", "mse")
+    before = state_of([model.get_layer("first")])
+    callback = callbacks.SparsitySchedule(lambda time: 0.9, layers="*")
+    for _ in range(2):
+        model.fit(*batches(rng), verbose=0, callbacks=[callback])
+    for ours, theirs in zip(
+        state_of([model.get_layer("first")]), before, strict=True
+    ):
+        np.testing.assert_array_equal(ours, theirs)
+    own = callbacks.SparsitySchedule(
+        lambda time: 0.9, layers=iter([model.get_layer("first")])
+    )
+    model.fit(*batches(rng), verbose=0, callbacks=[own])
+    assert model.get_layer("first").sparsity == 0.9
+    with pytest.raises(ValueError, match="None for all that train"):
+        callbacks.MaskChurn(layers=[])
+
+
+def test_a_global_schedule_starts_anew_with_every_model(rng):
+    callback = callbacks.GlobalSparsity(schedule=lambda epoch: 0.9)
+    small_model().fit(*batches(rng), verbose=0, callbacks=[callback])
+    other = small_model()
+    recorder = Recorder(kept_in, "on_test_batch_end")
+    expected = kept_in(other)
+    other.evaluate(*batches(rng), verbose=0, callbacks=[callback, recorder])
+    assert recorder.seen == [expected]
+
+
+def test_averages_of_the_weights_share_one_threshold(rng):
+    model = small_model()
+    optimizer = keras.optimizers.SGD(1.0, use_ema=True, ema_momentum=0.5)
+    model.compile(optimizer, "mse")
+    callback = callbacks.GlobalSparsity(0.8)
+    model.fit(*batches(rng), epochs=2, verbose=0, callbacks=[callback])
+    assert kept_in(model) == kept_by_oracle(model, 0.8)
+
+
+def test_steps_of_earlier_fits_count_for_the_schedules_end(rng):
+    model = small_model()
+    ramp = schedules.Polynomial(0.0, 0.5, end=7, power=1)
+    callback = callbacks.SparsitySchedule(ramp, per="step")
+    with pytest.warns(UserWarning, match="ends at step 3"):
+        model.fit(*batches(rng), batch_size=5, verbose=0, callbacks=[callback])
+    model.fit(*batches(rng), batch_size=5, verbose=0, callbacks=[callback])
+    assert model.get_layer("first").sparsity == 0.5
+
+
 def test_layers_that_are_not_there(rng):
     callback = callbacks.GlobalSparsity(0.5, layers=["first", "third"])
     with pytest.raises(ValueError, match=r"'first', 'second', 'last'.*'third'"):

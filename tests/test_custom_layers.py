@@ -1,5 +1,8 @@
 """Tickets whose masked layers stand in wrappers and in code of the user's."""
 
+import functools
+import random
+
 import keras
 import numpy as np
 import pytest
@@ -354,3 +357,89 @@ def test_copies_that_lost_weights_are_refused():
     model(np.ones((1, 4)), np.ones((1, 4)))
     with pytest.raises(ValueError, match=r"'two' \(TwoInputs\).*weights saved"):
         mpt.freeze(model)
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class Temperature(keras.layers.Layer):
+    """Its config does not say what a callback has set."""
+
+    temperature = 1.0
+
+    def call(self, inputs):
+        return inputs / self.temperature
+
+
+def test_copies_that_compute_otherwise_are_refused():
+    layer = Temperature(name="hot")
+    model = keras.Sequential([keras.Input((4,)), mpt.MPTDense(3), layer])
+    layer.temperature = 0.1
+    with pytest.raises(ValueError, match=r"something else.*\['hot'\]"):
+        mpt.freeze(model)
+
+
+def hard_tanh(x):
+    """Keras has a function of this name, and saves this one by it."""
+    return ops.clip(x, -0.2, 0.2)
+
+
+def test_functions_that_keras_takes_for_its_own_are_noticed():
+    model = keras.Sequential(
+        [
+            keras.Input((8,)),
+            mpt.MPTDense(4, seed=0),
+            keras.layers.Dense(2, activation=hard_tanh, name="cut"),
+        ]
+    )
+    with pytest.raises(ValueError, match=r"\['cut'\]"):
+        mpt.freeze(model)
+
+
+class Doubled(keras.Model):
+    def predict_step(self, data):
+        return 2 * super().predict_step(data)
+
+
+def test_models_that_predict_in_their_own_way_are_refused():
+    inputs = keras.Input((4,))
+    model = Doubled(inputs, mpt.MPTDense(3)(inputs))
+    with pytest.raises(ValueError, match="`predict_step` of its own"):
+        mpt.freeze(model)
+
+
+def levels(x):
+    return ops.round(ops.clip(x, -1, 1) * 7) / 7
+
+
+@pytest.mark.parametrize("kind", ["sequential", "functional"])
+def test_one_function_quantizes_in_several_precisions(kind, rng):
+    layers = [
+        mpt.MPTDense(8, input_quantizer=levels, dtype="mixed_bfloat16", seed=0),
+        keras.layers.LayerNormalization(dtype="float32"),
+        mpt.MPTDense(3, input_quantizer=levels, dtype="float32", seed=1),
+        mpt.MPTDense(3, input_quantizer=levels, dtype="float32", seed=2),
+    ]
+    model = keras.Sequential([keras.Input((6,)), *layers])
+    if kind == "functional":
+        model = keras.Model(model.inputs, model.outputs)
+    x = rng.standard_normal((16, 6)).astype("float32")
+    np.testing.assert_array_equal(
+        mpt.freeze(model).predict(x, verbose=0), model.predict(x, verbose=0)
+    )
+
+
+def test_activations_that_keras_cannot_save(rng):
+    activation = functools.partial(ops.leaky_relu, negative_slope=0.3)
+    layer = mpt.MPTDense(3, activation=activation, seed=0)
+    model = keras.Sequential([keras.Input((8,)), layer])
+    x = rng.standard_normal((4, 8)).astype("float32")
+    np.testing.assert_array_equal(
+        mpt.freeze(model).predict(x, verbose=0), model.predict(x, verbose=0)
+    )
+    assert layer.activation is activation
+
+
+def test_freezing_draws_no_numbers():
+    model = keras.Sequential([keras.Input((8, 4)), TransformerBlock(width=4)])
+    before = random.getstate()
+    mpt.freeze(model)
+    assert random.getstate() == before

@@ -1,3 +1,4 @@
+import copy
 import inspect
 
 import keras
@@ -643,12 +644,12 @@ def test_configs_copies_and_files_tell_the_sparsity_of_now(cls, tmp_path):
             for model in (fresh.layers[-1], layer)
         )
     )
-    for copy in (
+    for other in (
         keras.models.clone_model(model),
         keras.models.load_model(tmp_path / "model.keras"),
     ):
-        assert copy.layers[-1].sparsity == expected
-        assert copy.layers[-1].get_config()["sparsity"] == expected
+        assert other.layers[-1].sparsity == expected
+        assert other.layers[-1].get_config()["sparsity"] == expected
     assert layer.get_config()["sparsity"] == expected
 
 
@@ -802,3 +803,47 @@ def test_impossible_masks_are_refused(mask, message):
 def test_wrong_arguments_raise_as_python_does():
     with pytest.raises(TypeError, match="units"):
         mpt.MPTDense()
+
+
+@pytest.mark.parametrize("how", ["serialize", "deepcopy", "sequential"])
+def test_layers_that_are_not_built_can_be_copied(how, rng):
+    layer = mpt.MPTDense(3, sparsity=0.8, seed=0)
+    if how == "serialize":
+        config = keras.layers.serialize(layer)
+        copied = keras.layers.deserialize(config)
+    elif how == "deepcopy":
+        copied = copy.deepcopy(layer)
+    else:
+        model = keras.Sequential([layer])
+        copied = keras.Sequential.from_config(model.get_config())
+    x = rng.standard_normal((2, 4)).astype("float32")
+    np.testing.assert_array_equal(as_numpy(copied(x)), as_numpy(layer(x)))
+
+
+def test_a_clone_has_the_kernels_of_its_model():
+    layer = mpt.MPTDense(100, sparsity=0.5, seed=0)
+    model = keras.Sequential([keras.Input((100,)), layer])
+    layer.sparsity = 0.9
+    clone = keras.models.clone_model(model).layers[-1]
+    np.testing.assert_array_equal(
+        as_numpy(clone.kernel), as_numpy(layer.kernel)
+    )
+    assert clone.sparsity == 0.9
+
+
+@pytest.mark.parametrize(
+    ("dtype", "scores"),
+    [
+        ("float64", [[0.1, 0.1 + 1e-10], [0.1 + 2e-10, 0.1 + 3e-10]]),
+        ("float32", [[np.inf] * 2] * 2),
+        ("float16", [[65504.0] * 2] * 2),
+    ],
+)
+def test_a_mask_whatever_the_scores(dtype, scores):
+    layer = mpt.MPTDense(2, dtype=dtype)
+    layer.build((None, 2))
+    layer.scores.assign(np.array(scores, dtype))
+    mask = np.array([[True, True], [False, False]])
+    layer.set_mask(mask)
+    np.testing.assert_array_equal(as_numpy(layer.mask()), mask)
+    assert np.isfinite(as_numpy(layer.scores)).all()

@@ -643,6 +643,15 @@ def test_reinitialize_draws_from_each_layers_initializer():
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.parametrize("name", ["", "a/b", "/tmp/x", ".."])
+def test_names_of_trainings_are_names_of_folders(name, tmp_path):
+    model = mpt.models.lenet_300_100(masked=False, width=0.05, seed=0)
+    search = lottery.TicketSearch(model, lambda model, level: 0, tmp_path / "s")
+    list(search.run(0))
+    with pytest.raises(ValueError, match="the name of a folder"):
+        search.retrain(0, name)
+
+
 def test_reinitialize_needs_random_initializers():
     model = keras.Sequential(
         [keras.Input((3,)), keras.layers.Dense(2, kernel_initializer="ones")]

@@ -144,3 +144,19 @@ def test_a_layer_in_a_remat_scope(rng):
         model.fit(x, y, verbose=0)
         results.append(as_numpy(model.layers[0].scores))
     np.testing.assert_allclose(*results, rtol=1e-5, atol=1e-7)
+
+
+def test_whole_numbers_count_as_floats():
+    masked = masking.masked_kernel([0.1, -0.9, 0.5], [1, -3, 6], kept=2)
+    np.testing.assert_array_equal(as_numpy(masked), [0, -4.5, 4.5])
+
+
+@pytest.mark.parametrize("kept", [0, 4, 2.9, True, "2"])
+def test_impossible_counts_are_refused(kept):
+    with pytest.raises(ValueError, match=r"an integer in \[1, 3\]"):
+        masking.masked_kernel([0.1, -0.9, 0.5], [1.0, 2.0, 3.0], kept)
+
+
+def test_the_gain_of_a_mask_of_another_shape_is_refused():
+    with pytest.raises(ValueError, match=r"mask.shape=\(1,\)"):
+        masking.gain(np.arange(6.0), np.array([True]))

@@ -549,3 +549,12 @@ def test_dense_twin_of_a_residual_network():
 def test_impossible_networks_of_other_families(function, options, message):
     with pytest.raises(ValueError, match=message):
         build(function, **options)
+
+
+def test_networks_have_their_channels_last():
+    keras.config.set_image_data_format("channels_first")
+    try:
+        with pytest.raises(ValueError, match="channels last"):
+            mpt.models.resnet20(masked=False)
+    finally:
+        keras.config.set_image_data_format("channels_last")

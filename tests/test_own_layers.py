@@ -122,3 +122,52 @@ def test_a_ticket_that_would_predict_something_else_is_refused():
         ValueError, match=r"it predicts something else.*\['double'\]"
     ):
         mpt.freeze(model)
+
+
+class KeywordOnly(keras.layers.Layer):
+    """As many people write them."""
+
+    def __init__(self, units, *, kernel_initializer="he_normal", **options):
+        super().__init__(**options)
+        self.units = units
+        self.kernel_initializer = keras.initializers.get(kernel_initializer)
+
+    def build(self, input_shape):
+        shape = (input_shape[-1], self.units)
+        self.kernel = self.add_weight(
+            shape, self.kernel_initializer, name="kernel"
+        )
+
+
+class Seeded(keras.layers.Dense):
+    def __init__(self, units, seed=None, **kwargs):
+        super().__init__(units, **kwargs)
+        self.own_seed = seed
+
+
+class Other:
+    pass
+
+
+def apply_kernel(self, inputs, kernel):
+    return ops.matmul(inputs, kernel)
+
+
+def masked(*bases):
+    methods = {"apply_kernel": apply_kernel}
+    return type("Own", (mpt.MaskedLayer, *bases), methods)
+
+
+def test_constructors_of_any_kind():
+    layer = masked(KeywordOnly)(3, sparsity=0.5, name="own")
+    assert layer(np.ones((2, 4))).shape == (2, 3)
+    assert layer.name == "own"
+    assert int(ops.sum(layer.mask())) == 6
+    layer = masked(Seeded)(3, seed=7)
+    assert layer.own_seed == layer.seed == 7
+    assert masked(Other, keras.layers.Dense)(3).units == 3
+
+
+def test_bases_in_the_wrong_order_are_refused():
+    with pytest.raises(TypeError, match="Expected MaskedLayer before Dense"):
+        type("Own", (keras.layers.Dense, mpt.MaskedLayer), {})

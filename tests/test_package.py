@@ -270,6 +270,37 @@ def test_importing_lets_keras_load_our_models(first, tmp_path):
     )
 
 
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "from mpt_keras.initializers import KaimingNormal",
+        "import mpt_keras.callbacks",
+        "from mpt_keras.analysis import compare_masks",
+    ],
+)
+def test_modules_can_be_imported_first(statement):
+    run(
+        f"{statement}\n"
+        "import sys, mpt_keras\n"
+        "for name, module in list(sys.modules.items()):\n"
+        "    if name.startswith('mpt_keras.'):\n"
+        "        assert module.__spec__.name == name\n"
+        "assert mpt_keras.initializers is sys.modules['mpt_keras.initializers']"
+    )
+
+
+def test_threads_may_import_at_once():
+    run(
+        "import threading, mpt_keras\n"
+        "def first(): import keras\n"
+        "def second(): from mpt_keras.layers import MPTDense\n"
+        "threads = [threading.Thread(target=f) for f in (first, second)]\n"
+        "[thread.start() for thread in threads]\n"
+        "[thread.join() for thread in threads]\n"
+        "from mpt_keras.layers import MPTDense"
+    )
+
+
 def test_every_public_name_can_be_imported():
     for name in mpt.__all__:
         assert getattr(mpt, name)

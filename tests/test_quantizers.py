@@ -4,7 +4,7 @@ import sys
 import keras
 import numpy as np
 import pytest
-from backend import value_and_gradients
+from backend import as_numpy, value_and_gradients
 from keras import ops
 
 from mpt_keras import MPTDense, larq, quantizers
@@ -35,6 +35,18 @@ def test_nan_stays_nan(name):
         quantizers.get(name), np.array([np.nan, 1, -np.inf], "float32")
     )
     np.testing.assert_array_equal(values, [np.nan, 1, -1])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_the_swish_gradient_ends_in_zero(dtype):
+    x = ops.cast(np.array([-6e4, -9e3, 9e3, 6e4], "float32"), dtype)
+    _, slopes = value_and_slope(quantizers.SwishSign(dtype=dtype), x)
+    np.testing.assert_allclose(slopes, 0, atol=1e-12)
+
+
+def test_whole_numbers_have_signs():
+    signs = quantizers.SteSign()(np.array([-3, 0, 2], "int32"))
+    np.testing.assert_array_equal(as_numpy(signs), [-1, 1, 1])
 
 
 def test_gradients_are_the_formulas():

@@ -286,7 +286,8 @@ def test_every_row_makes_a_network(cifar10, example, no_draws):
         (["--model=lenet_300_100", "--method=edge_popup"], "edge_popup_fc"),
         # None is published for these; the nearest is taken.
         (["--method=edge_popup", "--model=vgg_small"], "biprop_vgg"),
-        (["--method=dense", "--model=resnet20"], "biprop_resnet20"),
+        (["--method=dense", "--model=resnet20"], "dense_resnet18"),
+        (["--method=dense", "--model=vgg_small"], "dense_resnet18"),
         (["--method=dense", "--binary_activations"], "dense_conv"),
         (["--model=lenet_300_100"], "edge_popup_fc"),
         (["--recycling=highest"], "biprop_recycling_conv"),
@@ -334,7 +335,7 @@ def period(FLAGS):
     )
 
 
-def test_draws_have_a_period_of_their_own(cifar10):
+def test_draws_have_a_period_of_their_own(cifar10, run_error):
     random = "--recycling=random"
     edge_popup = cifar10(random, "--method=edge_popup", "--model=conv6")
     assert period(edge_popup) == (0.1, 300, "step")
@@ -345,6 +346,8 @@ def test_draws_have_a_period_of_their_own(cifar10):
     assert period(rerun) == (0.1, 1, "epoch")
     assert period(cifar10(random, "--recycling_every=7"))[:2] == (0.1, 7)
     assert period(cifar10("--recycling=highest")) == (0.2, 10, "epoch")
+    with pytest.raises(run_error, match="needs --recycling_every as well"):
+        cifar10(random, "--recycling_per=epoch")
 
 
 def test_a_dense_resnet_trains_its_batch_norms(cifar10):

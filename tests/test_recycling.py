@@ -299,3 +299,15 @@ def test_recycled_tickets_are_saved_and_frozen_right(tmp_path):
         np.testing.assert_array_equal(
             found.predict(images, verbose=0), expected
         )
+
+
+def test_the_arrays_keep_their_type_and_the_fraction_its_value():
+    a = np.arange(100.0)
+    for fraction in (0.29, np.float32(0.29)):
+        assert (weight_recycling.recycled(a, a, fraction) != a).sum() == 29
+    drawn = weight_recycling.redrawn(
+        np.zeros(4, "float32"), np.zeros(4, bool), 1.0, np.ones(4), (0,)
+    )
+    assert drawn.dtype == "float32"
+    with pytest.raises(ValueError, match="or `redrawn`"):
+        weight_recycling.recycled(a, a, 0.4, "random")

@@ -105,6 +105,82 @@ def test_a_model_that_was_resumed_trains_whole_again(data, tmp_path):
     assert fit(resumed, data, 3).epoch == [0, 1, 2]
 
 
+def test_one_backup_for_several_models_is_not_silent(data, tmp_path):
+    backup = callbacks.AtomicBackup(tmp_path)
+    first = make_model()
+    fit(first, data, 2, backup)
+    with pytest.warns(UserWarning, match="nothing is trained"):
+        fit(make_model(), data, 2, backup)
+    first.compile("adam", first.loss)
+    with pytest.warns(UserWarning, match="nothing is trained"):
+        fit(first, data, 2, backup)
+
+
+def test_a_training_that_was_stopped_early_has_come_to_its_end(data, tmp_path):
+    def stopping():
+        return keras.callbacks.EarlyStopping("loss", patience=0, min_delta=99)
+
+    first = fit(
+        make_model(), data, 9, stopping(), callbacks.AtomicBackup(tmp_path)
+    )
+    assert len(first.epoch) == 2
+    with pytest.warns(UserWarning, match="nothing is trained"):
+        again = fit(
+            make_model(), data, 9, stopping(), callbacks.AtomicBackup(tmp_path)
+        )
+    assert again.epoch == []
+
+
+def test_a_backup_for_another_optimizer_is_refused(data, tmp_path):
+    fit(make_model(), data, 2, callbacks.AtomicBackup(tmp_path))
+    with pytest.raises(ValueError, match="optimizer: Adam there, SGD here"):
+        fit(
+            make_model(optimizer="sgd"),
+            data,
+            2,
+            callbacks.AtomicBackup(tmp_path),
+        )
+
+
+def test_removing_a_backup_removes_nothing_else(data, tmp_path):
+    (tmp_path / "thesis.txt").write_text("mine")
+    (tmp_path / "partial-epochs-3").mkdir()
+    (tmp_path / "removed-epochs-1").mkdir()
+    backup = callbacks.AtomicBackup(tmp_path)
+    fit(make_model(), data, 1, backup)
+    backup.remove()
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_a_removal_that_is_killed_leaves_no_half_backup(
+    data, tmp_path, monkeypatch
+):
+    backup = callbacks.AtomicBackup(tmp_path)
+    fit(make_model(), data, 1, backup)
+
+    def killed(path, **options):
+        if path.exists():
+            next(path.iterdir()).unlink()
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            backup.remove()
+    assert callbacks.AtomicBackup(tmp_path).completed_epochs == 0
+    again = callbacks.AtomicBackup(tmp_path)
+    assert fit(make_model(), data, 1, again).epoch == [0]
+
+
+def test_a_model_without_weights_yet_cannot_be_backed_up(data, tmp_path):
+    model = keras.Sequential([mpt.MPTDense(3)])
+    model.compile("sgd", "mse")
+    backup = callbacks.AtomicBackup(tmp_path)
+    backup.set_model(model)
+    with pytest.raises(ValueError, match="weights exist before training"):
+        backup.on_train_begin()
+
+
 def shortened(data):
     return tuple(array[:24] for array in data)
 
@@ -196,7 +272,7 @@ def test_a_removed_backup_is_gone(data, tmp_path):
 
 def test_a_backup_on_a_full_disk_leaves_the_last_one(data, tmp_path):
     model = make_model(units=500)
-    backup = callbacks.AtomicBackup(tmp_path)
+    backup = callbacks.AtomicBackup(tmp_path, run={})
     fit(model, data, 1, backup)
     with (
         full_disk(10_000),

@@ -103,3 +103,47 @@ def test_a_bias_without_a_place(rng):
     dense.layers[0].bias.assign(np.ones(4))
     with pytest.raises(ValueError, match="Build the target with use_bias=True"):
         mpt.transfer_weights(dense, masked)
+
+
+def test_what_is_derived_from_weights_follows_them(rng):
+    x = rng.normal(100, 5, (64, 8)).astype("float32")
+
+    def network():
+        return keras.Sequential(
+            [
+                keras.Input((8,)),
+                keras.layers.Normalization(),
+                keras.layers.Dense(4, use_bias=False),
+            ]
+        )
+
+    source, target = network(), network()
+    source.layers[0].adapt(x)
+    mpt.transfer_weights(source, target)
+    np.testing.assert_array_equal(
+        *(model.predict(x, verbose=0) for model in (source, target))
+    )
+
+
+class Scale(keras.layers.Layer):
+    """Its weight has no name of its own."""
+
+    def build(self, input_shape):
+        self.scale = self.add_weight(shape=(input_shape[-1],))
+
+    def call(self, inputs):
+        return inputs * self.scale
+
+
+def test_weights_without_names():
+    source, target = (
+        keras.Sequential([keras.Input((8,)), Scale(), layer])
+        for layer in (
+            keras.layers.Dense(4, use_bias=False),
+            mpt.MPTDense(4),
+        )
+    )
+    mpt.transfer_weights(source, target)
+    np.testing.assert_array_equal(
+        *(as_numpy(model.layers[0].scale) for model in (source, target))
+    )

@@ -20,7 +20,9 @@ def unharmed(path, beside):
     except BaseException as error:
         with contextlib.suppress(OSError):
             remove(beside)
-        if not isinstance(error, (OSError, RuntimeError)):
+        # The last one is a model's that cannot be saved.
+        of_the_disk = isinstance(error, (OSError, RuntimeError))
+        if not of_the_disk or isinstance(error, NotImplementedError):
             raise
         raise OSError(
             f"Could not write '{path}': {error}. What was saved there before "

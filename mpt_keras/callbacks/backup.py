@@ -1,5 +1,6 @@
 """Backups that are whole at every moment, to resume a training from."""
 
+import contextlib
 import json
 import math
 import os
@@ -21,7 +22,9 @@ from mpt_keras.callbacks.batch_count import (
 )
 
 _EPOCHS = re.compile(r"epochs-(\d+)")
+_OWN = re.compile(r"(partial-|removed-)*epochs-\d+")
 _RANDOM_STATES = "random.npz"
+_STOPPED = "stopped"
 _DESCRIPTION = "description.json"
 
 
@@ -32,7 +35,9 @@ class AtomicBackup(BatchCountingCallback):
     of the epoch are written by `keras.callbacks.BackupAndRestore` into a new
     folder `epochs-<completed>`, which then takes the place of the last one;
     beside them the states of random generators (dropout), which Keras leaves
-    out.
+    out. (On PyTorch those without a seed draw from its global generator, whose
+    state nobody keeps. What other callbacks remember, such as the patience of
+    `EarlyStopping` or the best value of a checkpoint, is not kept either.)
     `fit` with the same callback continues after the last whole epoch: the
     epoch that was interrupted is repeated from its beginning. Masks are then
     those of a run without interruption if the data are, so start them at
@@ -49,12 +54,13 @@ class AtomicBackup(BatchCountingCallback):
             workers that share the folder.
         run: What tells this training from others, a dictionary of JSON, empty
             if nothing does. By default what `fit` is known to be: its number
-            of epochs and, where the data say it, of steps.
+            of epochs and, where the data say it, of steps. The class of the
+            optimizer is known in any case.
 
     Raises:
-        ValueError: If the folder holds the backup of another model, whose
-            variables have other shapes, or of another `run`, and another
-            callback wrote it. Nothing is changed then.
+        ValueError: If the model is not built; or if the folder holds the
+            backup of another model, whose variables have other shapes, of
+            another optimizer, or of another `run`. Nothing is changed then.
         OSError: If a backup cannot be written, for example on a full disk.
             The last one is still there, whole.
 
@@ -81,7 +87,7 @@ class AtomicBackup(BatchCountingCallback):
         self.folder = pathlib.Path(folder)
         self.read_only = read_only
         self.run = run
-        self._has_written = False
+        self._written_for = (None, None)
 
     @property
     def completed_epochs(self) -> int:
@@ -89,15 +95,26 @@ class AtomicBackup(BatchCountingCallback):
         return max(self._whole(), default=0)
 
     def on_train_begin(self, logs=None):
+        if not self.model.variables:
+            raise ValueError(
+                "AtomicBackup needs a model whose weights exist before "
+                "training, to restore them. Start the model with "
+                "keras.Input(...), or call it once. Received: "
+                f"'{self.model.name}', which is not built"
+            )
         completed = self.completed_epochs
         if not completed:
             return
         folder = self._path(completed)
         there = json.loads((folder / _DESCRIPTION).read_text())
-        if not self._has_written:
+        continues = self._written_for == (self.model, self.model.optimizer)
+        if not continues:
             self._check_same(there)
-            self._warn_if_finished(completed)
         self._keras_backup(folder).on_train_begin()
+        if not continues and (folder / _STOPPED).exists():
+            completed = self.model._initial_epoch = self.params["epochs"]
+        if not continues and completed >= self.params["epochs"]:
+            self._warn_of_end(completed)
         _load_random_states(self.model, folder / _RANDOM_STATES)
         note_completed_batches(self.model, there["completed_batches"])
 
@@ -108,6 +125,9 @@ class AtomicBackup(BatchCountingCallback):
     def on_train_end(self, logs=None):
         # Keras would begin every later `fit` of the model at that epoch.
         self.model._initial_epoch = None
+        last = self._path(self.completed_epochs)
+        if self.model.stop_training and last.exists() and not self.read_only:
+            (last / _STOPPED).touch()  # by another callback, before the end
 
     def on_epoch_end(self, epoch, logs=None):
         super().on_epoch_end(epoch, logs)
@@ -128,12 +148,12 @@ class AtomicBackup(BatchCountingCallback):
             (beside / _DESCRIPTION).write_text(json.dumps(description))
             for file in beside.iterdir():
                 flush(file)
-            shutil.rmtree(final, ignore_errors=True)
+            _discard(final)
             beside.replace(final)
-        self._has_written = True
+        self._written_for = self.model, self.model.optimizer
         for epochs in self._whole():
             if epochs != epoch + 1:
-                shutil.rmtree(self._path(epochs))
+                _discard(self._path(epochs))
 
     def _description(self):
         """What makes a training the same, where it can be known."""
@@ -142,17 +162,18 @@ class AtomicBackup(BatchCountingCallback):
             known = {name: self.params[name] for name in ("epochs", "steps")}
             run = {k: v for k, v in known.items() if v is not None}
         shapes = [list(variable.shape) for variable in self.model.variables]
-        return json.loads(json.dumps({"run": run, "variables": shapes}))
+        run = {**run, "optimizer": type(self.model.optimizer).__name__}
+        text = json.dumps({"run": run, "variables": shapes}, default=str)
+        return json.loads(text)
 
-    def _warn_if_finished(self, completed):
-        if completed >= self.params["epochs"]:
-            warnings.warn(
-                f"'{self.folder}' holds the backup of a training that has "
-                f"come to its end, after {completed} epochs: it is restored, "
-                "nothing is trained, and the history is empty. To train anew, "
-                "remove it first: AtomicBackup(folder).remove().",
-                stacklevel=3,
-            )
+    def _warn_of_end(self, completed):
+        warnings.warn(
+            f"'{self.folder}' holds the backup of a training that has come to "
+            f"its end, after {completed} epochs: it is restored, nothing is "
+            "trained, and the history is empty. To train anew, remove it "
+            "first: AtomicBackup(folder).remove().",
+            stacklevel=3,
+        )
 
     def _check_same(self, there):
         here = self._description()
@@ -178,9 +199,17 @@ class AtomicBackup(BatchCountingCallback):
             )
 
     def remove(self) -> None:
-        """Removes the backup, when nothing is left to be done."""
-        if not self.read_only:
-            shutil.rmtree(self.folder, ignore_errors=True)
+        """Removes the backup, when nothing is left to be done.
+
+        The folder goes as well, unless there are other files in it.
+        """
+        if self.read_only or not self.folder.exists():
+            return
+        for path in [*self.folder.glob("*epochs-*")]:
+            if _OWN.fullmatch(path.name):
+                _discard(path)
+        with contextlib.suppress(OSError):  # what is not ours stays
+            self.folder.rmdir()
 
     def _whole(self):
         names = [path.name for path in self.folder.glob("epochs-*")]
@@ -196,6 +225,15 @@ class AtomicBackup(BatchCountingCallback):
         )
         backup.set_model(self.model)
         return backup
+
+
+def _discard(path):
+    """Removes a folder; what is left by a kill has another name."""
+    if path.exists():
+        removed = path.with_name(f"removed-{path.name}")
+        shutil.rmtree(removed, ignore_errors=True)
+        path.rename(removed)
+        shutil.rmtree(removed)
 
 
 def _size(description):

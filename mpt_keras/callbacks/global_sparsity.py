@@ -90,11 +90,13 @@ class GlobalSparsity(MaskedModelCallback):
         check_callable(schedule)
         self.schedule = schedule
         self.minimum = int(minimum)
-        # Before the first epoch a schedule has nothing to say, and a model
-        # that is only evaluated keeps the masks it was trained with.
-        self.current_sparsity = sparsity
+        self.sparsity = sparsity
 
     def set_model(self, model):
+        if model is not self._model:
+            # Before the first epoch a schedule has nothing to say, and a model
+            # that is only evaluated keeps the masks it was trained with.
+            self.current_sparsity = self.sparsity
         super().set_model(model)
         # A new model, a new graph over its variables.
         self._assign_shares = compilation.in_graph(self._assign_shares_eagerly)
@@ -116,6 +118,8 @@ class GlobalSparsity(MaskedModelCallback):
 
     def on_train_end(self, logs=None):
         self._is_training = False
+        if self.model.optimizer.use_ema:
+            self.refresh()  # for the averages that Keras has put in place
 
     def on_epoch_begin(self, epoch, logs=None):
         self.current_sparsity = self.schedule(epoch)

@@ -17,14 +17,21 @@ class MaskedModelCallback(keras.callbacks.Callback):
 
     Args:
         layers: None for all masked layers that train, which leaves out those
-            of a distiller's teacher and whatever else is not trainable; or a
-            name, a pattern of names such as `"stage4_*"`, a layer, or a
-            sequence of these.
+            of a distiller's teacher and whatever else is not trainable; or
+            some of these by a name, a pattern of names such as `"stage4_*"`,
+            or a sequence of both. Or masked layers themselves, whichever.
     """
 
     def __init__(self, layers: Layers = None) -> None:
         super().__init__()
-        self.layers = layers
+        if isinstance(layers, (str, keras.layers.Layer)):
+            layers = [layers]
+        self.layers = None if layers is None else list(layers)
+        if self.layers == []:
+            raise ValueError(
+                "Invalid value for argument `layers`. Expected layers, names "
+                "or patterns, or None for all that train. Received: none"
+            )
 
     def set_model(self, model):
         super().set_model(model)
@@ -68,22 +75,23 @@ class MaskedModelCallback(keras.callbacks.Callback):
         return training
 
     def _named(self, found, model):
-        wanted = self.layers
-        if isinstance(wanted, (str, keras.layers.Layer)):
-            wanted = [wanted]
         chosen = set()
-        for one in wanted:
+        for one in self.layers:
             matching = {
                 name
                 for name, layer in found.items()
                 if layer is one
-                or (isinstance(one, str) and fnmatch.fnmatchcase(name, one))
+                or (
+                    isinstance(one, str)
+                    and layer.trainable
+                    and fnmatch.fnmatchcase(name, one)
+                )
             }
             if not matching:
                 raise ValueError(
                     "Invalid value for argument `layers`. Expected masked "
-                    f"layers of '{model.name}', their names or patterns of "
-                    f"names, out of {list(found)}. Received: {one!r}"
+                    f"layers of '{model.name}', or names or patterns of those "
+                    f"that train, out of {list(found)}. Received: {one!r}"
                 )
             chosen |= matching
         return [layer for name, layer in found.items() if name in chosen]

@@ -10,7 +10,10 @@ import warnings
 from collections.abc import Callable
 
 from mpt_keras import schedules
-from mpt_keras.callbacks.batch_count import BatchCountingCallback
+from mpt_keras.callbacks.batch_count import (
+    BatchCountingCallback,
+    completed_batches,
+)
 from mpt_keras.callbacks.masked_model_callback import (
     Layers,
     MaskedModelCallback,
@@ -69,7 +72,8 @@ class SparsitySchedule(MaskedModelCallback, BatchCountingCallback):
         self.per = per
 
     def on_train_begin(self, logs=None):
-        warn_of_early_end(self.schedule, self.per, self.params)
+        before = completed_batches(self.model) if self.per == "step" else 0
+        warn_of_early_end(self.schedule, self.per, self.params, before)
 
     def on_epoch_begin(self, epoch, logs=None):
         super().on_epoch_begin(epoch, logs)
@@ -100,12 +104,20 @@ def check_callable(schedule):
         )
 
 
-def warn_of_early_end(schedule, per, params):
-    """Warns if a `fit` ends before its schedule is at its final sparsity."""
+def warn_of_early_end(schedule, per, params, before=0):
+    """Warns if a `fit` ends before its schedule is at its final sparsity.
+
+    Args:
+        schedule: The schedule.
+        per: What it counts.
+        params: Those of the callback.
+        before: Steps of earlier calls of `fit`.
+    """
     final = schedules.final_sparsity(schedule)
     times = params["epochs"]
     if per == "step":
-        times = times * params["steps"] if params["steps"] else None
+        steps = params["steps"]
+        times = before + times * steps if steps else None
     if final is None or times is None:
         return
     last = schedule(times - 1)

@@ -101,10 +101,8 @@ class TicketSearch:
     >>> def train(model, level):
     ...     model.compile(keras.optimizers.Adam(1.2e-3), loss)
     ...     callbacks = [*level.callbacks, level.backup]
-    ...     history = model.fit(
-    ...         digits, digit_labels, callbacks=callbacks, verbose=0
-    ...     )
-    ...     return history.history["loss"][-1]
+    ...     model.fit(digits, digit_labels, callbacks=callbacks, verbose=0)
+    ...     return model.evaluate(digits, digit_labels, verbose=0)
     >>> search = mpt_keras.lottery.TicketSearch(model, train, "search")
     >>> [ticket.kept for ticket in search.run(levels=2)]
     [266200, 213060, 170538]
@@ -240,6 +238,11 @@ class TicketSearch:
                 f"Invalid value for argument `start`. Expected one of "
                 f"{', '.join(STARTS)} (this from level 1 on). Received: "
                 f"start={start!r} for level {number}"
+            )
+        if name in ("", "..") or pathlib.PurePath(name).name != name:
+            raise ValueError(
+                "Invalid value for argument `name`. Expected the name of a "
+                f"folder. Received: name={name!r}"
             )
         ticket = self._found(number)
         if masks is None:

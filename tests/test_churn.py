@@ -100,7 +100,7 @@ def test_a_resumed_run_logs_what_a_whole_one_does(tmp_path):
         return fit(model, schedule, *others, epochs=epochs)
 
     whole = run(4)
-    backup = callbacks.AtomicBackup(tmp_path / "backup")
+    backup = callbacks.AtomicBackup(tmp_path / "backup", run={})
     parts = run(2, backup), run(4, backup)
     assert backup.completed_epochs == 4
     for name, values in whole.items():

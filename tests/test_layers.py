@@ -7,6 +7,7 @@ import oracle
 import pytest
 from backend import (
     FORMS,
+    NAME,
     as_numpy,
     needs_tensorflow,
     not_on_torch,
@@ -834,7 +835,11 @@ def test_a_clone_has_the_kernels_of_its_model():
 @pytest.mark.parametrize(
     ("dtype", "scores"),
     [
-        ("float64", [[0.1, 0.1 + 1e-10], [0.1 + 2e-10, 0.1 + 3e-10]]),
+        pytest.param(
+            "float64",
+            [[0.1, 0.1 + 1e-10], [0.1 + 2e-10, 0.1 + 3e-10]],
+            marks=pytest.mark.skipif(NAME == "jax", reason="has no float64"),
+        ),
         ("float32", [[np.inf] * 2] * 2),
         ("float16", [[65504.0] * 2] * 2),
     ],

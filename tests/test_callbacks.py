@@ -557,3 +557,27 @@ def test_a_schedule_that_leaves_its_range_stops_the_training(rng):
         small_model().fit(
             *batches(rng), epochs=5, verbose=0, callbacks=[callback]
         )
+
+
+@needs_tensorflow  # others want an optimizer, or another step
+def test_batches_of_a_model_without_an_optimizer(rng, tmp_path):
+    class OwnStep(keras.Model):
+        def train_step(self, data):
+            return {"loss": 0.0}
+
+    layers = small_model()
+    model = OwnStep(layers.inputs, layers.outputs)
+    model.compile(optimizer=None)
+    callback, seen = seen_steps()
+    others = [
+        callbacks.GlobalSparsity(0.5),
+        callbacks.AtomicBackup(tmp_path),
+    ]
+    model.fit(
+        *batches(rng),
+        batch_size=5,
+        epochs=2,
+        verbose=0,
+        callbacks=[*others, callback],
+    )
+    assert seen == list(range(8))

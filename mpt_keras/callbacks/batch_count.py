@@ -9,7 +9,8 @@ import weakref
 import keras
 from keras import ops
 
-# Optimizer -> batches, and the optimizer's own count at that time.
+# Optimizer, or a model without one -> batches, and the optimizer's own count
+# at that time.
 _noted = weakref.WeakKeyDictionary()
 
 
@@ -18,18 +19,21 @@ def completed_batches(model) -> int:
 
     Where nobody counted, the updates times the batches accumulated for each.
     """
-    batches, updates = _noted.get(model.optimizer, (0, 0))
-    accumulated = model.optimizer.gradient_accumulation_steps or 1
-    return batches + (_updates(model) - updates) * accumulated
+    optimizer = model.optimizer
+    batches, updates = _noted.get(optimizer or model, (0, 0))
+    accumulated = getattr(optimizer, "gradient_accumulation_steps", None) or 1
+    return batches + (_updates(optimizer) - updates) * accumulated
 
 
 def note_completed_batches(model, batches):
     """Says how many they are, as of now."""
-    _noted[model.optimizer] = batches, _updates(model)
+    _noted[model.optimizer or model] = batches, _updates(model.optimizer)
 
 
-def _updates(model):
-    return int(ops.convert_to_numpy(model.optimizer.iterations))
+def _updates(optimizer):
+    if optimizer is None:
+        return 0
+    return int(ops.convert_to_numpy(optimizer.iterations))
 
 
 class BatchCountingCallback(keras.callbacks.Callback):

@@ -118,7 +118,7 @@ class GlobalSparsity(MaskedModelCallback):
 
     def on_train_end(self, logs=None):
         self._is_training = False
-        if self.model.optimizer.use_ema:
+        if getattr(self.model.optimizer, "use_ema", False):
             self.refresh()  # for the averages that Keras has put in place
 
     def on_epoch_begin(self, epoch, logs=None):

@@ -11,7 +11,6 @@ import math
 from typing import ClassVar
 
 import keras
-import numpy as np
 from keras import ops
 
 from mpt_keras import (
@@ -384,7 +383,7 @@ class MaskedLayer:
                 f"layer '{self.name}'. Received: {len(masks)}"
             )
         masks = [
-            _checked_mask(mask, kernel)
+            kernel.checked_mask(mask)
             for mask, kernel in zip(masks, kernels, strict=True)
         ]
         self.check_scores()
@@ -453,24 +452,6 @@ class MaskedLayer:
 
 def _constant_count(count, shape, dtype=None):
     return ops.full(shape, count, dtype=dtype)
-
-
-def _checked_mask(mask, kernel):
-    mask = np.asarray(mask)
-    if mask.dtype != bool or mask.shape != tuple(kernel.kernel.shape):
-        raise ValueError(
-            "Invalid value for argument `mask`. Expected a boolean array of "
-            f"the shape {tuple(kernel.kernel.shape)}, True at the weights "
-            f"kept. Received: {mask.dtype} of the shape {mask.shape} (layer "
-            f"'{kernel.layer_name}')"
-        )
-    if not mask.any():
-        raise ValueError(
-            "Invalid value for argument `mask`. Expected at least one True, "
-            "because a layer keeps one weight or more. Received: none (layer "
-            f"'{kernel.layer_name}')"
-        )
-    return mask
 
 
 def _serialized(value):

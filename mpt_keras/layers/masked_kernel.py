@@ -60,6 +60,25 @@ class MaskedKernel:
         self.scores.assign(dealt.astype(scores.dtype))
         self.pruned.assign(mask.size - np.count_nonzero(mask))
 
+    def checked_mask(self, mask):
+        """Returns a mask as an array; raises `ValueError` unless it fits."""
+        mask = np.asarray(mask)
+        shape = tuple(self.kernel.shape)
+        if mask.dtype != bool or mask.shape != shape:
+            raise ValueError(
+                "Invalid value for argument `mask`. Expected a boolean array "
+                f"of the shape {shape}, True at the weights kept. Received: "
+                f"{mask.dtype} of the shape {mask.shape} (layer "
+                f"'{self.layer_name}')"
+            )
+        if not mask.any():
+            raise ValueError(
+                "Invalid value for argument `mask`. Expected at least one "
+                "True, because a layer keeps one weight or more. Received: "
+                f"none (layer '{self.layer_name}')"
+            )
+        return mask
+
     def gain(self):
         """Scalar float32 tensor: mean `|w|` of the weights kept, or 1."""
         if not self.binarize:

@@ -43,6 +43,17 @@ def bound(initializer, where="", *, seed, stream, fan_in, sparsity):
     return functools.partial(_checked_values, initializer, where)
 
 
+def draw_of(initializer, *, seed, stream, fan_in, sparsity):
+    """Returns the `Draw` that `bound` gives the values of.
+
+    None for an initializer of others, whose numbers are not the same
+    everywhere. Arguments as for `bound`.
+    """
+    if not isinstance(initializer, PhiloxInitializer):
+        return None
+    return initializer.draw(fan_in, sparsity, seed, stream)
+
+
 def reseeded(initializer, seed, where=""):
     """Returns a copy of an initializer with another seed.
 

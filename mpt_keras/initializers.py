@@ -1,34 +1,33 @@
 """Random kernels and scores from a seed that means the same everywhere.
 
-All numbers come from the raw 64-bit stream of NumPy's Philox counter-based
-generator, which NumPy keeps stable across versions and platforms, and from
-arithmetic that IEEE 754 defines to the bit. The same seed therefore gives the
-same kernel on every backend, so that a seed and a mask are a whole ticket.
+The numbers are those of `mpt_keras.drawing`. The same seed therefore gives
+the same kernel on every backend, so that a seed and a mask are a whole ticket.
 """
 
-import functools
+import dataclasses
 import math
-import statistics
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
-import numpy as np
 from keras import ops
 
+from mpt_keras.drawing import Draw
 from mpt_keras.seeds import check_seed
 from mpt_keras.sparsity import check_sparsity
-
-_QUANTILES = 2**15
 
 
 class PhiloxInitializer(keras.initializers.Initializer):
     """Base of the initializers: a seed, a fan-in, and a stream of numbers.
 
+    A subclass names its `distribution`, one of `mpt_keras.drawing`.
+
     Args:
         seed: Integer in [0, 2**64); or None to take the seed of the masked
             layer, elsewhere to draw one at every call.
     """
+
+    distribution: ClassVar[str]
 
     def __init__(self, seed: int | None = None) -> None:
         self.seed = None if seed is None else check_seed(seed)
@@ -60,20 +59,18 @@ class PhiloxInitializer(keras.initializers.Initializer):
         """
         shape = tuple(shape)
         fan_in = math.prod(shape[:-1]) if fan_in is None else fan_in
-        fan_in = max(float(fan_in), 1.0) * self.fan_share(sparsity)
-        seed = check_seed(seed) if self.seed is None else self.seed
-        raw = np.random.Philox(key=seed | stream << 64).random_raw(
-            math.prod(shape)
-        )
-        values = self.transform(raw, fan_in).reshape(shape)
+        draw = self.draw(fan_in, sparsity, seed, stream)
         return ops.convert_to_tensor(
-            values.astype("float32"), dtype=dtype or keras.config.floatx()
+            draw.values(shape), dtype=dtype or keras.config.floatx()
         )
 
-    def transform(self, raw, fan_in):
-        """Maps raw uint64 numbers to float64 weights."""
-        raise NotImplementedError(
-            f"{type(self).__name__} must define `transform(raw, fan_in)`."
+    def draw(self, fan_in, sparsity=None, seed=None, stream=0) -> Draw:
+        """What the numbers are a function of; arguments as for a call."""
+        return Draw(
+            self.distribution,
+            check_seed(seed) if self.seed is None else self.seed,
+            stream,
+            max(float(fan_in), 1.0) * self.fan_share(sparsity),
         )
 
     def fan_share(self, sparsity, where=""):
@@ -123,28 +120,6 @@ class _ScaledFan(PhiloxInitializer):
         return {"scale_fan": self.scale_fan, **super().get_config()}
 
 
-@functools.cache
-def _half_normal_quantiles():
-    """The middles of 2**15 equally probable parts of |N(0, 1)|, variance 1.
-
-    A table instead of a formula, because logarithms and cosines differ in
-    their last bit from one processor to the next.
-    """
-    normal = statistics.NormalDist()
-    table = np.array(
-        [
-            normal.inv_cdf(0.5 + (i + 0.5) / (2 * _QUANTILES))
-            for i in range(_QUANTILES)
-        ]
-    )
-    table /= math.sqrt(math.fsum(table**2) / _QUANTILES)
-    return table.astype("float32").astype("float64")
-
-
-def _signs(raw):
-    return np.where(raw >> np.uint64(63), 1.0, -1.0)
-
-
 @keras.saving.register_keras_serializable(package="mpt_keras")
 class KaimingNormal(_ScaledFan):
     """Normal weights of standard deviation `sqrt(2 / fan_in)`.
@@ -177,9 +152,7 @@ class KaimingNormal(_ScaledFan):
         Ramanujan et al., CVPR 2020.
     """
 
-    def transform(self, raw, fan_in):
-        magnitudes = _half_normal_quantiles()[raw & np.uint64(_QUANTILES - 1)]
-        return _signs(raw) * magnitudes * math.sqrt(2.0 / fan_in)
+    distribution = "kaiming_normal"
 
 
 @keras.saving.register_keras_serializable(package="mpt_keras")
@@ -204,8 +177,7 @@ class SignedConstant(_ScaledFan):
         Network?", CVPR 2020.
     """
 
-    def transform(self, raw, fan_in):
-        return _signs(raw) * math.sqrt(2.0 / fan_in)
+    distribution = "signed_constant"
 
 
 @keras.saving.register_keras_serializable(package="mpt_keras")
@@ -229,15 +201,15 @@ class KaimingUniform(PhiloxInitializer):
         He et al., "Delving Deep into Rectifiers", ICCV 2015.
     """
 
+    distribution = "kaiming_uniform"
+
     def __init__(self, a: float = 5.0**0.5, seed: int | None = None) -> None:
         super().__init__(seed)
         self.a = float(a)
 
-    def transform(self, raw, fan_in):
-        bound = math.sqrt(6.0 / ((1.0 + self.a**2) * fan_in))
-        # 53 random bits in the middle of their cells: never 0, never +-1.
-        unit = ((raw >> np.uint64(11)).astype("float64") + 0.5) * 2.0**-53
-        return (2.0 * unit - 1.0) * bound
+    def draw(self, *args, **kwargs):
+        draw = super().draw(*args, **kwargs)
+        return dataclasses.replace(draw, slope=self.a)
 
     def get_config(self):
         return {"a": self.a, **super().get_config()}

@@ -184,14 +184,43 @@ class MaskedLayer:
 
     def _bound(self, initializer, kernel_name, shape, of_scores=False):
         """An initializer of a kernel or its scores, and what it must know."""
-        number = list(self.kernel_initializers).index(kernel_name)
         return initial_values.bound(
             initializer,
             f" (layer '{self.name}')",
-            seed=self.seed,
-            stream=2 * number + of_scores,
-            fan_in=self.fan_in(kernel_name, shape),
-            sparsity=self._sparsities_when_drawn[number],
+            **self._drawn_with(kernel_name, shape, of_scores),
+        )
+
+    def _drawn_with(self, kernel_name, shape, of_scores):
+        number = list(self.kernel_initializers).index(kernel_name)
+        return {
+            "seed": self.seed,
+            "stream": 2 * number + of_scores,
+            "fan_in": self.fan_in(kernel_name, shape),
+            "sparsity": self._sparsities_when_drawn[number],
+        }
+
+    def draw(self, kernel_name, of_scores=False):
+        """What a kernel's first values, or its scores', are a function of.
+
+        Args:
+            kernel_name: Name of the kernel's attribute, such as `"kernel"`.
+            of_scores: Whether its scores are meant.
+
+        Returns:
+            `mpt_keras.drawing.Draw`; None if they come from an initializer
+            that is not of `mpt_keras.initializers`.
+
+        Raises:
+            AttributeError: If the layer is not built.
+        """
+        self._built_kernels()
+        return initial_values.draw_of(
+            self.scores_initializer
+            if of_scores
+            else getattr(self, self.kernel_initializers[kernel_name]),
+            **self._drawn_with(
+                kernel_name, getattr(self, kernel_name).shape, of_scores
+            ),
         )
 
     def initializer_with_seed(self, kernel_name, seed):

@@ -1,0 +1,116 @@
+"""Random weights from a seed, to the bit: NumPy alone, and no distributions.
+
+All numbers come from the raw 64-bit stream of NumPy's Philox counter-based
+generator, which NumPy keeps stable across versions and platforms, and from
+arithmetic that IEEE 754 defines to the bit. Files of tickets rely on these
+functions (docs/ticket_format.md defines them): what a seed gives must not
+change. Another distribution is another name.
+"""
+
+import dataclasses
+import functools
+import math
+import statistics
+
+import numpy as np
+
+QUANTILES = 2**15
+# As many numbers at a time as stay in a processor's cache.
+_BLOCK = 2**16
+
+
+def blocks_of_raw_numbers(seed, stream, size):
+    """Yields the raw numbers of a stream of a seed, in blocks, in order.
+
+    Args:
+        seed: Integer in [0, 2**64).
+        stream: Integer in [0, 2**64).
+        size: How many numbers.
+
+    Yields:
+        Pairs of a slice of `range(size)` and its numbers, uint64.
+    """
+    generator = np.random.Philox(key=seed | stream << 64)
+    for start in range(0, size, _BLOCK):
+        part = slice(start, min(start + _BLOCK, size))
+        yield part, generator.random_raw(part.stop - part.start)
+
+
+@dataclasses.dataclass(frozen=True)
+class Draw:
+    """What a weight's values are a function of.
+
+    Attributes:
+        distribution: A name in `DISTRIBUTIONS`.
+        seed, stream: Integers in [0, 2**64), which numbers are drawn.
+        fan_in: Positive number, how many inputs an output sees and counts.
+        slope: Number, of `"kaiming_uniform"` alone: the negative slope of the
+            rectifier that follows.
+    """
+
+    distribution: str
+    seed: int
+    stream: int
+    fan_in: float
+    slope: float = 0.0
+
+    def values(self, shape) -> np.ndarray:
+        """Returns the float32 values of a shape, row by row."""
+        values = np.empty(math.prod(shape), "float32")
+        transform = DISTRIBUTIONS[self.distribution]
+        blocks = blocks_of_raw_numbers(self.seed, self.stream, values.size)
+        for part, raw in blocks:
+            values[part] = transform(raw, self)
+        return values.reshape(shape)
+
+
+def quantile_index(raw):
+    """The part of a raw number that says which quantile of `|w|` it is."""
+    return (raw & np.uint64(QUANTILES - 1)).astype("uint16")
+
+
+@functools.cache
+def half_normal_quantiles():
+    """The middles of 2**15 equally probable parts of |N(0, 1)|, variance 1.
+
+    A table instead of a formula, because logarithms and cosines differ in
+    their last bit from one processor to the next.
+    """
+    normal = statistics.NormalDist()
+    table = np.array(
+        [
+            normal.inv_cdf(0.5 + (i + 0.5) / (2 * QUANTILES))
+            for i in range(QUANTILES)
+        ]
+    )
+    table /= math.sqrt(math.fsum(table**2) / QUANTILES)
+    return table.astype("float32").astype("float64")
+
+
+def _signs(raw):
+    return np.where(raw >> np.uint64(63), 1.0, -1.0)
+
+
+def kaiming_normal(raw, draw):
+    """Normal weights of standard deviation `sqrt(2 / fan_in)`, float64."""
+    magnitudes = half_normal_quantiles()[quantile_index(raw)]
+    return _signs(raw) * magnitudes * math.sqrt(2.0 / draw.fan_in)
+
+
+def signed_constant(raw, draw):
+    """Weights `+-sqrt(2 / fan_in)`, float64."""
+    return _signs(raw) * math.sqrt(2.0 / draw.fan_in)
+
+
+def kaiming_uniform(raw, draw):
+    """Uniform numbers in `+-sqrt(6 / ((1 + slope**2) * fan_in))`, float64."""
+    bound = math.sqrt(6.0 / ((1.0 + draw.slope**2) * draw.fan_in))
+    # 53 random bits in the middle of their cells: never 0, never +-1.
+    unit = ((raw >> np.uint64(11)).astype("float64") + 0.5) * 2.0**-53
+    return (2.0 * unit - 1.0) * bound
+
+
+DISTRIBUTIONS = {
+    function.__name__: function
+    for function in (kaiming_normal, signed_constant, kaiming_uniform)
+}

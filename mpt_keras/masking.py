@@ -156,13 +156,8 @@ _STRAIGHT_THROUGH = {
 
 
 def _mean_kept(kernel, mask, kept):
-    def magnitudes(mask, kernel):
-        return ops.where(mask, ops.abs(ops.cast(kernel, "float32")), 0.0)
-
-    total = sums.sum_in_blocks(
-        magnitudes, ops.reshape(mask, (-1,)), ops.reshape(kernel, (-1,))
-    )
-    return total / ops.cast(kept, "float32")
+    kernel, kept = ops.cast(kernel, "float32"), ops.cast(kept, "float32")
+    return sums.mean_kept(kernel, mask, kept, numpy=ops)
 
 
 def _count(mask):

@@ -9,6 +9,7 @@ The order is that of `numpy.argsort(abs(scores), kind="stable")`.
 import math
 from typing import Any
 
+import numpy as np
 from keras import ops
 
 from mpt_keras import compilation, value_checks
@@ -38,6 +39,17 @@ def top_mask(scores: Any, kept: Any) -> Any:
         lambda: magnitude_keys(flat) >= key,
     )
     return ops.reshape(mask, scores.shape)
+
+
+def top_mask_of_array(scores: np.ndarray, kept: int) -> np.ndarray:
+    """`top_mask` of a NumPy array, for which nothing is compiled."""
+    magnitudes = np.abs(scores.astype("float32", copy=False)).ravel()
+    pruned = magnitudes.size - kept
+    lowest_kept = np.partition(magnitudes, pruned)[pruned]
+    mask = magnitudes > lowest_kept
+    tied = np.flatnonzero(magnitudes == lowest_kept)
+    mask[tied[np.count_nonzero(mask) - kept :]] = True
+    return mask.reshape(scores.shape)
 
 
 def _mask_among_ties(keys, key, kept):

@@ -116,7 +116,7 @@ def count_reaching(keys, key):
         return ops.cast(part >= key, "int8")
 
     if keys.shape[0] > _SMALL:
-        counts = sums.sum_in_lanes(reaches, keys)
+        counts = sums.sum_in_lanes(reaches, keys, ops)
     else:
         counts = reaches(keys)
     return ops.sum(ops.cast(counts, "int32"))

@@ -196,3 +196,19 @@ def test_keys_order_like_magnitudes(rng):
         np.argsort(keys, kind="stable"),
         np.argsort(np.abs(scores), kind="stable"),
     )
+
+
+@settings(max_examples=examples(100), deadline=None)
+@given(
+    scores=hnp.arrays(
+        "float32", st.integers(1, 40), elements=st.sampled_from(range(-3, 4))
+    ),
+    data=st.data(),
+)
+def test_arrays_give_the_same_mask_without_compiling(scores, data):
+    kept = data.draw(st.integers(1, scores.size))
+    found = selection.top_mask_of_array(scores, kept)
+    expected = np.zeros(scores.size, bool)
+    order = np.argsort(np.abs(scores), kind="stable")
+    expected[order[scores.size - kept :]] = True
+    np.testing.assert_array_equal(found, expected)

@@ -1,3 +1,5 @@
+import functools
+
 import numpy as np
 import pytest
 from backend import as_numpy, examples
@@ -5,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import ops
 
-from mpt_keras import sums
+from mpt_keras import compilation, sums
 
 
 @settings(max_examples=examples(100), deadline=None)
@@ -14,6 +16,7 @@ def test_lanes_add_up_to_the_sum(values):
     lanes = sums.sum_in_lanes(
         lambda part: ops.cast(part, "int8") * 2,
         ops.convert_to_tensor(np.array(values, "int32")),
+        ops,
     )
     assert tuple(lanes.shape) == (-(-len(values) // 16),)
     assert int(as_numpy(lanes).astype("int32").sum()) == 2 * sum(values)
@@ -27,5 +30,22 @@ def test_blocks_add_up_to_the_sum(size, rng):
         lambda values, chosen: ops.where(chosen, 2.0 * values, 0.0),
         ops.convert_to_tensor(values),
         ops.convert_to_tensor(chosen),
+        numpy=ops,
     )
     assert float(total) == 2 * values[chosen].sum()
+
+
+@pytest.mark.parametrize("size", [1, 17, 8191, 8192, 8209, 300_001])
+def test_means_are_the_same_in_numpy_eagerly_and_compiled(size, rng):
+    kernel = rng.standard_normal(size).astype("float32")
+    mask = rng.random(size) < 0.3
+    mask[0] = True
+    kept = np.float32(np.count_nonzero(mask))
+    expected = sums.mean_kept(kernel, mask, kept, np)
+    tensors = [ops.convert_to_tensor(x) for x in (kernel, mask, kept)]
+    function = compilation.fused(functools.partial(sums.mean_kept, numpy=ops))
+    compiled = compilation.call_in_graph(lambda: function(*tensors))
+    for found in (sums.mean_kept(*tensors, ops), compiled):
+        np.testing.assert_array_equal(as_numpy(found), expected)
+    in_double = np.abs(kernel[mask].astype("float64")).mean()
+    np.testing.assert_allclose(expected, in_double, rtol=3e-7)

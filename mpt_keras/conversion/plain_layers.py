@@ -3,7 +3,6 @@
 import keras
 from keras import ops
 
-from mpt_keras import compilation
 from mpt_keras.conversion.copying import copied
 from mpt_keras.layers.masked import MaskedLayer
 
@@ -50,9 +49,7 @@ def plain_layer(layer):
     names = layer.kernel_initializers
     for name, masked in zip(names, layer.masked_kernels, strict=True):
         kernel = getattr(plain, name)
-        # In a graph, as `predict` computes it: the same gain to the last bit.
-        effective = compilation.call_in_graph(masked.effective)
-        kernel.assign(ops.cast(effective, kernel.dtype))
+        kernel.assign(ops.cast(masked.effective_array(), kernel.dtype))
     if getattr(layer, "bias", None) is not None:
         # A copy: JAX would have one array for both, and may donate it.
         plain.bias.assign(ops.copy(layer.bias))

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from mpt_keras import masking, selection, value_checks
+from mpt_keras import masking, selection, sums, value_checks
 from mpt_keras.sparsity import pruned_count
 
 
@@ -44,6 +44,30 @@ class MaskedKernel:
     def mask(self) -> Any:
         """Boolean tensor, True at the weights kept."""
         return selection.top_mask(masking.as_tensor(self.scores), self.kept())
+
+    def arrays(self):
+        """Kernel, mask and gain in NumPy: the same bits, nothing compiled.
+
+        Returns:
+            Float32 array, Boolean array, NumPy float32 number.
+        """
+        kernel, scores = (
+            np.asarray(ops.convert_to_numpy(variable), "float32")
+            for variable in (self.kernel, self.scores)
+        )
+        kept = int(self.kept())
+        mask = selection.top_mask_of_array(scores, kept)
+        gain = np.float32(1.0)
+        if self.binarize:
+            gain = sums.mean_kept(kernel, mask, np.float32(kept), np)
+        return kernel, mask, gain
+
+    def effective_array(self):
+        """`effective` in NumPy, a float32 array."""
+        kernel, mask, gain = self.arrays()
+        if self.binarize:
+            kernel = np.sign(kernel) * gain
+        return np.where(mask, kernel, np.float32(0.0))
 
     def set_mask(self, mask):
         """Gives the largest magnitudes of the scores to the weights of a mask.

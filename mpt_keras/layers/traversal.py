@@ -79,17 +79,22 @@ def masked_kernels(model):
     >>> {name: kernel.size for name, kernel in masked_kernels(model).items()}
     {'last': 8}
     """
-    kernels = {}
+    found = masked_kernels_and_layers(model)
+    return {name: masked for name, (masked, _, _) in found.items()}
+
+
+def masked_kernels_and_layers(model):
+    """`masked_kernels`, each with its layer and its attribute there."""
+    found = {}
     for name, layer in named_layers(model, MaskedLayer).items():
         check_built(layer, name, model)
         attributes = layer.kernel_initializers
-        if len(attributes) == 1:
-            (kernels[name],) = layer.masked_kernels
-            continue
-        found = zip(attributes, layer.masked_kernels, strict=True)
-        for attribute, masked in found:
-            kernels[f"{name}/{attribute}"] = masked
-    return kernels
+        for attribute, masked in zip(
+            attributes, layer.masked_kernels, strict=True
+        ):
+            kernel = f"{name}/{attribute}" if len(attributes) > 1 else name
+            found[kernel] = masked, layer, attribute
+    return found
 
 
 def check_built(layer, name, model):

@@ -1,0 +1,342 @@
+"""A kernel with its mask, as records of a ticket file.
+
+A record is a dictionary, for JSON, and arrays beside it. How the kept weights
+are stored, its entry `"kernel"` says:
+
+- `"drawn"`: they follow from the seed;
+- `"signs"`: all have one magnitude, and their signs are stored;
+- `"values"`: they are stored.
+"""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+
+import numpy as np
+
+from mpt_keras.drawing import DISTRIBUTIONS, Draw
+from mpt_keras.ticket.errors import TicketError
+from mpt_keras.ticket.mask_coding import Start, decode_mask, encode_mask
+
+DTYPES = ("float32", "float16", "bfloat16")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class StoredKernel:
+    """One kernel of a ticket: its mask, and what the kept weights are.
+
+    Attributes:
+        name: Name of the layer, or `layer/depthwise_kernel` of two kernels.
+        shape: Tuple of integers, Keras' layout.
+        mask: Boolean array of this shape, True at the weights kept.
+        dtype: Name of the type in which the layer holds the kernel.
+        binarize: Whether the layer computes with `gain * mask * sign(kernel)`
+            rather than with `mask * kernel`; None for an ordinary layer's
+            kernel, which is `mask * kernel`.
+        gain: Number, mean `|w|` of the weights kept as whoever saved the
+            ticket computed it; 1 without `binarize`.
+        draw: `Draw` of the whole kernel, or None where the weights are stored.
+        scores: `Draw` of the scores at which the search began, or None.
+        bytes: Size of the kernel's arrays in the file.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    mask: np.ndarray
+    dtype: str
+    binarize: bool | None
+    gain: float
+    draw: Draw | None
+    scores: Draw | None
+    bytes: int
+    _kept_values: np.ndarray | None = dataclasses.field(repr=False)
+
+    @property
+    def size(self) -> int:
+        """Number of weights."""
+        return self.mask.size
+
+    @property
+    def kept(self) -> int:
+        """Number of weights kept."""
+        return int(np.count_nonzero(self.mask))
+
+    @property
+    def sparsity(self) -> float:
+        """Fraction of weights pruned."""
+        return 1.0 - self.kept / self.size
+
+    @property
+    def kernel(self) -> np.ndarray:
+        """The frozen weights, a new float32 array.
+
+        Drawn from the seed where they follow from it; otherwise the weights
+        kept, and 0 where they are pruned.
+        """
+        if self.draw is not None:
+            return rounded(self.draw.values(self.shape), self.dtype)
+        kernel = np.zeros(self.shape, "float32")
+        kernel[self.mask] = self._kept_values
+        return kernel
+
+    @property
+    def effective(self) -> np.ndarray:
+        """What the layer computes with, a float32 array.
+
+        `gain * mask * sign(kernel)` or `mask * kernel`.
+        """
+        kernel = self.kernel
+        if self.binarize:
+            kernel = np.sign(kernel) * np.float32(self.gain)
+        return np.where(self.mask, kernel, np.float32(0.0))
+
+    def digest_into(self, digest) -> None:
+        """Feeds a hash with the mask's bits and the float32 weights kept."""
+        digest.update(np.packbits(self.mask, axis=None).tobytes())
+        digest.update(self.kernel[self.mask].astype("<f4").tobytes())
+
+
+def rounded(values: np.ndarray, dtype: str) -> np.ndarray:
+    """Float32 values, rounded to a type of fewer bits, ties to even."""
+    if dtype == "float16":
+        return values.astype("float16").astype("float32")
+    if dtype == "bfloat16":
+        bits = values.astype("float32").view("uint32")
+        half = np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))
+        kept = np.uint32(0xFFFF0000)
+        return ((bits + half) & kept).view("float32")
+    return values
+
+
+def encode_kernel(
+    name: str,
+    kernel: np.ndarray,
+    mask: np.ndarray,
+    *,
+    dtype: str = "float32",
+    binarize: bool | None = None,
+    gain: float = 1.0,
+    draw: Draw | None = None,
+    scores: Draw | None = None,
+    magnitude: float | None = None,
+    values_dtype: str = "float32",
+    base: StoredKernel | None = None,
+) -> tuple[dict, dict[str, np.ndarray]]:
+    """Returns the record of a kernel, and the arrays that belong to it.
+
+    Args:
+        name: Name of the kernel, unique in the ticket.
+        kernel: Float32 array, the weights.
+        mask: Boolean array of the same shape.
+        dtype, binarize, gain, scores: As for `StoredKernel`.
+        draw: `Draw` that the kernel began with. Where the kernel still is
+            what it gives, nothing is stored of it.
+        magnitude: Number: only the signs of the weights kept count, which
+            will all have this magnitude.
+        values_dtype: `"float32"` or `"float16"`, of values that are stored.
+        base: The kernel of the same name and shape in another ticket.
+    """
+    kept = kernel[mask]
+    record = {
+        "name": name,
+        "shape": [int(size) for size in kernel.shape],
+        "kept": int(kept.size),
+        "dtype": dtype,
+        "binarize": binarize,
+    }
+    if binarize:
+        record["gain"] = float(gain)
+    for key, known in (("draw", draw), ("scores", scores)):
+        if known is not None:
+            record[key] = dataclasses.asdict(known)
+    start = _start(draw, scores, kernel.shape)
+    arrays = {
+        f"masks/{name}": _bytes(
+            encode_mask(mask, start, None if base is None else base.mask)
+        )
+    }
+    if draw is not None and _same(
+        rounded(draw.values(kernel.shape), dtype), kernel
+    ):
+        record["kernel"] = "drawn"
+    elif magnitude is not None:
+        record |= {"kernel": "signs", "magnitude": float(magnitude)}
+        signs = _signs(kept, draw, mask)
+        record["signs_set"] = int(np.count_nonzero(signs))
+        if record["signs_set"] > 0:
+            arrays[f"signs/{name}"] = _bytes(encode_mask(signs))
+    else:
+        record["kernel"] = "values"
+        arrays[f"values/{name}"] = kept.astype(values_dtype)
+    return record, arrays
+
+
+def decode_kernel(
+    record: Mapping, arrays: Mapping, base: StoredKernel | None = None
+) -> StoredKernel:
+    """Returns what `encode_kernel` was given.
+
+    Args:
+        record, arrays: As `encode_kernel` returned them; the arrays of other
+            kernels may be among these.
+        base: As for `encode_kernel`.
+
+    Raises:
+        TicketError: If the record says what no kernel can be.
+    """
+    name, shape, kept = check_record(record)
+    draw, scores = (
+        _draw(record[key], name) if key in record else None
+        for key in ("draw", "scores")
+    )
+    if base is not None and base.shape != shape:
+        base = None
+    encoded = _bytes_of(arrays, f"masks/{name}")
+    size = encoded.size
+    try:
+        mask = decode_mask(
+            encoded.tobytes(),
+            shape,
+            kept,
+            _start(draw, scores, shape),
+            None if base is None else base.mask,
+        )
+    except ValueError as error:
+        raise TicketError(f"The mask of '{name}' is damaged: {error}") from None
+    values = None
+    if record["kernel"] == "signs":
+        signs, used = _stored_signs(record, arrays, name, kept)
+        if draw is not None:
+            signs = signs == _drawn_signs(draw, mask)
+        magnitude = np.float32(record["magnitude"])
+        values = np.where(signs, magnitude, -magnitude)
+        size += used
+    elif record["kernel"] == "values":
+        stored = _array(arrays, f"values/{name}")
+        is_float = stored.dtype.kind == "f" and stored.dtype.itemsize <= 4
+        if stored.shape != (kept,) or not is_float:
+            raise TicketError(
+                f"Expected {kept} float32 or float16 values of '{name}'. "
+                f"Received: {stored.dtype} of the shape {stored.shape}"
+            )
+        values = stored.astype("float32")
+        size += stored.nbytes
+    elif draw is None:
+        raise TicketError(f"'{name}' is drawn from a seed that is not given.")
+    return StoredKernel(
+        name,
+        shape,
+        mask,
+        record["dtype"],
+        record["binarize"],
+        float(record.get("gain", 1.0)),
+        draw if record["kernel"] == "drawn" else None,
+        scores,
+        size,
+        values,
+    )
+
+
+def check_record(record):
+    """Returns name, shape and number of weights kept; takes no memory.
+
+    Raises:
+        TicketError: If a record is not of this form.
+    """
+    name = record.get("name")
+    if not isinstance(name, str):
+        raise TicketError("The description names a kernel by no text.")
+    shape, kept = record.get("shape"), record.get("kept")
+    are_sizes = isinstance(shape, list) and all(
+        type(size) is int and size > 0 for size in shape
+    )
+    if not are_sizes or type(kept) is not int:
+        raise TicketError(f"The shape of '{name}' is none: {shape!r}")
+    if not 0 <= kept <= math.prod(shape):
+        raise TicketError(
+            f"'{name}' keeps {kept} of {math.prod(shape)} weights."
+        )
+    gain, magnitude = record.get("gain", 1.0), record.get("magnitude", 0.0)
+    allowed = (
+        record.get("dtype") in DTYPES
+        and record.get("binarize") in (True, False, None)
+        and record.get("kernel") in ("drawn", "signs", "values")
+        and all(type(n) in (int, float) for n in (gain, magnitude))
+    )
+    if not allowed:
+        raise TicketError(f"The record of '{name}' is damaged.")
+    return name, tuple(shape), kept
+
+
+def _draw(fields, name):
+    try:
+        draw = Draw(**fields)
+        numbers = (draw.seed, draw.stream)
+        is_known = draw.distribution in DISTRIBUTIONS
+        are_seeds = all(type(n) is int and 0 <= n < 2**64 for n in numbers)
+        is_fan = draw.fan_in > 0 and math.isfinite(draw.fan_in)
+        fits = is_known and are_seeds and is_fan and math.isfinite(draw.slope)
+    except (TypeError, ValueError):
+        fits = False
+    if not fits:
+        raise TicketError(
+            f"Weights of '{name}' are drawn in a way that is not known: "
+            f"{fields!r}"
+        )
+    return draw
+
+
+def _start(draw, scores, shape):
+    if scores is None:
+        return None
+    return Start.of(draw, scores, math.prod(shape))
+
+
+def _same(one, other):
+    """Whether two float32 arrays have the same bits."""
+    return np.array_equal(one.view("uint32"), other.view("uint32"))
+
+
+def _signs(kept, draw, mask):
+    """Whether a weight is positive; or as drawn, which more of them are."""
+    positive = kept > 0
+    if draw is None:
+        return positive
+    return positive == _drawn_signs(draw, mask)
+
+
+def _drawn_signs(draw, mask):
+    return draw.values(mask.shape)[mask] > 0
+
+
+def _stored_signs(record, arrays, name, kept):
+    count = record.get("signs_set")
+    if type(count) is not int or not 0 <= count <= kept:
+        raise TicketError(f"The signs of '{name}' are damaged.")
+    if not count:
+        return np.zeros(kept, bool), 0
+    encoded = _bytes_of(arrays, f"signs/{name}")
+    try:
+        signs = decode_mask(encoded.tobytes(), (kept,), count)
+    except ValueError as error:
+        raise TicketError(
+            f"The signs of '{name}' are damaged: {error}"
+        ) from None
+    return signs, encoded.size
+
+
+def _bytes(data):
+    return np.frombuffer(data, "uint8")
+
+
+def _array(arrays, name):
+    if name not in arrays:
+        raise TicketError(f"The file lacks the array '{name}'.")
+    return arrays[name]
+
+
+def _bytes_of(arrays, name):
+    array = _array(arrays, name)
+    if array.dtype != "uint8" or array.ndim != 1:
+        raise TicketError(f"Array '{name}' holds no bytes.")
+    return array

@@ -1,0 +1,198 @@
+"""From a ticket file to a model."""
+
+import os
+from collections.abc import Mapping
+
+import keras
+import numpy as np
+from keras import ops
+
+from mpt_keras.layers.masked import MaskedLayer
+from mpt_keras.layers.traversal import walk
+from mpt_keras.ticket.deferred import initialize, without_values
+from mpt_keras.ticket.errors import TicketError
+from mpt_keras.ticket.networks import network
+from mpt_keras.ticket.reading import MAX_WEIGHTS, Ticket, read_ticket
+from mpt_keras.ticket.slots import other_weights, slots_of
+
+# Random states and the like, which a file does not hold.
+_SMALL = 1024
+
+
+def load_ticket(
+    path: str | os.PathLike[str],
+    base: Ticket | str | os.PathLike[str] | None = None,
+    custom_objects: Mapping[str, type] | None = None,
+    max_weights: int = MAX_WEIGHTS,
+) -> keras.Model:
+    """Loads the model of a ticket file.
+
+    It predicts what the model that was saved predicts, bit by bit, and can be
+    trained further: its layers are masked where they were. Scores are not in
+    the file; they are those at which the search began, moved across the
+    threshold where the mask says so. A kernel that is not drawn from its seed
+    holds the weights kept and 0 elsewhere.
+
+    The file need not be trusted: it can name layers, operations and the like
+    of Keras and mpt_keras alone, no code, and no memory is taken beyond what
+    it announces.
+
+    Args:
+        path: A file that `save_ticket` wrote, on whichever backend.
+        base: The ticket, or its file, that this one was saved against.
+        custom_objects: Dictionary, registered name -> class of layers of
+            one's own that the network may be made of.
+        max_weights: Refuse a file that announces more of them.
+
+    Returns:
+        Keras model, not compiled.
+
+    Raises:
+        TicketError: If the file is no whole, valid ticket, names an object
+            that is not allowed, or was saved against another `base`.
+        OSError: If the file cannot be read.
+
+    Example:
+
+    >>> mpt_keras.save_ticket(model, "first.ticket")
+    >>> loaded = mpt_keras.load_ticket("first.ticket")
+    >>> x = np.ones((2, *model.input_shape[1:]))
+    >>> bool(keras.ops.all(loaded(x) == model(x)))
+    True
+    """
+    ticket = read_ticket(path, base, max_weights)
+    try:
+        return _rebuilt(ticket, dict(custom_objects or {}))
+    except TicketError as error:
+        raise TicketError(f"Cannot load the ticket '{path}'. {error}") from None
+
+
+def _rebuilt(ticket, custom_objects):
+    try:
+        with without_values() as variables:
+            model = network(ticket.config, custom_objects)
+        slots = slots_of(model)
+    except TicketError:
+        raise
+    except Exception as error:
+        raise TicketError(
+            f"Its network cannot be made: {type(error).__name__}: {error}"
+        ) from error
+    used = [slots[name] for name in ticket.kernels if name in slots]
+    weights = other_weights(model, used)
+    _check_fits(ticket, slots, weights, variables)
+    values = {}
+    for name, stored in ticket.kernels.items():
+        values |= _values_of(slots[name], stored)
+    values |= {
+        id(variable): lambda path=path: ticket.weights[path]
+        for path, variable in weights.items()
+    }
+    for variable in variables:
+        value = values.get(id(variable))
+        initialize(variable, None if value is None else value())
+    for name, stored in ticket.kernels.items():
+        _select(slots[name], stored)
+    for _, layer in walk(model):
+        _finish(layer)
+    return model
+
+
+def _check_fits(ticket, slots, weights, variables):
+    """Raises `TicketError` unless file and network have the same weights."""
+    for name, stored in ticket.kernels.items():
+        if name not in slots or slots[name].shape != stored.shape:
+            found = slots[name].shape if name in slots else "none"
+            raise TicketError(
+                f"It holds a kernel '{name}' of the shape {stored.shape}. "
+                f"Expected one for its network, where it is {found}."
+            )
+        if (slots[name].masked is None) != (stored.binarize is None):
+            raise TicketError(f"'{name}' is not masked as its layer is.")
+    masked = {name for name, slot in slots.items() if slot.masked}
+    if masked - ticket.kernels.keys():
+        missing = ", ".join(sorted(masked - ticket.kernels.keys()))
+        raise TicketError(f"It lacks the kernels {missing}.")
+    for path in weights.keys() ^ ticket.weights.keys():
+        raise TicketError(f"Its network does not have the weight '{path}' once.")
+    for path, variable in weights.items():
+        expected, found = tuple(variable.shape), ticket.weights[path].shape
+        if expected != found:
+            raise TicketError(
+                f"Its weight '{path}' is of the shape {found}. Expected "
+                f"{expected}."
+            )
+    filled = {id(v) for slot in slots.values() for v in slot.variables}
+    filled |= {id(variable) for variable in weights.values()}
+    for variable in variables:
+        if id(variable) not in filled and np.prod(variable.shape) > _SMALL:
+            raise TicketError(
+                f"Its network has a variable '{variable.path}' that is no "
+                "weight, and for which it holds no values."
+            )
+
+
+def _values_of(slot, stored):
+    """Functions that make the first values of a kernel's variables, by id."""
+    values = {id(slot.kernel): lambda: stored.kernel}
+    if slot.masked is None:
+        return {id(slot.kernel): lambda: stored.effective}
+    if stored.scores is not None:
+        values[id(slot.masked.scores)] = lambda: scores_that_select(
+            stored.scores.values(stored.shape), stored.mask
+        )
+    pruned = stored.size - stored.kept
+    values[id(slot.masked.pruned)] = lambda: np.array(pruned)
+    return values
+
+
+def _select(slot, stored):
+    """Sees to it that the mask is selected, whatever the scores are."""
+    if slot.masked is None:
+        return
+    scores = np.abs(
+        np.asarray(ops.convert_to_numpy(slot.masked.scores), "float32")
+    )
+    lowest_kept = scores.min(where=stored.mask, initial=np.inf)
+    if not lowest_kept > scores.max(where=~stored.mask, initial=-1.0):
+        slot.masked.set_mask(stored.mask)
+
+
+def scores_that_select(scores, mask):
+    """Scores of which those on the wrong side of the threshold are moved.
+
+    With `a` the largest magnitude that the number of weights kept would prune
+    and `b` the smallest that it would keep: a weight kept with the magnitude
+    `m < b` gets `a + b - m`, one pruned with `m >= b` gets
+    `max(a + b - m, 0)`. Signs stay.
+
+    Args:
+        scores: Float32 array.
+        mask: Boolean array of its shape.
+    """
+    magnitudes = np.abs(scores)
+    pruned = mask.size - np.count_nonzero(mask)
+    if not 0 < pruned < mask.size:
+        return scores
+    parted = np.partition(magnitudes, (pruned - 1, pruned), axis=None)
+    highest, lowest = parted[pruned - 1], parted[pruned]
+    wrong = (magnitudes >= lowest) != mask
+    found = magnitudes[wrong]
+    moved = np.where(
+        mask[wrong],
+        lowest + (highest - found),
+        np.maximum(highest - (found - lowest), 0.0),
+    )
+    scores[wrong] = np.copysign(moved, scores[wrong])
+    return scores
+
+
+def _finish(layer):
+    """Lets a layer compute what it computes once its weights are loaded."""
+    loads = type(layer).load_own_variables
+    plain = loads is keras.layers.Layer.load_own_variables
+    if plain or isinstance(layer, MaskedLayer):
+        return
+    store = {}
+    layer.save_own_variables(store)
+    layer.load_own_variables(store)

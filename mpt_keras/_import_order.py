@@ -13,7 +13,18 @@ import sys
 from mpt_keras import _environment
 
 _PACKAGE = __name__.partition(".")[0]
-_WITHOUT_KERAS = ("config", "schedules", "seeds", "sparsity")
+_WITHOUT_KERAS = (
+    "config",
+    "schedules",
+    "seeds",
+    "sparsity",
+    "ticket",
+    "ticket.logarithms",
+    "ticket.mask_codec",
+    "ticket.mask_model",
+    "ticket.range_coder",
+    "ticket.start",
+)
 _WITH_CLASSES = ("layers", "quantizers", "losses", "conversion", "lottery")
 
 

@@ -1,0 +1,313 @@
+"""How likely each weight of a kernel is kept, given what is known of it.
+
+Training moves a score by the product of its weight and of a gradient. So a
+weight changes sides where its initial score is near the threshold, in units of
+|w|; more often in rows (inputs) and columns (outputs) whose gradients are
+large, and beside other changes; and in the direction that the gradients there
+have for the sign of the weight. All of it is learned from the bits that were
+coded before, in integers; docs/ticket_format.md defines every number.
+"""
+
+import dataclasses
+
+import numpy as np
+
+from mpt_keras.ticket.logarithms import CERTAIN, ZERO_WEIGHTS, log2
+from mpt_keras.ticket.range_coder import PRECISION, zero_weights_to_floats
+
+CLASSES = 4  # of rows and of columns, which make 16 cells
+BINS = 32  # of distances from the threshold, quarters of a factor of 2
+NEAREST = 14  # the bin of distance 1
+LARGEST_SCALE = 1 << 11
+MOST_OFFSETS = 4
+
+# Before anything is coded: 2**15 * exp(-2**((bin - 14) / 4)) of 2**16 weights
+# of a bin have changed sides.
+CHANGES = np.array(
+    """29996 29499 28918 28242 27458 26555 25520 24341 23009 21520 19875 18081
+    16157 14134 12055 9977 7966 6096 4435 3038 1937 1134 600 282 114 39 11 2 1
+    1 1 1""".split(),
+    "int64",
+)
+_CHANGES_WEIGHT = 12  # as many weights as in one bin of those coded before
+
+_UNKNOWN = 3  # changes in a row or column, as many as expected
+_CALM = 2560  # variance beyond that of a row's or column's bits, in 256ths
+_CALM_BESIDE = 480
+_PUSH = 185  # 32 * 4 / log(2): from 64ths over 256ths to logarithmic odds
+_PUSH_BESIDE = 460
+_STEADY = 160  # changes beside, in 64ths, that double the expected distance
+
+_ODDS = zero_weights_to_floats(ZERO_WEIGHTS)
+_ONES = (1 << PRECISION) - ZERO_WEIGHTS
+# How likely a 1 is, in 64ths, and the variance of the bit, in 256ths.
+_SHARES = (_ONES + (1 << 17) >> 18).astype("int16")
+_VARIANCES = (ZERO_WEIGHTS * _ONES >> 40).astype("uint8")
+
+_FURTHEST = 8 * 64 + 1
+
+
+def _distances_beside():
+    """What changes beside a weight, in 64ths, take off its distance."""
+    sums = np.arange(-_FURTHEST, _FURTHEST + 1)
+    ratio = log2(np.abs(sums) + _STEADY) - log2([_STEADY])
+    return (np.sign(sums) * (ratio >> 2)).astype("int16")
+
+
+_DISTANCES_BESIDE = _distances_beside()
+
+
+def columns_of(shape):
+    """Columns of the matrix as which a mask of a shape is coded.
+
+    The last dimension, or the last but one if the last is 1.
+    """
+    if len(shape) > 1 and shape[-1] == 1:
+        return shape[-2]
+    return shape[-1] if shape else 1
+
+
+def threshold_of(kept, size):
+    """The quantile above which `kept` of `size` initial scores lie."""
+    return (1 << 16) * (size - kept) // size
+
+
+def distances(quantiles, kernel, threshold):
+    """Eighths of log2 of the distance from the threshold over |w|; int16.
+
+    The logarithms are the exponents and the three highest bits of the
+    mantissas of `float32(2 * |quantile - threshold| + 1)` and of `w`.
+    """
+    away = quantiles.astype("int32")
+    away -= threshold
+    np.abs(away, out=away)
+    away *= 2
+    away += 1
+    result = _exponents(away.astype("float32"))
+    result -= 127 << 3 if kernel is None else _exponents(kernel)
+    return result
+
+
+def _exponents(values):
+    bits = values.view("int32") >> 20
+    bits &= 0x7FF
+    return bits.astype("int16")
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What the encoder has chosen and the decoder reads.
+
+    Args:
+        scale: Integer, the logarithm of the distance at which changes end.
+        offsets: Differences of rows whose gradients are alike.
+    """
+
+    scale: int
+    offsets: tuple = ()
+
+
+class MaskModel:
+    """Gives probabilities, cell by cell, and learns from each cell's bits.
+
+    Args:
+        shape: Rows and columns.
+        kept: Number of weights kept.
+        settings: `Settings`.
+        start: `Start` with arrays of that shape, or None.
+        base: Boolean array of that shape, a mask that this one is like; or
+            None, for the mask at the start.
+    """
+
+    def __init__(self, shape, kept, settings, start=None, base=None):
+        self.rows, self.columns = shape
+        self._settings = settings
+        self._size = self.rows * self.columns
+        self._planes = [
+            _Plane(self, kept, start, base, column_class)
+            for column_class in range(min(CLASSES, self.columns))
+        ]
+        self._row_totals = _Totals(self.rows)
+        self._column_totals = _Totals(self.columns)
+        contexts = 4 if start is not None and base is not None else 2
+        changes = np.tile([CHANGES, (1 << 16) - CHANGES], (contexts // 2, 1))
+        self._ones = changes.ravel() * _CHANGES_WEIGHT
+        self._zeros = (1 << 16) * _CHANGES_WEIGHT - self._ones
+
+    def cells(self):
+        """Pairs of row numbers and a class of columns, in the order coded."""
+        row_classes = _classes_of_rows(self.rows)
+        beginning = True
+        for turn in range(CLASSES):
+            for number, rows in enumerate(row_classes):
+                column_class = (number + turn) % CLASSES
+                if not len(rows) or column_class >= len(self._planes):
+                    continue
+                parts = [rows]
+                if beginning:
+                    # Little is known yet: in parts, each twice the one before.
+                    ends = [len(rows) >> shift for shift in (4, 3, 2, 1)]
+                    parts = np.split(rows, ends)
+                    beginning = False
+                for part in parts:
+                    if len(part):
+                        yield part, column_class
+
+    def probabilities(self, rows, column_class):
+        """float32 array of the cell's shape, for the range coder."""
+        plane = self._planes[column_class]
+        columns = slice(column_class, None, CLASSES)
+        context = plane.distances[rows]
+        row_scales, column_scales = self._scales(rows, columns)
+        context -= row_scales[:, None]
+        context -= column_scales
+        push = self._row_totals.pushes(rows)[:, None]
+        push = push + self._column_totals.pushes(columns)
+        if self._settings.offsets:
+            beside, changes = plane.sums_beside(rows, self._settings.offsets)
+            push += self._pushes_beside()[beside]
+            context -= _DISTANCES_BESIDE[changes]
+        context >>= 1
+        np.clip(context, 0, BINS - 1, out=context)
+        context += plane.guess[rows] * np.int16(BINS)
+        if plane.moved is not None:
+            context += plane.moved[rows] * np.int16(2 * BINS)
+        negative = plane.negative[rows]
+        np.negative(push, out=push, where=negative)
+        odds = log2(self._ones) - log2(self._zeros)
+        odds = np.clip(odds, -CERTAIN, CERTAIN).astype("int16")[context]
+        push += odds
+        np.clip(push, -CERTAIN, CERTAIN, out=push)
+        push += CERTAIN
+        odds += CERTAIN
+        self._cell = plane, rows, columns, context, odds, negative
+        return _ODDS[push]
+
+    def learn(self, bits):
+        """Takes the bits of the cell whose probabilities were asked for last.
+
+        Args:
+            bits: Integer array of 0 and 1, of the cell's size.
+        """
+        plane, rows, columns, context, odds, negative = self._cell
+        bits = bits.reshape(context.shape).astype("int16")
+        counts = np.bincount(
+            (2 * context + bits).ravel(), minlength=2 * len(self._ones)
+        )
+        self._zeros += counts[::2] << 16
+        self._ones += counts[1::2] << 16
+        changed = bits != plane.guess[rows]
+        surprise = bits << 6
+        surprise -= _SHARES[odds]
+        change = np.abs(surprise)
+        np.negative(change, out=change, where=~changed)
+        np.negative(surprise, out=surprise, where=negative)
+        plane.surprise[rows] = surprise
+        plane.change[rows] = change
+        variance = _VARIANCES[odds]
+        self._row_totals.add(rows, 1, changed, surprise, variance)
+        self._column_totals.add(columns, 0, changed, surprise, variance)
+
+    def _scales(self, rows, columns):
+        coded = int(self._row_totals.coded.sum())
+        changed = int(self._row_totals.changed.sum())
+        return (
+            self._row_totals.scales(rows, coded, changed),
+            self._column_totals.scales(columns, coded, changed),
+        )
+
+    def _pushes_beside(self):
+        variance = int(self._row_totals.variance.sum())
+        variance = 2 * len(self._settings.offsets) * variance // self._size
+        factor = (_PUSH_BESIDE << 8) // (variance + _CALM_BESIDE)
+        sums = np.arange(-_FURTHEST, _FURTHEST + 1)
+        return (sums * factor >> 8).astype("int16")
+
+
+class _Plane:
+    """What is known of every fourth column."""
+
+    def __init__(self, model, kept, start, base, column_class):
+        def part(array):
+            array = array.reshape(model.rows, model.columns)
+            return np.ascontiguousarray(array[:, column_class::CLASSES])
+
+        width = len(range(column_class, model.columns, CLASSES))
+        shape = model.rows, width
+        self.negative = np.zeros(shape, bool)
+        self.moved = None
+        if start is None:
+            self.distances = np.zeros(shape, "int16")
+            likely = 2 * kept > model.rows * model.columns
+            self.guess = np.full(shape, likely)
+        else:
+            quantiles = part(start.quantiles)
+            threshold = threshold_of(kept, model.rows * model.columns)
+            kernel = None
+            if start.kernel is not None:
+                kernel = part(start.kernel)
+                self.negative = np.signbit(kernel)
+            self.distances = distances(quantiles, kernel, threshold)
+            self.guess = quantiles >= threshold
+        if base is not None:
+            base = part(base)
+            if start is not None:
+                self.moved = base != self.guess
+            self.guess = base
+        self.distances += np.int16(2 * NEAREST - model._settings.scale)
+        # Of the weights coded; a row of zeros at the end.
+        self.surprise = np.zeros((model.rows + 1, width), "int8")
+        self.change = np.zeros((model.rows + 1, width), "int8")
+
+    def sums_beside(self, rows, offsets):
+        """Sums of surprises and changes, as indices of tables."""
+        last = len(self.surprise) - 1
+        beside = np.full(
+            (len(rows), self.surprise.shape[1]), _FURTHEST, "int16"
+        )
+        changes = beside.copy()
+        for offset in offsets:
+            before = np.where(rows >= offset, rows - offset, last)
+            after = np.minimum(rows + offset, last)
+            for others in (before, after):
+                beside += self.surprise[others]
+                changes += self.change[others]
+        return beside, changes
+
+
+class _Totals:
+    """What was coded of each row, or of each column."""
+
+    def __init__(self, size):
+        self.coded, self.changed, self.surprise, self.variance = np.zeros(
+            (4, size), "int64"
+        )
+
+    def add(self, where, axis, changed, surprise, variance):
+        self.coded[where] += changed.shape[axis]
+        self.changed[where] += np.count_nonzero(changed, axis=axis)
+        self.surprise[where] += surprise.sum(axis, dtype="int64")
+        self.variance[where] += variance.sum(axis, dtype="int64")
+
+    def scales(self, where, coded, changed):
+        """Eighths of log2 of the changes over those expected; int16."""
+        if not coded:
+            return np.zeros_like(self.coded[where], "int16")
+        actual = (self.changed[where] + _UNKNOWN) * coded
+        expected = self.coded[where] * changed + _UNKNOWN * coded
+        return (log2(actual) - log2(expected) >> 2).astype("int16")
+
+    def pushes(self, where):
+        """Logarithmic odds for weights that are positive; int16."""
+        push = _PUSH * self.surprise[where] // (self.variance[where] + _CALM)
+        return np.clip(push, -CERTAIN, CERTAIN).astype("int16")
+
+
+def _classes_of_rows(rows):
+    """Row numbers of each class, as good as random."""
+    mixed = np.arange(rows, dtype="uint64") * np.uint64(0x9E3779B1)
+    mixed &= np.uint64(0xFFFFFFFF)
+    mixed ^= mixed >> np.uint64(15)
+    mixed *= np.uint64(0x85EBCA77)
+    classes = mixed >> np.uint64(30) & np.uint64(CLASSES - 1)
+    return [np.flatnonzero(classes == number) for number in range(CLASSES)]

@@ -12,6 +12,7 @@ from . import models as models
 from . import quantizers as quantizers
 from . import schedules as schedules
 from . import selection as selection
+from . import ticket as ticket
 from . import weight_recycling as weight_recycling
 from .conversion import freeze as freeze
 from .layers import MaskedLayer as MaskedLayer
@@ -23,6 +24,9 @@ from .layers import MPTDense as MPTDense
 from .layers import MPTDepthwiseConv2D as MPTDepthwiseConv2D
 from .layers import MPTSeparableConv2D as MPTSeparableConv2D
 from .layers import masked_layers as masked_layers
+from .ticket import TicketError as TicketError
+from .ticket import load_ticket as load_ticket
+from .ticket import save_ticket as save_ticket
 from .transfer import transfer_weights as transfer_weights
 
 __version__: str

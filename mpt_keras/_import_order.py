@@ -13,18 +13,12 @@ import sys
 from mpt_keras import _environment
 
 _PACKAGE = __name__.partition(".")[0]
-_WITHOUT_KERAS = (
-    "config",
-    "schedules",
-    "seeds",
-    "sparsity",
-    "ticket",
-    "ticket.logarithms",
-    "ticket.mask_codec",
-    "ticket.mask_model",
-    "ticket.range_coder",
-    "ticket.start",
-)
+_WITHOUT_KERAS = {
+    *("config", "drawing", "schedules", "seeds", "sparsity", "sums"),
+    *("ticket", "ticket.container", "ticket.errors", "ticket.kernels"),
+    *("ticket.logarithms", "ticket.mask_codec", "ticket.mask_model"),
+    *("ticket.range_coder", "ticket.reading", "ticket.start"),
+}
 _WITH_CLASSES = ("layers", "quantizers", "losses", "conversion", "lottery")
 
 

@@ -16,7 +16,8 @@ import numpy as np
 
 from mpt_keras.drawing import DISTRIBUTIONS, Draw
 from mpt_keras.ticket.errors import TicketError
-from mpt_keras.ticket.mask_coding import Start, decode_mask, encode_mask
+from mpt_keras.ticket.mask_codec import decode_mask, encode_mask
+from mpt_keras.ticket.start import Start, draw_quantiles, quantiles_by_rank
 
 DTYPES = ("float32", "float16", "bfloat16")
 
@@ -27,6 +28,7 @@ class StoredKernel:
 
     Attributes:
         name: Name of the layer, or `layer/depthwise_kernel` of two kernels.
+        place: Integer, which kernel of the network it is.
         shape: Tuple of integers, Keras' layout.
         mask: Boolean array of this shape, True at the weights kept.
         dtype: Name of the type in which the layer holds the kernel.
@@ -41,6 +43,7 @@ class StoredKernel:
     """
 
     name: str
+    place: int
     shape: tuple[int, ...]
     mask: np.ndarray
     dtype: str
@@ -110,6 +113,7 @@ def rounded(values: np.ndarray, dtype: str) -> np.ndarray:
 
 def encode_kernel(
     name: str,
+    place: int,
     kernel: np.ndarray,
     mask: np.ndarray,
     *,
@@ -126,6 +130,7 @@ def encode_kernel(
 
     Args:
         name: Name of the kernel, unique in the ticket.
+        place: Integer, which kernel of the network it is.
         kernel: Float32 array, the weights.
         mask: Boolean array of the same shape.
         dtype, binarize, gain, scores: As for `StoredKernel`.
@@ -134,11 +139,12 @@ def encode_kernel(
         magnitude: Number: only the signs of the weights kept count, which
             will all have this magnitude.
         values_dtype: `"float32"` or `"float16"`, of values that are stored.
-        base: The kernel of the same name and shape in another ticket.
+        base: The kernel in this place of another ticket, of the same shape.
     """
     kept = kernel[mask]
     record = {
         "name": name,
+        "place": place,
         "shape": [int(size) for size in kernel.shape],
         "kept": int(kept.size),
         "dtype": dtype,
@@ -189,8 +195,6 @@ def decode_kernel(
         _draw(record[key], name) if key in record else None
         for key in ("draw", "scores")
     )
-    if base is not None and base.shape != shape:
-        base = None
     encoded = _bytes_of(arrays, f"masks/{name}")
     size = encoded.size
     try:
@@ -225,6 +229,7 @@ def decode_kernel(
         raise TicketError(f"'{name}' is drawn from a seed that is not given.")
     return StoredKernel(
         name,
+        record["place"],
         shape,
         mask,
         record["dtype"],
@@ -247,6 +252,8 @@ def check_record(record):
     if not isinstance(name, str):
         raise TicketError("The description names a kernel by no text.")
     shape, kept = record.get("shape"), record.get("kept")
+    if type(record.get("place")) is not int:
+        raise TicketError(f"The place of '{name}' is none.")
     are_sizes = isinstance(shape, list) and all(
         type(size) is int and size > 0 for size in shape
     )
@@ -287,9 +294,16 @@ def _draw(fields, name):
 
 
 def _start(draw, scores, shape):
+    """What is known of a search's beginning, for the codec."""
     if scores is None:
         return None
-    return Start.of(draw, scores, math.prod(shape))
+    if scores.distribution == "kaiming_uniform":
+        size = math.prod(shape)
+        quantiles = draw_quantiles(scores.seed, scores.stream, size)
+    else:
+        quantiles = quantiles_by_rank(scores.values(shape))
+    kernel = None if draw is None else draw.values(shape)
+    return Start(quantiles, kernel)
 
 
 def _same(one, other):

@@ -1,5 +1,7 @@
 """From a ticket file to a model."""
 
+import itertools
+import math
 import os
 from collections.abc import Mapping
 
@@ -71,64 +73,82 @@ def _rebuilt(ticket, custom_objects):
     try:
         with without_values() as variables:
             model = network(ticket.config, custom_objects)
-        slots = slots_of(model)
+        slots = list(slots_of(model).values())
     except TicketError:
         raise
     except Exception as error:
         raise TicketError(
             f"Its network cannot be made: {type(error).__name__}: {error}"
         ) from error
-    used = [slots[name] for name in ticket.kernels if name in slots]
-    weights = other_weights(model, used)
-    _check_fits(ticket, slots, weights, variables)
+    pairs = _kernel_pairs(ticket, slots)
+    weights = other_weights(model, [slot for slot, _ in pairs])
+    _check_weights(ticket, weights)
     values = {}
-    for name, stored in ticket.kernels.items():
-        values |= _values_of(slots[name], stored)
-    values |= {
-        id(variable): lambda path=path: ticket.weights[path]
-        for path, variable in weights.items()
-    }
+    for slot, stored in pairs:
+        values |= _values_of(slot, stored)
+    for variable, array in zip(
+        weights.values(), ticket.weights.values(), strict=True
+    ):
+        values[id(variable)] = lambda array=array: array
+    _check_others(variables, values)
     for variable in variables:
         value = values.get(id(variable))
         initialize(variable, None if value is None else value())
-    for name, stored in ticket.kernels.items():
-        _select(slots[name], stored)
+    for slot, stored in pairs:
+        _select(slot, stored)
     for _, layer in walk(model):
         _finish(layer)
     return model
 
 
-def _check_fits(ticket, slots, weights, variables):
-    """Raises `TicketError` unless file and network have the same weights."""
+def _kernel_pairs(ticket, slots):
+    """Pairs of `Slot` and `StoredKernel`, by place: names are not for ever.
+
+    Raises:
+        TicketError: Unless these are the kernels of the network.
+    """
+    pairs = []
+    places = set()
     for name, stored in ticket.kernels.items():
-        if name not in slots or slots[name].shape != stored.shape:
-            found = slots[name].shape if name in slots else "none"
+        fits = 0 <= stored.place < len(slots) and stored.place not in places
+        slot = slots[stored.place] if fits else None
+        if slot is None or slot.shape != stored.shape:
             raise TicketError(
                 f"It holds a kernel '{name}' of the shape {stored.shape}. "
-                f"Expected one for its network, where it is {found}."
+                "Expected one of its network's."
             )
-        if (slots[name].masked is None) != (stored.binarize is None):
+        if (slot.masked is None) != (stored.binarize is None):
             raise TicketError(f"'{name}' is not masked as its layer is.")
-    masked = {name for name, slot in slots.items() if slot.masked}
-    if masked - ticket.kernels.keys():
-        missing = ", ".join(sorted(masked - ticket.kernels.keys()))
-        raise TicketError(f"It lacks the kernels {missing}.")
-    for path in weights.keys() ^ ticket.weights.keys():
-        raise TicketError(f"Its network does not have the weight '{path}' once.")
-    for path, variable in weights.items():
-        expected, found = tuple(variable.shape), ticket.weights[path].shape
+        places.add(stored.place)
+        pairs.append((slot, stored))
+    for place, slot in enumerate(slots):
+        if slot.masked and place not in places:
+            raise TicketError(f"It lacks the kernel of '{slot.layer.name}'.")
+    return pairs
+
+
+def _check_weights(ticket, weights):
+    """Raises `TicketError` unless file and network have the same weights."""
+    pairs = itertools.zip_longest(
+        weights.items(), ticket.weights.items(), fillvalue=("none", None)
+    )
+    for (expected_name, variable), (name, array) in pairs:
+        expected = None if variable is None else tuple(variable.shape)
+        found = None if array is None else array.shape
         if expected != found:
             raise TicketError(
-                f"Its weight '{path}' is of the shape {found}. Expected "
-                f"{expected}."
+                f"Its weight '{name}' is of the shape {found}. Expected that "
+                f"of '{expected_name}', {expected}."
             )
-    filled = {id(v) for slot in slots.values() for v in slot.variables}
-    filled |= {id(variable) for variable in weights.values()}
+
+
+def _check_others(variables, values):
+    """Raises `TicketError` for large variables without values."""
     for variable in variables:
-        if id(variable) not in filled and np.prod(variable.shape) > _SMALL:
+        if id(variable) not in values and math.prod(variable.shape) > _SMALL:
             raise TicketError(
-                f"Its network has a variable '{variable.path}' that is no "
-                "weight, and for which it holds no values."
+                f"Its network has a variable '{variable.path}' for which it "
+                "holds no values."
             )
 
 
@@ -137,8 +157,11 @@ def _values_of(slot, stored):
     values = {id(slot.kernel): lambda: stored.kernel}
     if slot.masked is None:
         return {id(slot.kernel): lambda: stored.effective}
+    scores = slot.masked.scores
+    # Those of another initializer are drawn.
+    values[id(scores)] = None
     if stored.scores is not None:
-        values[id(slot.masked.scores)] = lambda: scores_that_select(
+        values[id(scores)] = lambda: scores_that_select(
             stored.scores.values(stored.shape), stored.mask
         )
     pruned = stored.size - stored.kept

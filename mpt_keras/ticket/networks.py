@@ -1,5 +1,7 @@
 """From the configuration in a ticket to a network, by allowed names only."""
 
+import copy
+
 import keras
 
 from mpt_keras.ticket.allowed import check_config
@@ -21,7 +23,9 @@ def network(config, custom_objects):
     """
     check_config(config, custom_objects)
     model = keras.saving.deserialize_keras_object(
-        config, custom_objects=custom_objects, safe_mode=True
+        copy.deepcopy(config),  # which Keras empties
+        custom_objects=custom_objects,
+        safe_mode=True,
     )
     if not isinstance(model, keras.Model):
         raise TicketError("Its configuration is not of a Keras model.")

@@ -24,8 +24,8 @@ class Ticket:
     Attributes:
         config: The model as Keras serializes it, a dictionary for JSON.
         kernels: Dictionary, name -> `StoredKernel`, in the model's order.
-        weights: Dictionary, path of a variable -> NumPy array: all weights
-            but the kernels and scores.
+        weights: Dictionary, name of a variable, with that of its layer before
+            it -> NumPy array: all weights but the kernels and scores.
         checksum: SHA-256 of the file, in hexadecimal digits.
         file_bytes: Size of the file.
         description: The bytes of its description, which JSON is.
@@ -86,9 +86,9 @@ def _read(data, base, max_weights):
     try:
         description = json.loads(text)
         config = description["config"]
-        records, paths = description["kernels"], description["weights"]
+        records, names = description["kernels"], description["weights"]
         rebuilt = description["rebuilt"]
-        is_known = isinstance(config, dict) and isinstance(paths, list)
+        is_known = isinstance(config, dict) and isinstance(names, list)
         total = sum(math.prod(check_record(record)[1]) for record in records)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         if isinstance(error, TicketError):
@@ -106,7 +106,7 @@ def _read(data, base, max_weights):
     kernels = {}
     digest = hashlib.sha256()
     for record in records:
-        before = base.kernels.get(record["name"]) if base else None
+        before = kernel_in_place(base, record["place"], record["shape"])
         kernel = decode_kernel(record, contents.arrays, before)
         kernel.digest_into(digest)
         kernels[kernel.name] = kernel
@@ -119,7 +119,7 @@ def _read(data, base, max_weights):
     return Ticket(
         config,
         kernels,
-        {path: _weight(path, contents.arrays, base) for path in paths},
+        _weights(names, contents.arrays, base),
         contents.checksum,
         len(data),
         text,
@@ -140,10 +140,22 @@ def _check_base(expected, base):
     )
 
 
-def _weight(path, arrays, base):
-    array = arrays.get(f"weights/{path}")
-    if array is None and base:
-        array = base.weights.get(path)
-    if array is None:
-        raise TicketError(f"The file lacks the weight '{path}'.")
-    return array
+def kernel_in_place(base, place, shape):
+    """The kernel of a ticket that another one's is like, or None."""
+    for kernel in base.kernels.values() if base else ():
+        if kernel.place == place and kernel.shape == tuple(shape):
+            return kernel
+    return None
+
+
+def _weights(names, arrays, base):
+    before = list(base.weights.values()) if base else []
+    weights = {}
+    for number, name in enumerate(names):
+        array = arrays.get(f"weights/{name}")
+        if array is None and number < len(before):
+            array = before[number]
+        if array is None:
+            raise TicketError(f"The file lacks the weight '{name}'.")
+        weights[name] = array
+    return weights

@@ -1,6 +1,7 @@
 """From a model to a ticket file."""
 
 import hashlib
+import itertools
 import json
 import os
 import pathlib
@@ -16,7 +17,11 @@ from mpt_keras.ticket.deferred import without_values
 from mpt_keras.ticket.errors import TicketError
 from mpt_keras.ticket.kernels import decode_kernel, encode_kernel
 from mpt_keras.ticket.networks import network
-from mpt_keras.ticket.reading import Ticket, read_ticket
+from mpt_keras.ticket.reading import (
+    Ticket,
+    kernel_in_place,
+    read_ticket,
+)
 from mpt_keras.ticket.slots import other_weights, slots_of
 
 _BITS_OF_A_FLOAT = 32
@@ -90,14 +95,12 @@ def ticket_bytes(model, base=None, values_dtype="float32") -> bytes:
     slots = slots_of(model)
     records, arrays, digest = [], {}, hashlib.sha256()
     stored = []
-    for name, slot in slots.items():
-        before = base.kernels.get(name) if base else None
-        if before is not None and before.shape != slot.shape:
-            before = None
+    for place, (name, slot) in enumerate(slots.items()):
+        before = kernel_in_place(base, place, slot.shape)
         if slot.masked is None:
-            encoded = _ordinary_kernel(name, slot, values_dtype, before)
+            encoded = _ordinary_kernel(name, place, slot, values_dtype, before)
         else:
-            encoded = _masked_kernel(name, slot, before)
+            encoded = _masked_kernel(name, place, slot, before)
         if encoded is None:
             continue
         record, of_the_kernel = encoded
@@ -112,12 +115,13 @@ def ticket_bytes(model, base=None, values_dtype="float32") -> bytes:
             "layer, and no kernel with zeros worth leaving out."
         )
     weights = other_weights(model, stored)
-    _check_rebuilds(model, config, slots, weights)
-    for weight_path, variable in weights.items():
+    _check_rebuilds(model, config, slots, stored, weights)
+    before = list(base.weights.values()) if base else []
+    for number, (weight_name, variable) in enumerate(weights.items()):
         array = _array(variable)
-        if base and _same(array, base.weights.get(weight_path)):
+        if number < len(before) and _same(array, before[number]):
             continue
-        arrays[f"weights/{weight_path}"] = array
+        arrays[f"weights/{weight_name}"] = array
     description = {
         "config": config,
         "kernels": records,
@@ -132,11 +136,12 @@ def ticket_bytes(model, base=None, values_dtype="float32") -> bytes:
     )
 
 
-def _masked_kernel(name, slot, base):
+def _masked_kernel(name, place, slot, base):
     slot.masked.check_scores()
     kernel, mask, gain = slot.masked.arrays()
     return encode_kernel(
         name,
+        place,
         kernel,
         mask,
         dtype=_dtype(slot),
@@ -160,12 +165,15 @@ def _magnitude(kernel, mask, gain, binarize):
         for _ in range(_NEIGHBOURS if direction else 1):
             if direction:
                 candidate = np.nextafter(candidate, np.float32(direction))
-            if sums.mean_kept(np.full_like(kernel, candidate), mask, kept, np) == gain:
+            if (
+                sums.mean_kept(np.full_like(kernel, candidate), mask, kept, np)
+                == gain
+            ):
                 return candidate
     return None
 
 
-def _ordinary_kernel(name, slot, values_dtype, base):
+def _ordinary_kernel(name, place, slot, values_dtype, base):
     """Mask and kept weights, where they take less than the kernel does."""
     kernel = _array(slot.kernel)
     mask = kernel != 0
@@ -181,6 +189,7 @@ def _ordinary_kernel(name, slot, values_dtype, base):
         )
     record, arrays = encode_kernel(
         name,
+        place,
         kernel,
         mask,
         dtype=_dtype(slot),
@@ -221,7 +230,7 @@ def _renumbered(value, numbers):
     return value
 
 
-def _check_rebuilds(model, config, slots, weights):
+def _check_rebuilds(model, config, slots, stored, weights):
     """Raises `ValueError` unless a model is what its configuration says."""
     for layer_path, layer in walk(model):
         _check_state(layer, layer_path)
@@ -229,8 +238,13 @@ def _check_rebuilds(model, config, slots, weights):
     try:
         with without_values():
             copy = network(config, registered)
-        found = slots_of(copy)
-        others = other_weights(copy, [])
+        found = list(slots_of(copy).values())
+        left_out = [
+            other
+            for slot, other in zip(slots.values(), found, strict=False)
+            if slot in stored
+        ]
+        others = list(other_weights(copy, left_out).values())
     except TicketError as error:
         raise ValueError(
             f"Model '{model.name}' cannot be stored as a ticket. {error}"
@@ -242,19 +256,20 @@ def _check_rebuilds(model, config, slots, weights):
             "`get_config` says all that they are made of, and that build "
             f"their weights in `build`. Keras says: {error}"
         ) from error
-    for name, slot in slots.items():
-        if name not in found or found[name].shape != slot.shape:
+    pairs = itertools.zip_longest(slots.items(), found)
+    for (name, slot), other in pairs:
+        if other is None or other.shape != slot.shape:
             raise ValueError(
                 f"Layer '{name}' cannot be made again from its configuration: "
                 f"expected a kernel of the shape {slot.shape}. Its "
                 "`get_config` must say all that it is made of."
             )
-    for weight_path, variable in weights.items():
+    pairs = itertools.zip_longest(weights.items(), others)
+    for (weight_name, variable), other in pairs:
         shape = tuple(variable.shape)
-        same = others.get(weight_path)
-        if same is None or tuple(same.shape) != shape:
+        if other is None or tuple(other.shape) != shape:
             raise ValueError(
-                f"Weight '{weight_path}' of model '{model.name}' cannot be "
+                f"Weight '{weight_name}' of model '{model.name}' cannot be "
                 "made again from its layer's configuration: expected the shape "
                 f"{shape}."
             )
@@ -303,8 +318,7 @@ def _dtype(slot):
 
 def _same(array, other):
     return (
-        other is not None
-        and array.shape == other.shape
+        array.shape == other.shape
         and array.dtype == other.dtype
         and array.tobytes() == other.tobytes()
     )

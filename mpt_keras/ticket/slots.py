@@ -6,7 +6,7 @@ from typing import Any
 from mpt_keras.layers.masked import MaskedLayer
 from mpt_keras.layers.masked_kernel import MaskedKernel
 from mpt_keras.layers.ordinary import ordinary_kernels
-from mpt_keras.layers.traversal import masked_kernels_and_layers
+from mpt_keras.layers.traversal import masked_kernels_and_layers, walk
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -55,17 +55,27 @@ def slots_of(model) -> dict[str, Slot]:
 
 
 def other_weights(model, slots) -> dict[str, Any]:
-    """The weights of a model but for those of some kernels, by path.
+    """The weights of a model but for those of some kernels, by name.
 
     Args:
         model: A built Keras model.
         slots: The `Slot`s to leave out.
+
+    Returns:
+        Dictionary, path of the layer and name of the variable in it, such as
+        `"batch_normalization/gamma"` -> Keras variable. Keras' own paths
+        differ with the way in which a model was built.
     """
     left_out = {id(v) for slot in slots for v in slot.variables}
+    names = {}
+    for path, layer in walk(model):  # the innermost layers last
+        for variable in layer.weights:
+            name = f"{path}/{variable.name}" if path else variable.name
+            names[id(variable)] = name
     weights = {}
     for variable in model.weights:
         if id(variable) not in left_out:
-            weights[_free(variable.path, weights)] = variable
+            weights[_free(names[id(variable)], weights)] = variable
     return weights
 
 

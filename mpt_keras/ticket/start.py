@@ -4,8 +4,9 @@ import dataclasses
 
 import numpy as np
 
+from mpt_keras.drawing import blocks_of_raw_numbers
+
 QUANTILES = 1 << 16
-_DRAWN_AT_ONCE = 1 << 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,11 +55,9 @@ def draw_quantiles(seed, stream, size):
     Returns:
         uint16 array of shape `(size,)`.
     """
-    philox = np.random.Philox(key=seed | stream << 64)
     quantiles = np.empty(size, "uint16")
-    for first in range(0, size, _DRAWN_AT_ONCE):
-        part = quantiles[first : first + _DRAWN_AT_ONCE]
-        part[:] = quantiles_of_raw(philox.random_raw(len(part)))
+    for part, raw in blocks_of_raw_numbers(seed, stream, size):
+        quantiles[part] = quantiles_of_raw(raw)
     return quantiles
 
 

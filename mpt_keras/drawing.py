@@ -57,16 +57,11 @@ class Draw:
     def values(self, shape) -> np.ndarray:
         """Returns the float32 values of a shape, row by row."""
         values = np.empty(math.prod(shape), "float32")
-        transform = DISTRIBUTIONS[self.distribution]
+        transform = DISTRIBUTIONS[self.distribution](self)
         blocks = blocks_of_raw_numbers(self.seed, self.stream, values.size)
         for part, raw in blocks:
-            values[part] = transform(raw, self)
+            values[part] = transform(raw)
         return values.reshape(shape)
-
-
-def quantile_index(raw):
-    """The part of a raw number that says which quantile of `|w|` it is."""
-    return (raw & np.uint64(QUANTILES - 1)).astype("uint16")
 
 
 @functools.cache
@@ -87,29 +82,43 @@ def half_normal_quantiles():
     return table.astype("float32").astype("float64")
 
 
-def _signs(raw):
-    return np.where(raw >> np.uint64(63), 1.0, -1.0)
+def kaiming_normal(draw):
+    """Normal weights of standard deviation `sqrt(2 / fan_in)`."""
+    scaled = half_normal_quantiles() * math.sqrt(2.0 / draw.fan_in)
+    magnitudes = scaled.astype("float32")
+
+    def transform(raw):
+        index = (raw & np.uint64(QUANTILES - 1)).astype("intp")
+        return _signed(magnitudes[index], raw)
+
+    return transform
 
 
-def kaiming_normal(raw, draw):
-    """Normal weights of standard deviation `sqrt(2 / fan_in)`, float64."""
-    magnitudes = half_normal_quantiles()[quantile_index(raw)]
-    return _signs(raw) * magnitudes * math.sqrt(2.0 / draw.fan_in)
+def signed_constant(draw):
+    """Weights `+-sqrt(2 / fan_in)`."""
+    magnitude = np.float32(math.sqrt(2.0 / draw.fan_in))
+    return lambda raw: _signed(np.full(raw.shape, magnitude), raw)
 
 
-def signed_constant(raw, draw):
-    """Weights `+-sqrt(2 / fan_in)`, float64."""
-    return _signs(raw) * math.sqrt(2.0 / draw.fan_in)
-
-
-def kaiming_uniform(raw, draw):
-    """Uniform numbers in `+-sqrt(6 / ((1 + slope**2) * fan_in))`, float64."""
+def kaiming_uniform(draw):
+    """Uniform numbers in `+-sqrt(6 / ((1 + slope**2) * fan_in))`."""
     bound = math.sqrt(6.0 / ((1.0 + draw.slope**2) * draw.fan_in))
-    # 53 random bits in the middle of their cells: never 0, never +-1.
-    unit = ((raw >> np.uint64(11)).astype("float64") + 0.5) * 2.0**-53
-    return (2.0 * unit - 1.0) * bound
+
+    def transform(raw):
+        # 53 random bits in the middle of their cells: never 0, never +-1.
+        unit = ((raw >> np.uint64(11)).astype("float64") + 0.5) * 2.0**-53
+        return (2.0 * unit - 1.0) * bound
+
+    return transform
 
 
+def _signed(magnitudes, raw):
+    """Positive where the highest bit is set."""
+    negative = raw < np.uint64(1 << 63)
+    return np.negative(magnitudes, out=magnitudes, where=negative)
+
+
+# Functions of a `Draw`, which return one from raw numbers to its values.
 DISTRIBUTIONS = {
     function.__name__: function
     for function in (kaiming_normal, signed_constant, kaiming_uniform)

@@ -10,7 +10,7 @@ are stored, its entry `"kernel"` says:
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -93,10 +93,11 @@ class StoredKernel:
             kernel = np.sign(kernel) * np.float32(self.gain)
         return np.where(self.mask, kernel, np.float32(0.0))
 
-    def digest_into(self, digest) -> None:
-        """Feeds a hash with the mask's bits and the float32 weights kept."""
-        digest.update(np.packbits(self.mask, axis=None).tobytes())
-        digest.update(self.kernel[self.mask].astype("<f4").tobytes())
+
+def feed(digest, mask, values) -> None:
+    """Feeds a hash with a mask's bits and the float32 weights kept."""
+    digest.update(np.packbits(mask, axis=None).tobytes())
+    digest.update(values.astype("<f4").tobytes())
 
 
 def rounded(values: np.ndarray, dtype: str) -> np.ndarray:
@@ -122,11 +123,11 @@ def encode_kernel(
     gain: float = 1.0,
     draw: Draw | None = None,
     scores: Draw | None = None,
-    magnitude: float | None = None,
+    magnitude: Callable[[], float | None] = lambda: None,
     values_dtype: str = "float32",
     base: StoredKernel | None = None,
-) -> tuple[dict, dict[str, np.ndarray]]:
-    """Returns the record of a kernel, and the arrays that belong to it.
+) -> tuple[dict, dict[str, np.ndarray], np.ndarray]:
+    """Returns the record of a kernel, its arrays, and what they keep.
 
     Args:
         name: Name of the kernel, unique in the ticket.
@@ -136,10 +137,15 @@ def encode_kernel(
         dtype, binarize, gain, scores: As for `StoredKernel`.
         draw: `Draw` that the kernel began with. Where the kernel still is
             what it gives, nothing is stored of it.
-        magnitude: Number: only the signs of the weights kept count, which
-            will all have this magnitude.
+        magnitude: Returns a number if only the signs of the weights kept
+            count, which will all have this magnitude. Asked for where the
+            kernel is not what `draw` gives.
         values_dtype: `"float32"` or `"float16"`, of values that are stored.
         base: The kernel in this place of another ticket, of the same shape.
+
+    Returns:
+        Record, dictionary of arrays, float32 array of the weights kept as a
+        reader gets them.
     """
     kept = kernel[mask]
     record = {
@@ -155,26 +161,36 @@ def encode_kernel(
     for key, known in (("draw", draw), ("scores", scores)):
         if known is not None:
             record[key] = dataclasses.asdict(known)
-    start = _start(draw, scores, kernel.shape)
-    arrays = {
-        f"masks/{name}": _bytes(
-            encode_mask(mask, start, None if base is None else base.mask)
-        )
-    }
-    if draw is not None and _same(
-        rounded(draw.values(kernel.shape), dtype), kernel
-    ):
+    drawn = None if draw is None else draw.values(kernel.shape)
+    start = _start(scores, drawn, kernel.shape)
+    before = None if base is None else base.mask
+    encoded = encode_mask(mask, start, before)
+    _check_decodes(encoded, mask, kept.size, start, before, name)
+    arrays = {f"masks/{name}": _bytes(encoded)}
+    if drawn is not None and _same(rounded(drawn, dtype), kernel):
         record["kernel"] = "drawn"
-    elif magnitude is not None:
-        record |= {"kernel": "signs", "magnitude": float(magnitude)}
-        signs = _signs(kept, draw, mask)
-        record["signs_set"] = int(np.count_nonzero(signs))
-        if record["signs_set"] > 0:
+    elif (of_all := magnitude()) is not None:
+        signs = kept > 0
+        if drawn is not None:  # most are as drawn
+            signs = signs == (drawn[mask] > 0)
+        ones = int(np.count_nonzero(signs))
+        record |= {"kernel": "signs", "magnitude": float(of_all)}
+        record["sign_ones"] = ones
+        if kept.size:
             arrays[f"signs/{name}"] = _bytes(encode_mask(signs))
+        kept = np.copysign(np.float32(of_all), kept)
     else:
         record["kernel"] = "values"
         arrays[f"values/{name}"] = kept.astype(values_dtype)
-    return record, arrays
+        kept = arrays[f"values/{name}"].astype("float32")
+    return record, arrays, kept
+
+
+def _check_decodes(encoded, mask, kept, start, base, name):
+    """A file that cannot be read is worse than none."""
+    decoded = decode_mask(encoded, mask.shape, kept, start, base)
+    if not np.array_equal(decoded, mask):
+        raise AssertionError(f"The mask of '{name}' was not coded faithfully.")
 
 
 def decode_kernel(
@@ -195,14 +211,15 @@ def decode_kernel(
         _draw(record[key], name) if key in record else None
         for key in ("draw", "scores")
     )
+    drawn = None if draw is None else draw.values(shape)
     encoded = _bytes_of(arrays, f"masks/{name}")
-    size = encoded.size
+    size = len(encoded)
     try:
         mask = decode_mask(
-            encoded.tobytes(),
+            encoded,
             shape,
             kept,
-            _start(draw, scores, shape),
+            _start(scores, drawn, shape),
             None if base is None else base.mask,
         )
     except ValueError as error:
@@ -210,8 +227,8 @@ def decode_kernel(
     values = None
     if record["kernel"] == "signs":
         signs, used = _stored_signs(record, arrays, name, kept)
-        if draw is not None:
-            signs = signs == _drawn_signs(draw, mask)
+        if drawn is not None:
+            signs = signs == (drawn[mask] > 0)
         magnitude = np.float32(record["magnitude"])
         values = np.where(signs, magnitude, -magnitude)
         size += used
@@ -293,7 +310,7 @@ def _draw(fields, name):
     return draw
 
 
-def _start(draw, scores, shape):
+def _start(scores, drawn, shape):
     """What is known of a search's beginning, for the codec."""
     if scores is None:
         return None
@@ -302,8 +319,7 @@ def _start(draw, scores, shape):
         quantiles = draw_quantiles(scores.seed, scores.stream, size)
     else:
         quantiles = quantiles_by_rank(scores.values(shape))
-    kernel = None if draw is None else draw.values(shape)
-    return Start(quantiles, kernel)
+    return Start(quantiles, drawn)
 
 
 def _same(one, other):
@@ -311,32 +327,20 @@ def _same(one, other):
     return np.array_equal(one.view("uint32"), other.view("uint32"))
 
 
-def _signs(kept, draw, mask):
-    """Whether a weight is positive; or as drawn, which more of them are."""
-    positive = kept > 0
-    if draw is None:
-        return positive
-    return positive == _drawn_signs(draw, mask)
-
-
-def _drawn_signs(draw, mask):
-    return draw.values(mask.shape)[mask] > 0
-
-
 def _stored_signs(record, arrays, name, kept):
-    count = record.get("signs_set")
-    if type(count) is not int or not 0 <= count <= kept:
+    ones = record.get("sign_ones")
+    if type(ones) is not int or not 0 <= ones <= kept:
         raise TicketError(f"The signs of '{name}' are damaged.")
-    if not count:
-        return np.zeros(kept, bool), 0
+    if not kept:
+        return np.zeros(0, bool), 0
     encoded = _bytes_of(arrays, f"signs/{name}")
     try:
-        signs = decode_mask(encoded.tobytes(), (kept,), count)
+        signs = decode_mask(encoded, (kept,), ones)
     except ValueError as error:
         raise TicketError(
             f"The signs of '{name}' are damaged: {error}"
         ) from None
-    return signs, encoded.size
+    return signs, len(encoded)
 
 
 def _bytes(data):
@@ -353,4 +357,4 @@ def _bytes_of(arrays, name):
     array = _array(arrays, name)
     if array.dtype != "uint8" or array.ndim != 1:
         raise TicketError(f"Array '{name}' holds no bytes.")
-    return array
+    return array.tobytes()

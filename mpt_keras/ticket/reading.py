@@ -11,7 +11,12 @@ import numpy as np
 
 from mpt_keras.ticket.container import Contents
 from mpt_keras.ticket.errors import TicketError
-from mpt_keras.ticket.kernels import StoredKernel, check_record, decode_kernel
+from mpt_keras.ticket.kernels import (
+    StoredKernel,
+    check_record,
+    decode_kernel,
+    feed,
+)
 
 # Two GiB as float32: as many as a file may announce unless more are expected.
 MAX_WEIGHTS = 2**29
@@ -108,7 +113,7 @@ def _read(data, base, max_weights):
     for record in records:
         before = kernel_in_place(base, record["place"], record["shape"])
         kernel = decode_kernel(record, contents.arrays, before)
-        kernel.digest_into(digest)
+        feed(digest, kernel.mask, kernel.kernel[kernel.mask])
         kernels[kernel.name] = kernel
     if len(kernels) != len(records):
         raise TicketError("Two of its kernels have the same name.")

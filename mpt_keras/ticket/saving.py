@@ -1,7 +1,6 @@
 """From a model to a ticket file."""
 
 import hashlib
-import itertools
 import json
 import os
 import pathlib
@@ -11,12 +10,9 @@ import numpy as np
 from keras import ops
 
 from mpt_keras import files, sums
-from mpt_keras.layers.traversal import walk
 from mpt_keras.ticket.container import as_json, pack
-from mpt_keras.ticket.deferred import without_values
-from mpt_keras.ticket.errors import TicketError
-from mpt_keras.ticket.kernels import decode_kernel, encode_kernel
-from mpt_keras.ticket.networks import network
+from mpt_keras.ticket.kernels import encode_kernel, feed
+from mpt_keras.ticket.networks import check_makes_again
 from mpt_keras.ticket.reading import (
     Ticket,
     kernel_in_place,
@@ -24,7 +20,8 @@ from mpt_keras.ticket.reading import (
 )
 from mpt_keras.ticket.slots import other_weights, slots_of
 
-_BITS_OF_A_FLOAT = 32
+_VALUES_DTYPES = ("float32", "float16")
+# Floats beside a gain, one of which has it for a mean.
 _NEIGHBOURS = 4
 
 
@@ -84,7 +81,7 @@ def ticket_bytes(model, base=None, values_dtype="float32") -> bytes:
             f"Model '{model.name}' is not built, so its weights do not exist "
             "yet. Call it on a batch, or start it with keras.Input."
         )
-    if values_dtype not in ("float32", "float16"):
+    if values_dtype not in _VALUES_DTYPES:
         raise ValueError(
             "Invalid value for argument `values_dtype`. Expected 'float32' or "
             f"'float16'. Received: values_dtype={values_dtype!r}"
@@ -92,41 +89,25 @@ def ticket_bytes(model, base=None, values_dtype="float32") -> bytes:
     if base is not None and not isinstance(base, Ticket):
         base = read_ticket(base)
     config = _config(model)
-    slots = slots_of(model)
-    records, arrays, digest = [], {}, hashlib.sha256()
-    stored = []
-    for place, (name, slot) in enumerate(slots.items()):
-        before = kernel_in_place(base, place, slot.shape)
-        if slot.masked is None:
-            encoded = _ordinary_kernel(name, place, slot, values_dtype, before)
-        else:
-            encoded = _masked_kernel(name, place, slot, before)
-        if encoded is None:
-            continue
-        record, of_the_kernel = encoded
-        # What a reader will get, to be sure that it can.
-        decode_kernel(record, of_the_kernel, before).digest_into(digest)
-        records.append(record)
-        arrays |= of_the_kernel
-        stored.append(slot)
+    check_makes_again(config, model)
+    records, arrays, rebuilt, slots = _kernels(model, values_dtype, base)
     if not records:
         raise ValueError(
             f"There is no ticket in model '{model.name}': it holds no masked "
             "layer, and no kernel with zeros worth leaving out."
         )
-    weights = other_weights(model, stored)
-    _check_rebuilds(model, config, slots, stored, weights)
+    weights = other_weights(model, slots)
     before = list(base.weights.values()) if base else []
-    for number, (weight_name, variable) in enumerate(weights.items()):
+    for number, (name, variable) in enumerate(weights.items()):
         array = _array(variable)
-        if number < len(before) and _same(array, before[number]):
-            continue
-        arrays[f"weights/{weight_name}"] = array
+        if number >= len(before) or not _are_the_same(array, before[number]):
+            arrays[f"weights/{name}"] = array
     description = {
         "config": config,
         "kernels": records,
+        "keras": keras.__version__,
+        "rebuilt": rebuilt,
         "weights": list(weights),
-        "rebuilt": digest.hexdigest(),
     }
     return pack(
         description,
@@ -136,70 +117,89 @@ def ticket_bytes(model, base=None, values_dtype="float32") -> bytes:
     )
 
 
-def _masked_kernel(name, place, slot, base):
+def _kernels(model, values_dtype, base):
+    """Records, arrays, the checksum of what is rebuilt, and the slots."""
+    records, arrays, digest, stored = [], {}, hashlib.sha256(), []
+    for place, (name, slot) in enumerate(slots_of(model).items()):
+        if slot.masked is not None:
+            kernel, mask, facts = _of_a_masked_layer(slot)
+        else:
+            kernel, mask, facts = _of_an_ordinary_layer(slot)
+            if mask.all() or kernel.dtype != np.float32:
+                continue
+        _check_fits(name, kernel, values_dtype)
+        record, own, values = encode_kernel(
+            name,
+            place,
+            kernel,
+            mask,
+            dtype=keras.backend.standardize_dtype(slot.kernel.dtype),
+            values_dtype=values_dtype,
+            base=kernel_in_place(base, place, slot.shape),
+            **facts,
+        )
+        used = sum(array.nbytes for array in own.values())
+        if slot.masked is None and used >= kernel.nbytes:
+            continue
+        feed(digest, mask, values)
+        records.append(record)
+        arrays |= own
+        stored.append(slot)
+    return records, arrays, digest.hexdigest(), stored
+
+
+def _of_a_masked_layer(slot):
     slot.masked.check_scores()
     kernel, mask, gain = slot.masked.arrays()
-    return encode_kernel(
-        name,
-        place,
+    return (
         kernel,
         mask,
-        dtype=_dtype(slot),
-        binarize=bool(slot.masked.binarize),
-        gain=float(gain),
-        draw=slot.layer.draw(slot.attribute),
-        scores=slot.layer.draw(slot.attribute, of_scores=True),
-        magnitude=_magnitude(kernel, mask, gain, slot.masked.binarize),
-        base=base,
+        {
+            "binarize": bool(slot.masked.binarize),
+            "gain": float(gain),
+            "draw": slot.layer.draw(slot.attribute),
+            "scores": slot.layer.draw(slot.attribute, of_scores=True),
+            "magnitude": lambda: (
+                _magnitude(kernel, mask, gain) if slot.masked.binarize else None
+            ),
+        },
     )
 
 
-def _magnitude(kernel, mask, gain, binarize):
+def _magnitude(kernel, mask, gain):
     """A magnitude of which the mean is the gain to the bit, or None."""
-    if not binarize or not kernel[mask].all():
-        return None
+    if not kernel[mask].all():
+        return None  # a 0 has no sign
     kept = np.float32(np.count_nonzero(mask))
-    candidate = gain
-    for direction in (0.0, np.inf, -np.inf):
-        candidate = gain
-        for _ in range(_NEIGHBOURS if direction else 1):
-            if direction:
-                candidate = np.nextafter(candidate, np.float32(direction))
-            if (
-                sums.mean_kept(np.full_like(kernel, candidate), mask, kept, np)
-                == gain
-            ):
-                return candidate
+    above = below = gain
+    candidates = [gain]
+    for _ in range(_NEIGHBOURS):
+        above = np.nextafter(above, np.float32(np.inf))
+        below = np.nextafter(below, np.float32(0.0))
+        candidates += [above, below]
+    for candidate in candidates:
+        of_all = np.full_like(kernel, candidate)
+        if sums.mean_kept(of_all, mask, kept, np) == gain:
+            return candidate
     return None
 
 
-def _ordinary_kernel(name, place, slot, values_dtype, base):
-    """Mask and kept weights, where they take less than the kernel does."""
+def _of_an_ordinary_layer(slot):
     kernel = _array(slot.kernel)
     mask = kernel != 0
-    if kernel.dtype != np.float32 or mask.all():
-        return None
     magnitudes = np.unique(np.abs(kernel[mask]))
+    magnitude = magnitudes[0] if len(magnitudes) == 1 else None
+    return kernel, mask, {"magnitude": lambda: magnitude}
+
+
+def _check_fits(name, kernel, values_dtype):
     with np.errstate(over="ignore"):
-        overflows = np.isinf(kernel.astype(values_dtype)) & ~np.isinf(kernel)
-    if overflows.any():
+        rounded = kernel.astype(values_dtype)
+    if (np.isinf(rounded) & ~np.isinf(kernel)).any():
         raise ValueError(
             f"Kernel '{name}' holds values that float16 cannot. Expected "
             "values_dtype='float32'."
         )
-    record, arrays = encode_kernel(
-        name,
-        place,
-        kernel,
-        mask,
-        dtype=_dtype(slot),
-        magnitude=magnitudes[0] if len(magnitudes) == 1 else None,
-        values_dtype=values_dtype,
-        base=base,
-    )
-    if sum(array.nbytes for array in arrays.values()) >= kernel.nbytes:
-        return None
-    return record, arrays
 
 
 def _config(model):
@@ -207,13 +207,12 @@ def _config(model):
     config = keras.saving.serialize_keras_object(model)
     config.pop("compile_config", None)
     try:
-        config = json.loads(as_json(_renumbered(config, {})))
+        return json.loads(as_json(_renumbered(config, {})))
     except (TypeError, ValueError) as error:
         raise ValueError(
             f"The architecture of model '{model.name}' cannot be stored: a "
             f"configuration holds what JSON cannot. {error}"
         ) from error
-    return config
 
 
 def _renumbered(value, numbers):
@@ -230,81 +229,6 @@ def _renumbered(value, numbers):
     return value
 
 
-def _check_rebuilds(model, config, slots, stored, weights):
-    """Raises `ValueError` unless a model is what its configuration says."""
-    for layer_path, layer in walk(model):
-        _check_state(layer, layer_path)
-    registered = keras.saving.get_custom_objects()
-    try:
-        with without_values():
-            copy = network(config, registered)
-        found = list(slots_of(copy).values())
-        left_out = [
-            other
-            for slot, other in zip(slots.values(), found, strict=False)
-            if slot in stored
-        ]
-        others = list(other_weights(copy, left_out).values())
-    except TicketError as error:
-        raise ValueError(
-            f"Model '{model.name}' cannot be stored as a ticket. {error}"
-        ) from error
-    except Exception as error:
-        raise ValueError(
-            f"Model '{model.name}' cannot be made again from its "
-            f"configuration{_culprit(model)}. Expected layers whose "
-            "`get_config` says all that they are made of, and that build "
-            f"their weights in `build`. Keras says: {error}"
-        ) from error
-    pairs = itertools.zip_longest(slots.items(), found)
-    for (name, slot), other in pairs:
-        if other is None or other.shape != slot.shape:
-            raise ValueError(
-                f"Layer '{name}' cannot be made again from its configuration: "
-                f"expected a kernel of the shape {slot.shape}. Its "
-                "`get_config` must say all that it is made of."
-            )
-    pairs = itertools.zip_longest(weights.items(), others)
-    for (weight_name, variable), other in pairs:
-        shape = tuple(variable.shape)
-        if other is None or tuple(other.shape) != shape:
-            raise ValueError(
-                f"Weight '{weight_name}' of model '{model.name}' cannot be "
-                "made again from its layer's configuration: expected the shape "
-                f"{shape}."
-            )
-
-
-def _check_state(layer, layer_path):
-    """Raises `ValueError` if a layer keeps more than variables."""
-    saves = type(layer).save_own_variables
-    if saves is keras.layers.Layer.save_own_variables:
-        return
-    store = {}
-    layer.save_own_variables(store)
-    own = layer._trainable_variables + layer._non_trainable_variables
-    if len(store) > len(own):
-        raise ValueError(
-            f"Layer '{layer_path or layer.name}' keeps state beside its "
-            "weights, which a ticket does not hold."
-        )
-
-
-def _culprit(model):
-    """The name of the layer that Keras cannot make again, if it is one."""
-    for layer_path, layer in walk(model):
-        if layer is model:
-            continue
-        try:
-            with without_values():
-                keras.saving.deserialize_keras_object(
-                    keras.saving.serialize_keras_object(layer)
-                )
-        except Exception:
-            return f" (layer '{layer_path}')"
-    return ""
-
-
 def _array(variable):
     array = np.asarray(ops.convert_to_numpy(variable))
     if array.dtype.kind not in "biuf":  # bfloat16 is not NumPy's
@@ -312,13 +236,6 @@ def _array(variable):
     return array
 
 
-def _dtype(slot):
-    return keras.backend.standardize_dtype(slot.kernel.dtype)
-
-
-def _same(array, other):
-    return (
-        array.shape == other.shape
-        and array.dtype == other.dtype
-        and array.tobytes() == other.tobytes()
-    )
+def _are_the_same(array, other):
+    same_kind = array.shape == other.shape and array.dtype == other.dtype
+    return same_kind and array.tobytes() == other.tobytes()

@@ -29,14 +29,18 @@ CHANGES = np.array(
     1 1 1""".split(),
     "int64",
 )
-_CHANGES_WEIGHT = 12  # as many weights as in one bin of those coded before
+_CHANGES_WEIGHT = 16  # as many weights as in one bin of those coded before
 
-_UNKNOWN = 3  # changes in a row or column, as many as expected
-_CALM = 2560  # variance beyond that of a row's or column's bits, in 256ths
-_CALM_BESIDE = 480
-_PUSH = 185  # 32 * 4 / log(2): from 64ths over 256ths to logarithmic odds
-_PUSH_BESIDE = 460
-_STEADY = 160  # changes beside, in 64ths, that double the expected distance
+# How many changes of its own outweigh what a row or column is thought to be.
+_UNKNOWN = 4
+_UNKNOWN_BESIDE = 3  # where that is the mean of the rows beside
+_KNOWN_BESIDE = 12
+# Units of logarithmic odds, of surprises in 64ths over variances in 256ths:
+# 32 * 4 / log(2), and half of it and more where experience says so.
+_PUSH_OF_COLUMNS, _PUSH_OF_ROWS, _PUSH_BESIDE = 185, 92, 520
+# Variances that outweigh no push.
+_CALM, _CALM_BESIDE = 4096, 560
+_STEADY = 200  # changes beside, in 64ths, that double the expected distance
 
 _ODDS = zero_weights_to_floats(ZERO_WEIGHTS)
 _ONES = (1 << PRECISION) - ZERO_WEIGHTS
@@ -158,11 +162,10 @@ class MaskModel:
         plane = self._planes[column_class]
         columns = slice(column_class, None, CLASSES)
         context = plane.distances[rows]
-        row_scales, column_scales = self._scales(rows, columns)
-        context -= row_scales[:, None]
-        context -= column_scales
-        push = self._row_totals.pushes(rows)[:, None]
-        push = push + self._column_totals.pushes(columns)
+        context -= self._row_totals.scales(rows, self._settings.offsets)[:, None]
+        context -= self._column_totals.scales(columns)
+        push = self._row_totals.pushes(rows, _PUSH_OF_ROWS)[:, None]
+        push = push + self._column_totals.pushes(columns, _PUSH_OF_COLUMNS)
         if self._settings.offsets:
             beside, changes = plane.sums_beside(rows, self._settings.offsets)
             push += self._pushes_beside()[beside]
@@ -207,14 +210,6 @@ class MaskModel:
         variance = _VARIANCES[odds]
         self._row_totals.add(rows, 1, changed, surprise, variance)
         self._column_totals.add(columns, 0, changed, surprise, variance)
-
-    def _scales(self, rows, columns):
-        coded = int(self._row_totals.coded.sum())
-        changed = int(self._row_totals.changed.sum())
-        return (
-            self._row_totals.scales(rows, coded, changed),
-            self._column_totals.scales(columns, coded, changed),
-        )
 
     def _pushes_beside(self):
         variance = int(self._row_totals.variance.sum())
@@ -266,12 +261,9 @@ class _Plane:
             (len(rows), self.surprise.shape[1]), _FURTHEST, "int16"
         )
         changes = beside.copy()
-        for offset in offsets:
-            before = np.where(rows >= offset, rows - offset, last)
-            after = np.minimum(rows + offset, last)
-            for others in (before, after):
-                beside += self.surprise[others]
-                changes += self.change[others]
+        for others in _beside(rows, offsets, last):
+            beside += self.surprise[others]
+            changes += self.change[others]
         return beside, changes
 
 
@@ -289,18 +281,49 @@ class _Totals:
         self.surprise[where] += surprise.sum(axis, dtype="int64")
         self.variance[where] += variance.sum(axis, dtype="int64")
 
-    def scales(self, where, coded, changed):
+    def scales(self, where, offsets=()):
         """Eighths of log2 of the changes over those expected; int16."""
-        if not coded:
+        all_coded = int(self.coded.sum())
+        if not all_coded:
             return np.zeros_like(self.coded[where], "int16")
-        actual = (self.changed[where] + _UNKNOWN) * coded
-        expected = self.coded[where] * changed + _UNKNOWN * coded
+        all_changed = int(self.changed.sum())
+
+        def over_expected(changed, coded, unknown):
+            actual = (changed + unknown) * all_coded
+            return actual, coded * all_changed + unknown * all_coded
+
+        changed, coded = self.changed[where], self.coded[where]
+        if offsets:
+            beside = over_expected(
+                _sum_beside(self.changed, where, offsets),
+                _sum_beside(self.coded, where, offsets),
+                _UNKNOWN_BESIDE,
+            )
+            believed = 256 * _KNOWN_BESIDE * beside[0] // beside[1]
+            actual = (256 * changed + believed) * all_coded
+            expected = coded * all_changed + _KNOWN_BESIDE * all_coded
+            expected *= 256
+        else:
+            actual, expected = over_expected(changed, coded, _UNKNOWN)
         return (log2(actual) - log2(expected) >> 2).astype("int16")
 
-    def pushes(self, where):
+    def pushes(self, where, strength):
         """Logarithmic odds for weights that are positive; int16."""
-        push = _PUSH * self.surprise[where] // (self.variance[where] + _CALM)
+        push = strength * self.surprise[where]
+        push //= self.variance[where] + _CALM
         return np.clip(push, -CERTAIN, CERTAIN).astype("int16")
+
+
+def _beside(rows, offsets, last):
+    """The rows before and after by each offset; `last` where there is none."""
+    for offset in offsets:
+        yield np.where(rows >= offset, rows - offset, last)
+        yield np.minimum(rows + offset, last)
+
+
+def _sum_beside(values, rows, offsets):
+    values = np.append(values, 0)
+    return sum(values[i] for i in _beside(rows, offsets, len(values) - 1))
 
 
 def _classes_of_rows(rows):

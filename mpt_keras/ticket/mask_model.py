@@ -133,6 +133,11 @@ class MaskModel:
         ]
         self._row_totals = _Totals(self.rows)
         self._column_totals = _Totals(self.columns)
+        for column_class, plane in enumerate(self._planes):
+            if plane.moved is not None:
+                columns = slice(column_class, None, CLASSES)
+                self._row_totals.count(slice(None), 1, plane.moved)
+                self._column_totals.count(columns, 0, plane.moved)
         contexts = 4 if start is not None and base is not None else 2
         changes = np.tile([CHANGES, (1 << 16) - CHANGES], (contexts // 2, 1))
         self._ones = changes.ravel() * _CHANGES_WEIGHT
@@ -231,6 +236,9 @@ class _Plane:
         shape = model.rows, width
         self.negative = np.zeros(shape, bool)
         self.moved = None
+        # Of the weights coded; a row of zeros at the end.
+        self.surprise = np.zeros((model.rows + 1, width), "int8")
+        self.change = np.zeros((model.rows + 1, width), "int8")
         if start is None:
             self.distances = np.zeros(shape, "int16")
             likely = 2 * kept > model.rows * model.columns
@@ -247,12 +255,14 @@ class _Plane:
         if base is not None:
             base = part(base)
             if start is not None:
+                # Half of what the base changed speaks for further changes.
                 self.moved = base != self.guess
+                self.change[:-1] = self.moved * np.int8(32)
+                self.surprise[:-1] = self.change[:-1]
+                down = base == self.negative
+                np.negative(self.surprise[:-1], self.surprise[:-1], where=down)
             self.guess = base
         self.distances += np.int16(2 * NEAREST - model._settings.scale)
-        # Of the weights coded; a row of zeros at the end.
-        self.surprise = np.zeros((model.rows + 1, width), "int8")
-        self.change = np.zeros((model.rows + 1, width), "int8")
 
     def sums_beside(self, rows, offsets):
         """Sums of surprises and changes, as indices of tables."""
@@ -275,9 +285,12 @@ class _Totals:
             (4, size), "int64"
         )
 
-    def add(self, where, axis, changed, surprise, variance):
+    def count(self, where, axis, changed):
         self.coded[where] += changed.shape[axis]
         self.changed[where] += np.count_nonzero(changed, axis=axis)
+
+    def add(self, where, axis, changed, surprise, variance):
+        self.count(where, axis, changed)
         self.surprise[where] += surprise.sum(axis, dtype="int64")
         self.variance[where] += variance.sum(axis, dtype="int64")
 

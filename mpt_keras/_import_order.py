@@ -22,6 +22,7 @@ _WITHOUT_KERAS = (
     "ticket.logarithms",
     "ticket.mask_codec",
     "ticket.mask_model",
+    "ticket.mask_settings",
     "ticket.range_coder",
     "ticket.start",
 )

@@ -24,10 +24,12 @@ MOST_OFFSETS = 4
 # Before anything is coded: 2**15 * exp(-2**((bin - 14) / 4)) of 2**16 weights
 # of a bin have changed sides.
 CHANGES = np.array(
-    """29996 29499 28918 28242 27458 26555 25520 24341 23009 21520 19875 18081
-    16157 14134 12055 9977 7966 6096 4435 3038 1937 1134 600 282 114 39 11 2 1
-    1 1 1""".split(),
-    "int64",
+    [
+        *(29996, 29499, 28918, 28242, 27458, 26555, 25520, 24341),
+        *(23009, 21520, 19875, 18081, 16157, 14134, 12055, 9977),
+        *(7966, 6096, 4435, 3038, 1937, 1134, 600, 282),
+        *(114, 39, 11, 2, 1, 1, 1, 1),
+    ]
 )
 _CHANGES_WEIGHT = 16  # as many weights as in one bin of those coded before
 
@@ -77,7 +79,7 @@ def threshold_of(kept, size):
 
 
 def distances(quantiles, kernel, threshold):
-    """Eighths of log2 of the distance from the threshold over |w|; int16.
+    """Eighths of log2 of the distance from the threshold, over |w|; int16.
 
     The logarithms are the exponents and the three highest bits of the
     mantissas of `float32(2 * |quantile - threshold| + 1)` and of `w`.
@@ -103,11 +105,14 @@ class Settings:
     """What the encoder has chosen and the decoder reads.
 
     Args:
-        scale: Integer, the logarithm of the distance at which changes end.
+        scale: Integer, eighths of log2 of the distance at which changes end.
+        by_weight: Whether distances are in units of |w|, as gradient descent
+            moves scores; without it as Adam does, all alike.
         offsets: Differences of rows whose gradients are alike.
     """
 
     scale: int
+    by_weight: bool = False
     offsets: tuple = ()
 
 
@@ -167,7 +172,9 @@ class MaskModel:
         plane = self._planes[column_class]
         columns = slice(column_class, None, CLASSES)
         context = plane.distances[rows]
-        context -= self._row_totals.scales(rows, self._settings.offsets)[:, None]
+        context -= self._row_totals.scales(rows, self._settings.offsets)[
+            :, None
+        ]
         context -= self._column_totals.scales(columns)
         push = self._row_totals.pushes(rows, _PUSH_OF_ROWS)[:, None]
         push = push + self._column_totals.pushes(columns, _PUSH_OF_COLUMNS)
@@ -246,11 +253,12 @@ class _Plane:
         else:
             quantiles = part(start.quantiles)
             threshold = threshold_of(kept, model.rows * model.columns)
-            kernel = None
+            unit = None
             if start.kernel is not None:
                 kernel = part(start.kernel)
                 self.negative = np.signbit(kernel)
-            self.distances = distances(quantiles, kernel, threshold)
+                unit = kernel if model._settings.by_weight else None
+            self.distances = distances(quantiles, unit, threshold)
             self.guess = quantiles >= threshold
         if base is not None:
             base = part(base)
@@ -260,7 +268,8 @@ class _Plane:
                 self.change[:-1] = self.moved * np.int8(32)
                 self.surprise[:-1] = self.change[:-1]
                 down = base == self.negative
-                np.negative(self.surprise[:-1], self.surprise[:-1], where=down)
+                pushed = self.surprise[:-1]
+                np.negative(pushed, out=pushed, where=down)
             self.guess = base
         self.distances += np.int16(2 * NEAREST - model._settings.scale)
 

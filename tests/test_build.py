@@ -46,6 +46,11 @@ ROWS = (
     ("checkpoints.architectures", "checkpoints.placing"),
     ("checkpoints.biprop",),
     ("checkpoints",),
+    ("ticket.logarithms", "ticket.range_coder", "ticket.start"),
+    ("ticket.mask_model",),
+    ("ticket.mask_settings",),
+    ("ticket.mask_codec",),
+    ("ticket",),
     ("mpt_keras",),
 )
 RANKS = {name: rank for rank, names in enumerate(ROWS) for name in names}

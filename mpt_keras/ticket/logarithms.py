@@ -73,7 +73,7 @@ def _zero_weights():
     for i in range(-CERTAIN, CERTAIN + 1):
         whole, part = divmod(i, UNIT)
         odds = _POWERS[part] << (60 + whole)  # 120 binary digits
-        weights.append(((1 << 144) // ((1 << 120) + odds)))
+        weights.append((1 << 144) // ((1 << 120) + odds))
     return np.array(weights)
 
 

@@ -14,11 +14,11 @@ import numpy as np
 
 from mpt_keras.ticket import mask_model, range_coder
 from mpt_keras.ticket.mask_model import MaskModel, Settings
+from mpt_keras.ticket.mask_settings import choose_settings
 
 _CONSTANT, _PLAIN, _MODELLED = range(3)
-_SETTINGS = struct.Struct("<hB")
+_SETTINGS = struct.Struct("<hBB")
 _OFFSET = struct.Struct("<I")
-_LOOKED_AT = 1 << 17
 
 
 def encode_mask(mask, start=None, base=None) -> bytes:
@@ -171,7 +171,7 @@ def _matrix(shape):
 
 def _encode_modelled(mask, kept, start, base):
     mask = mask.reshape(_matrix(mask.shape))
-    settings = _settings_for(mask, kept, start, base)
+    settings = choose_settings(mask, kept, start, base)
     model = MaskModel(mask.shape, kept, settings, start, base)
     coder = range_coder.Encoder()
     for rows, column_class in model.cells():
@@ -179,14 +179,16 @@ def _encode_modelled(mask, kept, start, base):
         coder.encode(bits, model.probabilities(rows, column_class).ravel())
         model.learn(bits)
     head = bytes([_MODELLED])
-    head += _SETTINGS.pack(settings.scale, len(settings.offsets))
+    head += _SETTINGS.pack(
+        settings.scale, settings.by_weight, len(settings.offsets)
+    )
     head += b"".join(_OFFSET.pack(offset) for offset in settings.offsets)
     return head + coder.finish()
 
 
 def _decode_modelled(data, shape, kept, start, base):
     rows, columns = _matrix(shape)
-    settings, first = _read_settings(data, rows)
+    settings, first = _read_settings(data, rows, start)
     model = MaskModel((rows, columns), kept, settings, start, base)
     coder = range_coder.Decoder(data[first:])
     mask = np.empty((rows, columns), bool)
@@ -200,22 +202,25 @@ def _decode_modelled(data, shape, kept, start, base):
     return mask.reshape(shape)
 
 
-def _read_settings(data, rows):
+def _read_settings(data, rows, start):
     end = 1 + _SETTINGS.size
-    scale, count = 0, mask_model.MOST_OFFSETS + 1
-    if len(data) >= end:
-        scale, count = _SETTINGS.unpack_from(data, 1)
-    first = end + _OFFSET.size * count
-    largest = mask_model.LARGEST_SCALE
-    if (
-        count > mask_model.MOST_OFFSETS
-        or len(data) < first
-        or (not -largest <= scale <= largest)
-    ):
+    if len(data) < end:
         raise ValueError(
-            f"Expected a scale in +-{largest} and at most "
-            f"{mask_model.MOST_OFFSETS} offsets. Received: {scale}, {count} "
-            f"offsets in {len(data)} bytes"
+            f"Expected at least {end} bytes. Received: {len(data)} bytes"
+        )
+    scale, by_weight, count = _SETTINGS.unpack_from(data, 1)
+    first = end + _OFFSET.size * count
+    largest, most = mask_model.LARGEST_SCALE, mask_model.MOST_OFFSETS
+    if not -largest <= scale <= largest or count > most or len(data) < first:
+        raise ValueError(
+            f"Expected a scale in +-{largest} and at most {most} offsets. "
+            f"Received: {scale}, {count} offsets in {len(data)} bytes"
+        )
+    has_kernel = start is not None and start.kernel is not None
+    if by_weight > has_kernel:
+        raise ValueError(
+            "Expected distances in units of |w| (1) only where the kernel is "
+            f"known, or 0. Received: {by_weight}"
         )
     offsets = tuple(
         offset for (offset,) in _OFFSET.iter_unpack(data[end:first])
@@ -224,67 +229,4 @@ def _read_settings(data, rows):
         raise ValueError(
             f"Expected offsets within {rows} rows. Received: {offsets}"
         )
-    return Settings(scale, offsets), first
-
-
-def _settings_for(mask, kept, start, base):
-    """Good settings, from some of the columns."""
-    rows, columns = mask.shape
-    step = max(1, mask.size // _LOOKED_AT)
-    mask = mask[:, ::step]
-
-    def part(array):
-        return array.reshape(rows, columns)[:, ::step]
-
-    likely = np.full(mask.shape, 2 * kept > rows * columns)
-    away = np.zeros(mask.shape, "int16")
-    signs = 1
-    if start is not None:
-        quantiles = part(start.quantiles)
-        kernel = None
-        if start.kernel is not None:
-            kernel = np.ascontiguousarray(part(start.kernel))
-            signs = np.where(np.signbit(kernel), -1, 1)
-        threshold = mask_model.threshold_of(kept, rows * columns)
-        away = mask_model.distances(quantiles, kernel, threshold)
-        likely = quantiles >= threshold
-    if base is not None:
-        likely = part(base)
-    changes = mask.astype("int8") - likely
-    scale = _best_scale(away, changes != 0)
-    return Settings(scale, _best_offsets(signs * changes))
-
-
-def _best_scale(away, changed):
-    """The scale with which the first guess of changes costs least."""
-    lowest = int(away.min())
-    counts = np.bincount(
-        (away.astype("int64") - lowest).ravel() * 2 + changed.ravel()
-    )
-    counts = np.append(counts, [0] * (len(counts) % 2)).reshape(-1, 2)
-    values = np.arange(len(counts)) + lowest
-    share = mask_model.CHANGES / (1 << 16)
-    costs = -np.log2([1 - share, share])
-    largest = mask_model.LARGEST_SCALE
-    first = max(lowest - 64, -largest)
-    scales = range(first, min(int(values[-1]) + 64, largest) + 1)
-
-    def cost(scale):
-        bins = values + 2 * mask_model.NEAREST - scale >> 1
-        bins = np.clip(bins, 0, mask_model.BINS - 1)
-        return np.rint((counts * costs[:, bins].T).sum() * 256)
-
-    return min(scales, key=cost)
-
-
-def _best_offsets(changes):
-    """Offsets of rows between which changes are alike, beyond chance."""
-    rows = len(changes)
-    spectrum = np.fft.rfft(changes, 2 * rows, axis=0)
-    alike = np.fft.irfft((np.abs(spectrum) ** 2).sum(1), 2 * rows)[:rows]
-    alike = np.rint(alike)
-    # Of as many changes, anywhere and in any direction.
-    by_chance = 5 * alike[0] / math.sqrt(changes.size)
-    enough = max(by_chance, alike[0] / 200)
-    best = np.argsort(-alike[1:], kind="stable")[: mask_model.MOST_OFFSETS] + 1
-    return tuple(int(offset) for offset in best if alike[offset] > enough)
+    return Settings(scale, bool(by_weight), offsets), first

@@ -24,19 +24,25 @@ MOST_OFFSETS = 4
 # Before anything is coded: 2**15 * exp(-2**((bin - 14) / 4)) of 2**16 weights
 # of a bin have changed sides.
 CHANGES = np.array(
-    """29996 29499 28918 28242 27458 26555 25520 24341 23009 21520 19875 18081
-    16157 14134 12055 9977 7966 6096 4435 3038 1937 1134 600 282 114 39 11 2 1
-    1 1 1""".split(),
-    "int64",
+    [
+        *(29996, 29499, 28918, 28242, 27458, 26555, 25520, 24341),
+        *(23009, 21520, 19875, 18081, 16157, 14134, 12055, 9977),
+        *(7966, 6096, 4435, 3038, 1937, 1134, 600, 282),
+        *(114, 39, 11, 2, 1, 1, 1, 1),
+    ]
 )
-_CHANGES_WEIGHT = 12  # as many weights as in one bin of those coded before
+_CHANGES_WEIGHT = 16  # as many weights as in one bin of those coded before
 
-_UNKNOWN = 3  # changes in a row or column, as many as expected
-_CALM = 2560  # variance beyond that of a row's or column's bits, in 256ths
-_CALM_BESIDE = 480
-_PUSH = 185  # 32 * 4 / log(2): from 64ths over 256ths to logarithmic odds
-_PUSH_BESIDE = 460
-_STEADY = 160  # changes beside, in 64ths, that double the expected distance
+# How many changes of its own outweigh what a row or column is thought to be.
+_UNKNOWN = 4
+_UNKNOWN_BESIDE = 3  # where that is the mean of the rows beside
+_KNOWN_BESIDE = 12
+# Units of logarithmic odds, of surprises in 64ths over variances in 256ths:
+# 32 * 4 / log(2), and half of it and more where experience says so.
+_PUSH_OF_COLUMNS, _PUSH_OF_ROWS, _PUSH_BESIDE = 185, 92, 520
+# Variances that outweigh no push.
+_CALM, _CALM_BESIDE = 4096, 560
+_STEADY = 200  # changes beside, in 64ths, that double the expected distance
 
 _ODDS = zero_weights_to_floats(ZERO_WEIGHTS)
 _ONES = (1 << PRECISION) - ZERO_WEIGHTS
@@ -73,7 +79,7 @@ def threshold_of(kept, size):
 
 
 def distances(quantiles, kernel, threshold):
-    """Eighths of log2 of the distance from the threshold over |w|; int16.
+    """Eighths of log2 of the distance from the threshold, over |w|; int16.
 
     The logarithms are the exponents and the three highest bits of the
     mantissas of `float32(2 * |quantile - threshold| + 1)` and of `w`.
@@ -99,11 +105,14 @@ class Settings:
     """What the encoder has chosen and the decoder reads.
 
     Args:
-        scale: Integer, the logarithm of the distance at which changes end.
+        scale: Integer, eighths of log2 of the distance at which changes end.
+        by_weight: Whether distances are in units of |w|, as gradient descent
+            moves scores; without it as Adam does, all alike.
         offsets: Differences of rows whose gradients are alike.
     """
 
     scale: int
+    by_weight: bool = False
     offsets: tuple = ()
 
 
@@ -129,6 +138,11 @@ class MaskModel:
         ]
         self._row_totals = _Totals(self.rows)
         self._column_totals = _Totals(self.columns)
+        for column_class, plane in enumerate(self._planes):
+            if plane.moved is not None:
+                columns = slice(column_class, None, CLASSES)
+                self._row_totals.count(slice(None), 1, plane.moved)
+                self._column_totals.count(columns, 0, plane.moved)
         contexts = 4 if start is not None and base is not None else 2
         changes = np.tile([CHANGES, (1 << 16) - CHANGES], (contexts // 2, 1))
         self._ones = changes.ravel() * _CHANGES_WEIGHT
@@ -158,11 +172,12 @@ class MaskModel:
         plane = self._planes[column_class]
         columns = slice(column_class, None, CLASSES)
         context = plane.distances[rows]
-        row_scales, column_scales = self._scales(rows, columns)
-        context -= row_scales[:, None]
-        context -= column_scales
-        push = self._row_totals.pushes(rows)[:, None]
-        push = push + self._column_totals.pushes(columns)
+        context -= self._row_totals.scales(rows, self._settings.offsets)[
+            :, None
+        ]
+        context -= self._column_totals.scales(columns)
+        push = self._row_totals.pushes(rows, _PUSH_OF_ROWS)[:, None]
+        push = push + self._column_totals.pushes(columns, _PUSH_OF_COLUMNS)
         if self._settings.offsets:
             beside, changes = plane.sums_beside(rows, self._settings.offsets)
             push += self._pushes_beside()[beside]
@@ -208,14 +223,6 @@ class MaskModel:
         self._row_totals.add(rows, 1, changed, surprise, variance)
         self._column_totals.add(columns, 0, changed, surprise, variance)
 
-    def _scales(self, rows, columns):
-        coded = int(self._row_totals.coded.sum())
-        changed = int(self._row_totals.changed.sum())
-        return (
-            self._row_totals.scales(rows, coded, changed),
-            self._column_totals.scales(columns, coded, changed),
-        )
-
     def _pushes_beside(self):
         variance = int(self._row_totals.variance.sum())
         variance = 2 * len(self._settings.offsets) * variance // self._size
@@ -236,6 +243,9 @@ class _Plane:
         shape = model.rows, width
         self.negative = np.zeros(shape, bool)
         self.moved = None
+        # Of the weights coded; a row of zeros at the end.
+        self.surprise = np.zeros((model.rows + 1, width), "int8")
+        self.change = np.zeros((model.rows + 1, width), "int8")
         if start is None:
             self.distances = np.zeros(shape, "int16")
             likely = 2 * kept > model.rows * model.columns
@@ -243,21 +253,25 @@ class _Plane:
         else:
             quantiles = part(start.quantiles)
             threshold = threshold_of(kept, model.rows * model.columns)
-            kernel = None
+            unit = None
             if start.kernel is not None:
                 kernel = part(start.kernel)
                 self.negative = np.signbit(kernel)
-            self.distances = distances(quantiles, kernel, threshold)
+                unit = kernel if model._settings.by_weight else None
+            self.distances = distances(quantiles, unit, threshold)
             self.guess = quantiles >= threshold
         if base is not None:
             base = part(base)
             if start is not None:
+                # Half of what the base changed speaks for further changes.
                 self.moved = base != self.guess
+                self.change[:-1] = self.moved * np.int8(32)
+                self.surprise[:-1] = self.change[:-1]
+                down = base == self.negative
+                pushed = self.surprise[:-1]
+                np.negative(pushed, out=pushed, where=down)
             self.guess = base
         self.distances += np.int16(2 * NEAREST - model._settings.scale)
-        # Of the weights coded; a row of zeros at the end.
-        self.surprise = np.zeros((model.rows + 1, width), "int8")
-        self.change = np.zeros((model.rows + 1, width), "int8")
 
     def sums_beside(self, rows, offsets):
         """Sums of surprises and changes, as indices of tables."""
@@ -266,12 +280,9 @@ class _Plane:
             (len(rows), self.surprise.shape[1]), _FURTHEST, "int16"
         )
         changes = beside.copy()
-        for offset in offsets:
-            before = np.where(rows >= offset, rows - offset, last)
-            after = np.minimum(rows + offset, last)
-            for others in (before, after):
-                beside += self.surprise[others]
-                changes += self.change[others]
+        for others in _beside(rows, offsets, last):
+            beside += self.surprise[others]
+            changes += self.change[others]
         return beside, changes
 
 
@@ -283,24 +294,58 @@ class _Totals:
             (4, size), "int64"
         )
 
-    def add(self, where, axis, changed, surprise, variance):
+    def count(self, where, axis, changed):
         self.coded[where] += changed.shape[axis]
         self.changed[where] += np.count_nonzero(changed, axis=axis)
+
+    def add(self, where, axis, changed, surprise, variance):
+        self.count(where, axis, changed)
         self.surprise[where] += surprise.sum(axis, dtype="int64")
         self.variance[where] += variance.sum(axis, dtype="int64")
 
-    def scales(self, where, coded, changed):
+    def scales(self, where, offsets=()):
         """Eighths of log2 of the changes over those expected; int16."""
-        if not coded:
+        all_coded = int(self.coded.sum())
+        if not all_coded:
             return np.zeros_like(self.coded[where], "int16")
-        actual = (self.changed[where] + _UNKNOWN) * coded
-        expected = self.coded[where] * changed + _UNKNOWN * coded
+        all_changed = int(self.changed.sum())
+
+        def over_expected(changed, coded, unknown):
+            actual = (changed + unknown) * all_coded
+            return actual, coded * all_changed + unknown * all_coded
+
+        changed, coded = self.changed[where], self.coded[where]
+        if offsets:
+            beside = over_expected(
+                _sum_beside(self.changed, where, offsets),
+                _sum_beside(self.coded, where, offsets),
+                _UNKNOWN_BESIDE,
+            )
+            believed = 256 * _KNOWN_BESIDE * beside[0] // beside[1]
+            actual = (256 * changed + believed) * all_coded
+            expected = coded * all_changed + _KNOWN_BESIDE * all_coded
+            expected *= 256
+        else:
+            actual, expected = over_expected(changed, coded, _UNKNOWN)
         return (log2(actual) - log2(expected) >> 2).astype("int16")
 
-    def pushes(self, where):
+    def pushes(self, where, strength):
         """Logarithmic odds for weights that are positive; int16."""
-        push = _PUSH * self.surprise[where] // (self.variance[where] + _CALM)
+        push = strength * self.surprise[where]
+        push //= self.variance[where] + _CALM
         return np.clip(push, -CERTAIN, CERTAIN).astype("int16")
+
+
+def _beside(rows, offsets, last):
+    """The rows before and after by each offset; `last` where there is none."""
+    for offset in offsets:
+        yield np.where(rows >= offset, rows - offset, last)
+        yield np.minimum(rows + offset, last)
+
+
+def _sum_beside(values, rows, offsets):
+    values = np.append(values, 0)
+    return sum(values[i] for i in _beside(rows, offsets, len(values) - 1))
 
 
 def _classes_of_rows(rows):

@@ -1,0 +1,93 @@
+"""What an encoder of masks chooses and a decoder only reads."""
+
+import math
+
+import numpy as np
+
+from mpt_keras.ticket import mask_model
+from mpt_keras.ticket.mask_model import Settings
+
+_LOOKED_AT = 1 << 17
+_BEYOND = 64  # of scales, above and below all distances
+
+
+def choose_settings(mask, kept, start, base):
+    """Returns good settings, from about as many weights as `_LOOKED_AT`.
+
+    Args:
+        mask: Boolean matrix.
+        kept: Number of weights kept.
+        start, base: As for `MaskModel`.
+    """
+    rows, columns = mask.shape
+    step = max(1, mask.size // _LOOKED_AT)
+
+    def part(array):
+        array = array.reshape(rows, columns)[:_LOOKED_AT, ::step]
+        return np.ascontiguousarray(array)
+
+    mask = part(mask)
+
+    guess = np.full(mask.shape, 2 * kept > rows * columns)
+    signs = np.int8(1)
+    away = [np.zeros(mask.shape, "int16")]
+    if start is not None:
+        quantiles = part(start.quantiles)
+        threshold = mask_model.threshold_of(kept, rows * columns)
+        guess = quantiles >= threshold
+        away = [mask_model.distances(quantiles, None, threshold)]
+        if start.kernel is not None:
+            kernel = part(start.kernel)
+            signs = np.where(np.signbit(kernel), np.int8(-1), np.int8(1))
+            away.append(mask_model.distances(quantiles, kernel, threshold))
+    if base is not None:
+        guess = part(base)
+    changes = mask.astype("int8") - guess
+    counts = [_counts(distances, changes != 0) for distances in away]
+    by_weight = min(range(len(away)), key=lambda i: _entropy(counts[i]))
+    scale = int(away[by_weight].min()) - _best_shift(counts[by_weight])
+    largest = mask_model.LARGEST_SCALE
+    scale = min(max(scale, -largest), largest)
+    return Settings(scale, bool(by_weight), _best_offsets(signs * changes))
+
+
+def _counts(distances, changed):
+    """How many changed and how many did not, from the least distance on."""
+    distances = distances.astype("int64").ravel()
+    distances -= distances.min()
+    counts = np.bincount(2 * distances + ~changed.ravel())
+    return np.append(counts, [0] * (len(counts) % 2)).reshape(-1, 2).T
+
+
+def _entropy(counts):
+    """Bits of the changes, given the distances."""
+    whole = counts.sum(0)
+    shares = np.maximum(counts, 1) / np.maximum(whole, 1)
+    return -np.rint((counts * np.log2(shares)).sum())
+
+
+def _best_shift(counts):
+    """The least distance minus the scale whose first guess costs least."""
+    number = counts.shape[1]
+    first = -number - _BEYOND
+    bins = np.arange(first, 2 * number + _BEYOND)
+    bins = bins + 2 * mask_model.NEAREST >> 1
+    bins = np.clip(bins, 0, mask_model.BINS - 1)
+    share = mask_model.CHANGES[bins] / (1 << 16)
+    # In whole parts of a bit, so that the sums are the same everywhere.
+    costs = np.rint(np.log2([share, 1 - share]) * -(1 << 16)).astype("int64")
+    windows = np.lib.stride_tricks.sliding_window_view(costs, number, axis=1)
+    total = windows[0] @ counts[0] + windows[1] @ counts[1]
+    return first + int(np.argmin(total))
+
+
+def _best_offsets(changes):
+    """Offsets of rows between which changes are alike, beyond chance."""
+    rows = len(changes)
+    spectrum = np.fft.rfft(changes, 2 * rows, axis=0)
+    alike = np.fft.irfft((np.abs(spectrum) ** 2).sum(1), 2 * rows)[:rows]
+    alike = np.rint(alike)  # sums of whole numbers
+    by_chance = 5 * alike[0] / math.sqrt(changes.size)
+    enough = max(by_chance, alike[0] / 200)
+    best = np.argsort(-alike[1:], kind="stable")[: mask_model.MOST_OFFSETS] + 1
+    return tuple(int(offset) for offset in best if alike[offset] > enough)

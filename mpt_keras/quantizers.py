@@ -240,8 +240,11 @@ def sign_model(
 ) -> keras.Model:
     """Returns a model of Keras' own operations that computes the sign.
 
-    They are those that the quantizers compute forward, and so the same bits. A
-    saved model that it stands in loads without this library.
+    They are those that the quantizers compute forward, and so the same bits
+    (also of -0.0, which is +1; of NaN, which stays, except where a model made
+    on another backend runs on PyTorch, whose sign of NaN is 0; and of subnormal
+    numbers, which TensorFlow and JAX take for 0). A saved model that it stands
+    in loads without this library.
 
     Args:
         rank: Number of dimensions of the input, of which none is fixed.

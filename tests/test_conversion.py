@@ -499,7 +499,8 @@ def test_training_does_not_change_a_ticket(reloads, rng, tmp_path, ticket):
         one.trainable = True
     frozen.compile("adam", "sparse_categorical_crossentropy")
     frozen.fit(x, rng.integers(0, 3, 64), verbose=0)
-    assert (as_numpy(frozen.weights[0]) != before[0]).any()
+    # In front of binary activations there is no gradient.
+    assert (as_numpy(frozen.weights[-1]) != before[-1]).any()
 
 
 @needs_tensorflow

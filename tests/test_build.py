@@ -35,7 +35,7 @@ ROWS = (
     ("conversion.comparison", "conversion.copying", "conversion.swapping"),
     ("conversion.plain_layers",),
     ("conversion.rebuilding",),
-    ("conversion.freezing",),
+    ("conversion.folding", "conversion.freezing"),
     ("callbacks", "conversion", "models", "transfer"),
     ("analysis",),
     ("lottery.distillation", "lottery.kernels", "lottery.magnitude"),

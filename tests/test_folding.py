@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from keras import layers
 
 import mpt_keras as mpt
-from mpt_keras.conversion import fold_batch_norms
+from mpt_keras.conversion import fold_batch_norms, foldable_batch_norms
 
 # Name -> the layer, and a shape of its inputs.
 FOLDABLE = {
@@ -54,8 +54,8 @@ def drawn(model, seed):
 def check_folded(model, names, seed=0):
     """The model without some batch norms predicts the same up to rounding."""
     before = [as_numpy(weight) for weight in model.weights]
-    folded, found = fold_batch_norms(model)
-    assert found == names
+    assert foldable_batch_norms(model) == names
+    folded = fold_batch_norms(model)
     for weight, old in zip(model.weights, before, strict=True):
         np.testing.assert_array_equal(as_numpy(weight), old)
     draw = np.random.default_rng(seed)
@@ -110,7 +110,7 @@ def test_folded_weights_are_the_formulas(rng):
         np.array([3.5, 0.5]),
     )
     model.set_weights([kernel, bias, gamma, beta, mean, variance])
-    folded, _ = fold_batch_norms(model)
+    folded = fold_batch_norms(model)
     np.testing.assert_array_equal(
         as_numpy(folded.layers[0].kernel), [[1, 0], [0, 0], [0.5, 0]]
     )
@@ -171,8 +171,9 @@ def test_functional_models():
     x = norm("norm_two")(inputs=x)
     x = layers.Add()([x, shortcut])
     model = keras.Model({"image": inputs}, {"y": norm("norm_three")(x)})
-    folded, names = fold_batch_norms(drawn(model, 0))
+    names = foldable_batch_norms(drawn(model, 0))
     assert names == {"one": "norm_one", "two": "norm_two"}
+    folded = fold_batch_norms(model)
     x = np.random.default_rng(0).standard_normal((2, 8, 8, 3))
     np.testing.assert_allclose(
         folded.predict({"image": x}, verbose=0)["y"],
@@ -213,12 +214,11 @@ def test_half_precision_and_infinite_scales_are_left_alone():
     model = keras.Sequential([keras.Input((4,))])
     model.add(layers.Dense(3, dtype="mixed_bfloat16"))
     model.add(norm(dtype="mixed_bfloat16"))
-    assert fold_batch_norms(model)[1] == {}
+    assert foldable_batch_norms(model) == {}
     model = keras.Sequential([keras.Input((4,)), layers.Dense(3), norm()])
     model.layers[1].moving_variance.assign([1.0, -1.0, 1.0])
-    folded, names = fold_batch_norms(model)
-    assert names == {}
-    assert len(folded.layers) == 2
+    assert foldable_batch_norms(model) == {}
+    assert len(fold_batch_norms(model).layers) == 2
 
 
 def test_tickets_keep_their_zeros(rng):
@@ -227,7 +227,8 @@ def test_tickets_keep_their_zeros(rng):
         if weight.name in ("gamma", "beta", "moving_mean", "moving_variance"):
             weight.assign(rng.uniform(0.5, 2, weight.shape))
     ticket = mpt.freeze(model)
-    folded, names = fold_batch_norms(ticket)
+    names = foldable_batch_norms(ticket)
+    folded = fold_batch_norms(ticket)
     assert len(names) > 3
     assert not folded.trainable
     assert not folded.trainable_variables

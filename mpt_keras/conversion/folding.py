@@ -28,9 +28,7 @@ _FOLDABLE = (
 )
 
 
-def fold_batch_norms(
-    model: keras.Model,
-) -> tuple[keras.Model, dict[str, str]]:
+def fold_batch_norms(model: keras.Model) -> keras.Model:
     """Returns a copy of a model whose batch norms are part of other layers.
 
     A `BatchNormalization` that directly follows a dense or convolution layer
@@ -63,9 +61,7 @@ def fold_batch_norms(
             such as `mpt_keras.freeze` returns. It is left as it is.
 
     Returns:
-        The copy, not compiled, and a dictionary: name of a layer -> name of
-        the batch norm that is now part of it (where several share a name, with
-        those of the models that hold them before it).
+        The copy, not compiled. `foldable_batch_norms` names what is folded.
 
     Raises:
         ValueError: If the model is of another kind, is not built or holds
@@ -80,14 +76,55 @@ def fold_batch_norms(
     ...         keras.layers.BatchNormalization(name="norm"),
     ...     ]
     ... )
-    >>> folded, names = fold_batch_norms(model)
-    >>> names, len(folded.layers)
-    ({'dense': 'norm'}, 1)
+    >>> [layer.name for layer in fold_batch_norms(model).layers]
+    ['dense']
 
     Reference:
         Jacob et al., "Quantization and Training of Neural Networks for
         Efficient Integer-Arithmetic-Only Inference", CVPR 2018.
     """
+    _check(model)
+    folded = _Folder(_pairs(model)).copy(model)
+    if not model.trainable:
+        folded.trainable = False
+    folded._called = True  # Keras exports to ONNX what has been called
+    return folded
+
+
+def foldable_batch_norms(model: keras.Model) -> dict[str, str]:
+    """Returns which batch norms `fold_batch_norms` folds.
+
+    Args:
+        model: As for `fold_batch_norms`.
+
+    Returns:
+        Dictionary, name of a layer -> name of the batch norm that becomes part
+        of it; where several share a name, with those of the models that hold
+        them before it.
+
+    Raises:
+        ValueError: As for `fold_batch_norms`.
+
+    Example:
+
+    >>> model = keras.Sequential(
+    ...     [
+    ...         keras.Input((8,)),
+    ...         keras.layers.Dense(4, name="dense"),
+    ...         keras.layers.BatchNormalization(name="norm"),
+    ...     ]
+    ... )
+    >>> foldable_batch_norms(model)
+    {'dense': 'norm'}
+    """
+    _check(model)
+    kinds = (*_FOLDABLE, keras.layers.BatchNormalization)
+    named = named_layers(model, kinds)
+    names = {id(layer): name for name, layer in named.items()}
+    return {names[id(layer)]: names[id(norm)] for layer, norm in _pairs(model)}
+
+
+def _check(model):
     if not (_is_graph(model) and model.built):
         raise ValueError(
             "Invalid value for argument `model`. Expected a built Sequential "
@@ -99,32 +136,27 @@ def fold_batch_norms(
             "selected anew in every call. Expected an ordinary model: give "
             "`mpt_keras.freeze(model)`."
         )
-    folder = _Folder(model)
-    folded = folder.copy(model)
-    if not model.trainable:
-        folded.trainable = False
-    folded._called = True  # Keras exports to ONNX what has been called
-    return folded, folder.names
+
+
+def _pairs(model):
+    """Layers, and the batch norms that can become part of them."""
+    uses = collections.Counter(_uses(model))
+    return [
+        (layer, norm)
+        for graph in _graphs(model)
+        for layer, norm in _followed(graph)
+        if uses[id(layer)] == uses[id(norm)] == 1
+        and _folded_weights(layer, norm) is not None
+    ]
 
 
 class _Folder:
     """Copies layers; remembers which, for what is shared."""
 
-    def __init__(self, model):
-        self.names = {}
-        kinds = (*_FOLDABLE, keras.layers.BatchNormalization)
-        self._names = {
-            id(layer): name
-            for name, layer in named_layers(model, kinds).items()
-        }
+    def __init__(self, pairs):
+        self._norms = {id(layer): norm for layer, norm in pairs}
         self._copies = {}
-        self._norms = {}  # by id of the layer, the batch norm behind it
         self._folded = set()  # ids of copies that are not called
-        uses = collections.Counter(_uses(model))
-        for graph in _graphs(model):
-            for layer, norm in _followed(graph):
-                if uses[id(layer)] == uses[id(norm)] == 1:
-                    self._norms[id(layer)] = norm
 
     def copy(self, layer):
         if id(layer) not in self._copies:
@@ -135,13 +167,11 @@ class _Folder:
         if not isinstance(layer, keras.layers.Layer):
             return type(layer).from_config(layer.get_config())
         if not _is_graph(layer):
-            norm = self._norms.get(id(layer))
-            folded = None if norm is None else _fold(layer, norm)
-            if folded is None:
+            if id(layer) not in self._norms:
                 return copied(layer)
-            self.names[self._names[id(layer)]] = self._names[id(norm)]
+            norm = self._norms[id(layer)]
             self._folded.add(id(self.copy(norm)))
-            return folded
+            return _folded(layer, norm)
         if isinstance(layer, keras.Sequential):
             copies = [self.copy(inner) for inner in layer.layers]
             return keras.Sequential(
@@ -250,9 +280,21 @@ def _is_alike(layer, norm, rank):
     )
 
 
-def _fold(layer, norm):
-    """A new layer that computes both, or None where that is not finite."""
-    with np.errstate(all="ignore"):  # what is not finite is not folded
+def _folded(layer, norm):
+    """A new layer that computes what both compute."""
+    folded = type(layer).from_config({**layer.get_config(), "use_bias": True})
+    folded.build(layer.get_build_config()["input_shape"])
+    if isinstance(layer, _SEPARABLE):
+        folded.depthwise_kernel.assign(ops.copy(layer.depthwise_kernel))
+    kernel, bias = _folded_weights(layer, norm)
+    getattr(folded, _kernel_name(layer)).assign(kernel)
+    folded.bias.assign(bias)
+    return folded
+
+
+def _folded_weights(layer, norm):
+    """Kernel and bias of both, or None where they are not finite."""
+    with np.errstate(all="ignore"):
         scale = 1 / np.sqrt(_double(norm.moving_variance) + norm.epsilon)
         if norm.scale:
             scale = scale * _double(norm.gamma)
@@ -260,25 +302,19 @@ def _fold(layer, norm):
         bias = (bias - _double(norm.moving_mean)) * scale
         if norm.center:
             bias = bias + _double(norm.beta)
-        attribute = "kernel"
         per_weight = scale
         if isinstance(layer, _DEPTHWISE):
             per_weight = scale.reshape(layer.kernel.shape[-2:])
-        elif isinstance(layer, _SEPARABLE):
-            attribute = "pointwise_kernel"
         elif isinstance(layer, _TRANSPOSED):
             per_weight = scale[:, np.newaxis]
-        kernel = _double(getattr(layer, attribute)) * per_weight
+        kernel = _double(getattr(layer, _kernel_name(layer))) * per_weight
         weights = [values.astype(layer.dtype) for values in (kernel, bias)]
-    if not all(np.isfinite(values).all() for values in weights):
-        return None
-    folded = type(layer).from_config({**layer.get_config(), "use_bias": True})
-    folded.build(layer.get_build_config()["input_shape"])
-    if attribute != "kernel":
-        folded.depthwise_kernel.assign(ops.copy(layer.depthwise_kernel))
-    getattr(folded, attribute).assign(weights[0])
-    folded.bias.assign(weights[1])
-    return folded
+    are_finite = all(np.isfinite(values).all() for values in weights)
+    return weights if are_finite else None
+
+
+def _kernel_name(layer):
+    return "pointwise_kernel" if isinstance(layer, _SEPARABLE) else "kernel"
 
 
 def _double(variable):

@@ -23,6 +23,7 @@ from .layers import MPTDense as MPTDense
 from .layers import MPTDepthwiseConv2D as MPTDepthwiseConv2D
 from .layers import MPTSeparableConv2D as MPTSeparableConv2D
 from .layers import masked_layers as masked_layers
+from .summaries import summary as summary
 from .transfer import transfer_weights as transfer_weights
 
 __version__: str

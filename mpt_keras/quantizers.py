@@ -225,6 +225,42 @@ def get(identifier: Any) -> Callable[..., Any] | None:
     )
 
 
+def is_sign(quantizer: Any) -> bool:
+    """Whether a quantizer computes the sign forward, one of Larq's included."""
+    names = {cls.__name__ for cls in _BY_NAME.values()}
+    is_larqs = type(quantizer).__module__.split(".")[0] == "larq"
+    return (
+        isinstance(quantizer, tuple(_BY_NAME.values()))
+        and type(quantizer).call is Quantizer.call
+    ) or (is_larqs and type(quantizer).__name__ in names)
+
+
+def sign_model(
+    rank: int, name: str | None = None, dtype: Any = None
+) -> keras.Model:
+    """Returns a model of Keras' own operations that computes the sign.
+
+    They are those that the quantizers compute forward, and so the same bits
+    (also of -0.0, which is +1; of NaN, which stays, except where a model made
+    on another backend runs on PyTorch, whose sign of NaN is 0; and of subnormal
+    numbers, which TensorFlow and JAX take for 0). A saved model that it stands
+    in loads without this library.
+
+    Args:
+        rank: Number of dimensions of the input, of which none is fixed.
+        name: Name of the model.
+        dtype: Of the input, which is cast to it.
+
+    Example:
+
+    >>> sign = sign_model(rank=2)
+    >>> keras.ops.convert_to_numpy(sign(np.array([[-2.0, 0.0]]))).tolist()
+    [[-1.0, 1.0]]
+    """
+    inputs = keras.Input((None,) * (rank - 1), dtype=dtype, name="real")
+    return keras.Model(inputs, _sign(inputs), name=name)
+
+
 def as_layer(
     quantizer: Any, name: str | None = None, dtype: Any = None
 ) -> keras.layers.Layer:

@@ -15,8 +15,9 @@ ROOT = pathlib.Path(__file__).parents[1]
 # no row of their own.
 ROWS = (
     ("_environment", "config", "schedules", "seeds", "sparsity"),
+    ("drawing", "files", "sums"),
     ("_import_order",),
-    ("compilation", "larq", "losses", "sums"),
+    ("compilation", "larq", "losses"),
     ("threshold", "value_checks"),
     ("global_selection", "initializers", "selection", "weight_recycling"),
     ("initial_values", "masking", "quantizers"),
@@ -35,9 +36,20 @@ ROWS = (
     ("conversion.comparison", "conversion.copying", "conversion.swapping"),
     ("conversion.plain_layers",),
     ("conversion.rebuilding",),
-    ("conversion.freezing",),
+    ("conversion.folding", "conversion.freezing"),
     ("callbacks", "conversion", "models", "transfer"),
-    ("analysis",),
+    ("ticket.errors", "ticket.logarithms", "ticket.range_coder"),
+    ("ticket.container", "ticket.mask_model", "ticket.start"),
+    ("ticket.mask_settings",),
+    ("ticket.mask_codec",),
+    ("ticket.kernels",),
+    ("ticket.reading",),
+    ("ticket.allowed", "ticket.deferred", "ticket.slots"),
+    ("ticket.networks",),
+    ("ticket.loading", "ticket.saving"),
+    ("ticket",),
+    ("analysis", "macs"),
+    ("summaries",),
     ("lottery.distillation", "lottery.kernels", "lottery.magnitude"),
     ("lottery.enforcement", "lottery.records", "lottery.rewinding"),
     ("lottery.search",),
@@ -46,11 +58,6 @@ ROWS = (
     ("checkpoints.architectures", "checkpoints.placing"),
     ("checkpoints.biprop",),
     ("checkpoints",),
-    ("ticket.logarithms", "ticket.range_coder", "ticket.start"),
-    ("ticket.mask_model",),
-    ("ticket.mask_settings",),
-    ("ticket.mask_codec",),
-    ("ticket",),
     ("mpt_keras",),
 )
 RANKS = {name: rank for rank, names in enumerate(ROWS) for name in names}
@@ -251,11 +258,14 @@ def test_only_one_module_imports_backends():
 
 def test_no_module_imports_what_is_private():
     private = ("tensorflow.python", "jax._src", "keras.src")
+    # What Keras keeps of variables without values has no public name.
+    excepted = ("mpt_keras.ticket.deferred", "keras.src.backend.common")
     assert not [
         f"{module} imports {name}"
         for module, path in local_modules(ROOT).items()
         for name in imported_names(path)
         if name.startswith(private)
+        and not (module == excepted[0] and name.startswith(excepted[1]))
     ]
 
 

@@ -27,6 +27,7 @@ PUBLIC_NAMES = [
     "MPTDense",
     "masked_layers",
     "freeze",
+    "summary",
     "quantizers.ApproxSign",
     "quantizers.SteSign",
     "quantizers.SwishSign",

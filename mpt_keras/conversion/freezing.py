@@ -20,28 +20,36 @@ def freeze(model: keras.Model, compile: bool = False) -> keras.Model:
     Every masked layer becomes the Keras layer it derives from (`Conv2D`,
     `Dense`, ...), its kernel holding exactly `{-gain, 0, +gain}` (or the
     masked random weights with `binarize=False`). An `input_quantizer` becomes
-    a layer of its own in front. Predictions are bit-identical, nothing is
-    selected any more, and the weights take half the memory. The given model
-    is left as it is. (That is so of `predict`. The last bit may differ where a
-    model is called eagerly or compiled with XLA, and where there are shortcuts:
+    a layer of its own in front: the sign (all quantizers of this library, and
+    Larq's `ApproxSign`, `SteSign` and `SwishSign`) a small model of Keras' own
+    operations, `sign(sign(x) + 0.5)`, whose gradient is 0; others stay as they
+    are. Predictions are bit-identical, nothing is selected any more, and the
+    weights take half the memory. The given model is left as it is. (That is so
+    of `predict`. The last bit may differ where a model is called eagerly or
+    compiled with XLA, and where there are shortcuts:
     TensorFlow regroups their sums, in each graph in its own way. Behind binary
     activations a last bit may turn a sign, and then all that follows.)
 
     The ticket is not trainable, so that `fit` does not change its weights (a
     layer of one's own that assigns a state in its call still does). To
     fine-tune it nevertheless, set `trainable = True` of it and of its layers,
-    and compile it.
+    and compile it; of binary activations only what follows the last sign then
+    learns.
 
     Wrappers (`TimeDistributed`, `Bidirectional`, ...), custom layers and
     subclassed models are copied, with ordinary layers in the place of the
     masked ones that their code calls. Wherever code that is not of Keras
     computes, the ticket is compared with the given model on random input.
     `SpectralNormalization`, which acts in training alone, makes way for the
-    layer inside it. To load a saved ticket with custom layers or an
-    `input_quantizer`, import `mpt_keras` and their classes (Larq's are those
-    of `mpt_keras.larq.quantizers`); an exported one needs neither. (Of
-    `export`'s formats, models with masked layers know `"tf_saved_model"`
-    alone; tickets know all of them.)
+    layer inside it.
+
+    A saved ticket needs Keras alone: `keras.models.load_model` loads it where
+    there is no `mpt_keras`. Custom layers and models need `mpt_keras` and their
+    own classes, other quantizers theirs (Larq's are those of
+    `mpt_keras.larq.quantizers`), and a compiled ticket its loss and metrics,
+    unless it is loaded with compile=False; an exported one needs none of
+    these. (Of `export`'s formats, models with masked layers know
+    `"tf_saved_model"` alone; tickets know all of them.)
 
     Args:
         model: A built Keras model. Layers other than masked ones are copied

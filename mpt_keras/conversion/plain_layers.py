@@ -60,6 +60,8 @@ def _config_without_activation(layer, keras_class):
     activation = getattr(layer, "activation", None)
     if activation is None:
         return keras_class.get_config(layer)
+    if isinstance(activation, keras.layers.Layer):
+        return {**keras_class.get_config(layer), "activation": None}
     layer.activation = keras.activations.linear
     try:
         return {**keras_class.get_config(layer), "activation": None}

@@ -9,7 +9,6 @@ import inspect
 import sys
 
 import keras
-from keras.src.api_export import get_symbol_from_name
 
 from mpt_keras import larq
 from mpt_keras.ticket.errors import TicketError
@@ -108,9 +107,7 @@ def _class_of(entry, name, module, custom_objects):
         if found is not None:
             return found
     if module == "keras" or module.startswith("keras."):
-        found = get_symbol_from_name(f"{module}.{name}")
-        # Operations and functional models have no public names.
-        return found or getattr(sys.modules.get(module), name, None)
+        return getattr(sys.modules.get(module), name, None)
     return None
 
 

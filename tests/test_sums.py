@@ -49,3 +49,39 @@ def test_means_are_the_same_in_numpy_eagerly_and_compiled(size, rng):
         np.testing.assert_array_equal(as_numpy(found), expected)
     in_double = np.abs(kernel[mask].astype("float64")).mean()
     np.testing.assert_allclose(expected, in_double, rtol=3e-7)
+
+
+def by_sixteenths(numbers):
+    """As docs/ticket_format.md says it."""
+    while len(numbers) > 1:
+        width = -(-len(numbers) // 16)
+        sums_of_them = []
+        for first in range(width):
+            total = numbers[first]
+            for number in numbers[first + width :: width]:
+                total = np.float32(total + number)
+            sums_of_them.append(total)
+        numbers = sums_of_them
+    return numbers[0]
+
+
+@pytest.mark.parametrize("size", [1, 16, 17, 8192, 9000, 17_000])
+def test_the_order_of_a_mean_is_that_of_the_ticket_format(size, rng):
+    kernel = rng.standard_normal(size).astype("float32")
+    mask = rng.random(size) < 0.6
+    mask[-1] = True
+    kept = np.float32(np.count_nonzero(mask))
+    numbers = np.abs(kernel) * mask
+    whole = size // 8192 * 8192
+    parts = []
+    if whole:
+        columns = np.zeros((whole // 8192, 1024), "float32")
+        for block, rows in enumerate(numbers[:whole].reshape(-1, 8, 1024)):
+            for row in rows:
+                columns[block] += row
+        parts.append(by_sixteenths(list(columns.ravel())))
+    if size > whole:
+        parts.append(by_sixteenths(list(numbers[whole:])))
+    total = parts[0] if len(parts) == 1 else np.float32(parts[0] + parts[1])
+    expected = np.float32(total / kept)
+    assert sums.mean_kept(kernel, mask, kept, np) == expected

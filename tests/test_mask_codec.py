@@ -7,10 +7,11 @@ import sys
 
 import numpy as np
 import pytest
+import slow_mask_decoder
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mpt_keras.ticket import logarithms, mask_model, range_coder
+from mpt_keras.ticket import logarithms, mask_codec, mask_model, range_coder
 from mpt_keras.ticket.mask_codec import decode_mask, encode_mask
 from mpt_keras.ticket.start import (
     Start,
@@ -62,26 +63,6 @@ def searched(start, share, seed, noise=0.1):
     return scores >= np.sort(scores, axis=None)[-kept]
 
 
-def decode_slowly(words, zero_weights):
-    """The range decoder of docs/ticket_format.md, in plain integers."""
-    words = iter(words)
-    low, width = 0, 2**64 - 1
-    point = next(words, 0) << 32 | next(words, 0)
-    bits = []
-    for zeros in zero_weights:
-        unit = width >> 24
-        bit = (point - low) % 2**64 // unit >= zeros
-        if bit:
-            low = (low + unit * zeros) % 2**64
-        width = unit * (2**24 - zeros if bit else zeros)
-        if width < 2**32:
-            low = (low << 32) % 2**64
-            point = (point << 32) % 2**64 | next(words, 0)
-            width <<= 32
-        bits.append(bit)
-    return bits
-
-
 @settings(deadline=None, max_examples=50)
 @given(
     weights=st.lists(
@@ -96,8 +77,41 @@ def test_the_range_coder_is_what_the_document_says(weights, seed):
     coder = range_coder.Encoder()
     coder.encode(bits, range_coder.zero_weights_to_floats(weights))
     data = coder.finish()
-    words = np.frombuffer(data, "<u4").tolist()
-    assert decode_slowly(words, weights) == bits.tolist()
+    slow = slow_mask_decoder.RangeDecoder(data)
+    assert [slow.bit(z) for z in weights] == bits.tolist()
+    assert slow.is_at_its_end()
+
+
+@pytest.mark.parametrize("known", ["nothing", "scores", "start", "base", "all"])
+@pytest.mark.parametrize("shape", [(1, 5), (3, 3, 6, 1), (40, 30), (2, 17, 11)])
+def test_the_model_is_what_the_document_says(shape, known):
+    rows, columns = math.prod(shape[:-1]), shape[-1]
+    start = a_start((rows, columns), 0)
+    mask = searched(start, 0.3, 1, noise=0.3).reshape(shape)
+    base = searched(start, 0.3, 1, noise=0.2).reshape(shape)
+    base = base if known in ("base", "all") else None
+    start = Start(start.quantiles, start.kernel if known != "scores" else None)
+    start = start if known in ("scores", "start", "all") else None
+    kept = np.count_nonzero(mask)
+    rows, _ = mask_codec._matrix(shape)
+    for offsets in [(), (1,), (rows - 1, 1, 1, 2)]:
+        if not all(0 < offset < rows for offset in offsets):
+            continue
+        by_weight = known in ("start", "all")
+        chosen = mask_model.Settings(140, by_weight, offsets)
+        data = mask_codec._encode_modelled(mask, kept, chosen, start, base)
+        arrays = [start and start.quantiles, start and start.kernel, base]
+        flat = [None if a is None else a.ravel().tolist() for a in arrays]
+        slow = slow_mask_decoder.decode(data, shape, kept, *flat)
+        assert slow == mask.ravel().tolist()
+
+
+def test_tables_are_what_the_document_says():
+    assert logarithms._MANTISSAS.tolist() == slow_mask_decoder.LOG2
+    assert logarithms.ZERO_WEIGHTS.tolist() == [
+        *slow_mask_decoder.ZEROS.values()
+    ]
+    assert mask_model.CHANGES.tolist() == slow_mask_decoder.FIRST
 
 
 def test_one_probability_is_the_same_as_many():
@@ -233,9 +247,6 @@ def test_logarithms():
     values = np.concatenate([values, np.arange(1, 1000)])
     difference = logarithms.log2(values) - 32 * np.log2(values)
     assert np.abs(difference).max() < 0.6
-    odds = 2.0 ** (np.arange(-640, 641) / 32)
-    expected = np.floor(2**24 / (1 + odds))
-    assert np.abs(logarithms.ZERO_WEIGHTS - expected).max() <= 1
 
 
 def test_cells_are_all_weights_once():

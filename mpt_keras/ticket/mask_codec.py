@@ -64,7 +64,10 @@ def encode_mask(mask, start=None, base=None) -> bytes:
     if kept in (0, mask.size):
         return bytes([_CONSTANT])
     plain = 5 + math.ceil(_entropy(kept, mask.size) / 32) * 4
-    modelled = _encode_modelled(mask, kept, start, base)
+    settings = choose_settings(
+        mask.reshape(_matrix(mask.shape)), kept, start, base
+    )
+    modelled = _encode_modelled(mask, kept, settings, start, base)
     if len(modelled) <= plain:
         return modelled
     return _encode_plain(mask, kept)
@@ -169,9 +172,8 @@ def _matrix(shape):
     return math.prod(shape) // columns, columns
 
 
-def _encode_modelled(mask, kept, start, base):
+def _encode_modelled(mask, kept, settings, start, base):
     mask = mask.reshape(_matrix(mask.shape))
-    settings = choose_settings(mask, kept, start, base)
     model = MaskModel(mask.shape, kept, settings, start, base)
     coder = range_coder.Encoder()
     for rows, column_class in model.cells():

@@ -242,8 +242,6 @@ def decode_kernel(
             )
         values = stored.astype("float32")
         size += stored.nbytes
-    elif draw is None:
-        raise TicketError(f"'{name}' is drawn from a seed that is not given.")
     return StoredKernel(
         name,
         record["place"],
@@ -259,48 +257,76 @@ def decode_kernel(
     )
 
 
+def _is_size(value):
+    return type(value) is int and 0 <= value < 2**63
+
+
+def _is_number(value):
+    """Whether a float32 can be made of it; neither NaN nor infinite."""
+    return type(value) in (int, float) and -3e38 < value < 3e38
+
+
+_FIELDS = {
+    "name": lambda value: isinstance(value, str),
+    "place": _is_size,
+    "shape": lambda value: (
+        isinstance(value, list)
+        and all(_is_size(size) and size > 0 for size in value)
+    ),
+    "kept": _is_size,
+    "dtype": lambda value: value in DTYPES,
+    "binarize": lambda value: value is None or isinstance(value, bool),
+    "kernel": lambda value: value in ("drawn", "signs", "values"),
+}
+_OPTIONAL_FIELDS = {
+    "gain": _is_number,
+    "magnitude": _is_number,
+    "sign_ones": _is_size,
+    "draw": lambda value: isinstance(value, dict),
+    "scores": lambda value: isinstance(value, dict),
+}
+
+
 def check_record(record):
     """Returns name, shape and number of weights kept; takes no memory.
 
     Raises:
         TicketError: If a record is not of this form.
     """
-    name = record.get("name")
-    if not isinstance(name, str):
-        raise TicketError("The description names a kernel by no text.")
-    shape, kept = record.get("shape"), record.get("kept")
-    if type(record.get("place")) is not int:
-        raise TicketError(f"The place of '{name}' is none.")
-    are_sizes = isinstance(shape, list) and all(
-        type(size) is int and size > 0 for size in shape
-    )
-    if not are_sizes or type(kept) is not int:
-        raise TicketError(f"The shape of '{name}' is none: {shape!r}")
-    if not 0 <= kept <= math.prod(shape):
+    for key, fits in (_FIELDS | _OPTIONAL_FIELDS).items():
+        there = key in record
+        if not (fits(record[key]) if there else key in _OPTIONAL_FIELDS):
+            raise TicketError(
+                f"The kernel '{record.get('name')}' has a '{key}' that none "
+                f"can have: {record.get(key, 'nothing')!r}"
+            )
+    shape, kept = tuple(record["shape"]), record["kept"]
+    if kept > math.prod(shape):
         raise TicketError(
-            f"'{name}' keeps {kept} of {math.prod(shape)} weights."
+            f"The kernel '{record['name']}' keeps {kept} of "
+            f"{math.prod(shape)} weights."
         )
-    gain, magnitude = record.get("gain", 1.0), record.get("magnitude", 0.0)
-    allowed = (
-        record.get("dtype") in DTYPES
-        and record.get("binarize") in (True, False, None)
-        and record.get("kernel") in ("drawn", "signs", "values")
-        and all(type(n) in (int, float) for n in (gain, magnitude))
-    )
-    if not allowed:
-        raise TicketError(f"The record of '{name}' is damaged.")
-    return name, tuple(shape), kept
+    needed = {"signs": ("magnitude", "sign_ones"), "drawn": ("draw",)}
+    for key in needed.get(record["kernel"], ()):
+        if key not in record:
+            raise TicketError(f"The kernel '{record['name']}' lacks '{key}'.")
+    return record["name"], shape, kept
 
 
 def _draw(fields, name):
     try:
         draw = Draw(**fields)
-        numbers = (draw.seed, draw.stream)
-        is_known = draw.distribution in DISTRIBUTIONS
-        are_seeds = all(type(n) is int and 0 <= n < 2**64 for n in numbers)
-        is_fan = draw.fan_in > 0 and math.isfinite(draw.fan_in)
-        fits = is_known and are_seeds and is_fan and math.isfinite(draw.slope)
-    except (TypeError, ValueError):
+        fits = (
+            draw.distribution in DISTRIBUTIONS
+            and all(type(n) is int for n in (draw.seed, draw.stream))
+            and min(draw.seed, draw.stream) >= 0
+            and max(draw.seed, draw.stream) < 2**64
+            and _is_number(draw.fan_in)
+            and _is_number(draw.slope)
+            and 1e-30 < draw.fan_in < 1e30
+            and abs(draw.slope) < 1e15
+        )
+    except TypeError:  # other fields, or a distribution that is no text
         fits = False
     if not fits:
         raise TicketError(
@@ -328,14 +354,11 @@ def _same(one, other):
 
 
 def _stored_signs(record, arrays, name, kept):
-    ones = record.get("sign_ones")
-    if type(ones) is not int or not 0 <= ones <= kept:
-        raise TicketError(f"The signs of '{name}' are damaged.")
     if not kept:
         return np.zeros(0, bool), 0
     encoded = _bytes_of(arrays, f"signs/{name}")
     try:
-        signs = decode_mask(encoded, (kept,), ones)
+        signs = decode_mask(encoded, (kept,), record["sign_ones"])
     except ValueError as error:
         raise TicketError(
             f"The signs of '{name}' are damaged: {error}"

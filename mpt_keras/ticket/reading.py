@@ -79,12 +79,15 @@ def read_ticket(
     if base is not None and not isinstance(base, Ticket):
         base = read_ticket(base, max_weights=max_weights)
     try:
-        return _read(data, base, max_weights)
+        return parse_ticket(data, base, max_weights)
     except TicketError as error:
         raise TicketError(f"Cannot read the ticket '{path}'. {error}") from None
 
 
-def _read(data, base, max_weights):
+def parse_ticket(
+    data: bytes, base: Ticket | None = None, max_weights: int = MAX_WEIGHTS
+) -> Ticket:
+    """`read_ticket` of the bytes of a file."""
     contents = Contents(data)
     _check_base(contents.base, base)
     text = contents.description(base.description if base else None)

@@ -13,7 +13,13 @@ import sys
 from mpt_keras import _environment
 
 _PACKAGE = __name__.partition(".")[0]
-_WITHOUT_KERAS = ("config", "schedules", "seeds", "sparsity")
+_WITHOUT_KERAS = (
+    "command_line",
+    "config",
+    "schedules",
+    "seeds",
+    "sparsity",
+)
 _WITH_CLASSES = ("layers", "quantizers", "losses", "conversion", "lottery")
 
 

@@ -47,6 +47,7 @@ ROWS = (
     ("checkpoints.architectures", "checkpoints.placing"),
     ("checkpoints.biprop",),
     ("checkpoints",),
+    ("command_line",),
     ("mpt_keras",),
 )
 RANKS = {name: rank for rank, names in enumerate(ROWS) for name in names}

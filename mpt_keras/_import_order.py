@@ -14,7 +14,15 @@ from mpt_keras import _environment
 
 _PACKAGE = __name__.partition(".")[0]
 _WITHOUT_KERAS = {
-    *("config", "drawing", "schedules", "seeds", "sparsity", "sums"),
+    *(
+        "command_line",
+        "config",
+        "drawing",
+        "schedules",
+        "seeds",
+        "sparsity",
+        "sums",
+    ),
     *("ticket", "ticket.container", "ticket.errors", "ticket.kernels"),
     *("ticket.logarithms", "ticket.mask_codec", "ticket.mask_model"),
     *("ticket.mask_settings", "ticket.range_coder", "ticket.reading"),

@@ -159,7 +159,10 @@ class _Follower:
             if isinstance(tensor, keras.KerasTensor)
         ]
         if _is_graph(operation):
-            return self.graph(operation, inputs, times)
+            outputs = self.graph(operation, inputs, times)
+            if quantizers.is_sign_model(operation):
+                self._signs[id(outputs)] = outputs
+            return outputs
         outputs = operation.compute_output_spec(*args, **kwargs)
         shape = inputs[0].shape if inputs else ()
         if _is(operation, keras.layers.TimeDistributed):
@@ -260,17 +263,11 @@ def _is_of(package, function):
 
 def _makes_signs(operation):
     """Whether an operation's outputs are -1 and +1."""
-    if type(operation).__name__ == "Sign":  # the second of `sign_model`
-        return True
-    activation = getattr(operation, "activation", None)
-    if isinstance(activation, keras.layers.Layer):
-        return quantizers.is_sign(activation) or _is_sign_model(activation)
-    return quantizers.is_sign(operation)
-
-
-def _is_sign_model(layer):
-    names = [type(inner).__name__ for inner in getattr(layer, "operations", ())]
-    return names[-1:] == ["Sign"]
+    makers = (operation, getattr(operation, "activation", None))
+    return any(
+        quantizers.is_sign(maker) or quantizers.is_sign_model(maker)
+        for maker in makers
+    )
 
 
 def _is_elementwise(operation):

@@ -261,6 +261,17 @@ def sign_model(
     return keras.Model(inputs, _sign(inputs), name=name)
 
 
+def is_sign_model(layer: Any) -> bool:
+    """Whether a layer is what `sign_model` makes, on any backend."""
+    if not isinstance(layer, keras.Function) or layer.weights:
+        return False
+    names = sorted(type(operation).__name__ for operation in layer.operations)
+    return names in (
+        ["Add", "InputLayer", "Sign", "Sign"],
+        ["Add", "InputLayer", "Isnan", "Sign", "Sign", "Where"],
+    )
+
+
 def as_layer(
     quantizer: Any, name: str | None = None, dtype: Any = None
 ) -> keras.layers.Layer:

@@ -58,6 +58,7 @@ ROWS = (
     ("checkpoints.architectures", "checkpoints.placing"),
     ("checkpoints.biprop",),
     ("checkpoints",),
+    ("command_line",),
     ("mpt_keras",),
 )
 RANKS = {name: rank for rank, names in enumerate(ROWS) for name in names}

@@ -465,6 +465,10 @@ def test_the_sign_of_keras_operations_is_that_of_the_quantizers(dtype):
     sign = mpt.quantizers.sign_model(rank=2, dtype=dtype)
     np.testing.assert_array_equal(as_numpy(sign(x)).astype("float32"), expected)
     assert np.isnan(expected[0, -1])
+    assert mpt.quantizers.is_sign_model(sign)
+    inputs = keras.Input((3,))
+    ternary = keras.Model(inputs, keras.ops.sign(inputs))
+    assert not mpt.quantizers.is_sign_model(ternary)
 
 
 def test_other_quantizers_stay_as_they_are(rng):

@@ -12,7 +12,7 @@ from keras import layers, ops
 
 import mpt_keras as mpt
 from mpt_keras.conversion import fold_batch_norms
-from mpt_keras.macs import kernel_uses, kernels_of
+from mpt_keras.macs import kernel_attributes, kernel_uses, kernels_of
 from mpt_keras.summaries import Summary, summary
 
 
@@ -88,6 +88,25 @@ def test_products_with_the_padding_count(case):
     (row,) = quiet(model).rows
     positions = math.prod(model.output_shape[1:-1])
     assert row.macs == positions * math.prod(layer.kernel.shape)
+
+
+@pytest.mark.parametrize(
+    ("name", "billions"),
+    [("imagenet_resnet18", 1.814), ("imagenet_resnet34", 3.664)],
+)
+@pytest.mark.usefixtures("no_draws")
+def test_published_networks(name, billions):
+    """The figures of torchvision's documentation."""
+    model = getattr(mpt.models, name)()
+    uses, unknown = kernel_uses(model)
+    assert unknown == {}
+    macs = sum(
+        uses[id(kernel)].times * math.prod(kernel.shape)
+        for layer in model.layers
+        if kernel_attributes(layer)
+        for kernel in kernels_of(layer)
+    )
+    assert round(macs / 1e9, 3) == billions
 
 
 def test_a_separable_layer_has_two_rows():

@@ -1,0 +1,412 @@
+"""The console command `mpt-keras`: what a saved ticket is, does and becomes.
+
+Nothing is imported until a command needs it, so that `--help` answers at once.
+"""
+
+import argparse
+import ast
+import contextlib
+import os
+import pathlib
+import sys
+import tempfile
+import warnings
+
+# Names of `engines.ENGINES` and of `engines.benchmarking.VARIANTS`.
+FORMATS = ("saved_model", "litert", "onnx", "openvino", "larq", "hls4ml")
+VARIANTS = (
+    *("saved_model", "litert", "litert-int8", "onnx", "openvino", "larq"),
+    "hls4ml",
+)
+_LONGEST_ERROR = 1000
+_INPUTS = 8
+_TOLERANCE = 1e-4
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs a command.
+
+    Args:
+        arguments: What follows the command's name; by default that of the
+            process.
+
+    Returns:
+        0; 1 after an error, which is one line on the standard error; 130 if
+        it was interrupted. (2 for arguments that are none, by `SystemExit`.)
+
+    Example:
+
+    >>> model.save("network.keras")
+    >>> main(["verify", "network.keras"])
+    network.keras: the masked network and its frozen form predict the same \
+bits for 8 random inputs
+    0
+    """
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    try:
+        with _without_chatter(), warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            options.run(options)
+            sys.stdout.flush()
+    except KeyboardInterrupt:
+        return _failed("interrupted", 130)
+    except BrokenPipeError:
+        # Whoever read what is printed has seen enough.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:
+        return _failed(f"error: {_one_line(error)}")
+    return 0
+
+
+def _failed(text, status=1):
+    print(f"mpt-keras: {text}", file=sys.stderr)
+    return status
+
+
+def _one_line(error):
+    text = " ".join(str(error).split())
+    if not isinstance(error, (ValueError, OSError, ImportError)):
+        text = f"{type(error).__name__}: {text}"
+    if len(text) <= _LONGEST_ERROR:
+        return text or type(error).__name__
+    # Keras quotes whole configurations, and says the cause at the end.
+    half = _LONGEST_ERROR // 2
+    return f"{text[:half]} ... {text[-half:]}"
+
+
+@contextlib.contextmanager
+def _without_chatter():
+    """Shuts off what TensorFlow's C++ code says on the standard error.
+
+    Not with `TF_CPP_MIN_LOG_LEVEL=0`, and not what Python says.
+    """
+    if os.environ.get("TF_CPP_MIN_LOG_LEVEL") == "0":
+        yield
+        return
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    before = sys.stderr
+    before.flush()
+    with contextlib.ExitStack() as stack:
+        real = os.dup(2)
+        stack.callback(os.close, real)
+        stack.callback(os.dup2, real, 2)
+        if _is_standard_error(before):
+            sys.stderr = stack.enter_context(
+                open(real, "w", buffering=1, closefd=False)
+            )
+            stack.callback(setattr, sys, "stderr", before)
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, 2)
+        os.close(null)
+        yield
+
+
+def _is_standard_error(stream):
+    try:
+        return stream.fileno() == 2
+    except (AttributeError, OSError):
+        return False
+
+
+def _parser():
+    parser = argparse.ArgumentParser(
+        prog="mpt-keras",
+        description="What a saved lottery ticket weighs, predicts and becomes.",
+        epilog="FILE is a .keras file, or a ticket of mpt_keras.save_ticket. "
+        "TF_CPP_MIN_LOG_LEVEL=0 shows what TensorFlow says.",
+    )
+    commands = parser.add_subparsers(
+        required=True, metavar="{summary,export,verify,bench}"
+    )
+
+    def command(run, text, **more):
+        name = run.__name__.strip("_")
+        found = commands.add_parser(name, help=text, description=text, **more)
+        found.set_defaults(run=run)
+        found.add_argument("file", metavar="FILE", type=pathlib.Path)
+        found.add_argument(
+            "--base",
+            metavar="TICKET",
+            help="ticket that FILE was saved against, where it is an update",
+        )
+        return found
+
+    found = command(
+        _summary,
+        "Sparsity, bytes and multiply-accumulates of every kernel.",
+    )
+    found.add_argument(
+        "--width", type=int, help="most characters of a line (default: any)"
+    )
+
+    found = command(
+        _export,
+        "Freeze, write for an engine, read there, compare, report.",
+    )
+    found.add_argument("--format", choices=FORMATS, required=True)
+    found.add_argument(
+        "--output", metavar="PATH", required=True, help="file or folder"
+    )
+    found.add_argument(
+        "--fold-batch-norm",
+        action="store_true",
+        help="fold batch norms into the kernels in front of them",
+    )
+    found.add_argument("--inputs", **_inputs_argument("compare on as well"))
+    found.add_argument(
+        "--tolerance",
+        type=float,
+        help="largest difference, as a fraction of the largest output "
+        "(default: the format's)",
+    )
+    found.add_argument(
+        "--option",
+        metavar="NAME=VALUE",
+        action="append",
+        default=[],
+        help="of the format, such as weights=int8 of litert; may be repeated",
+    )
+
+    found = command(
+        _verify,
+        "Read a ticket, check it, and compare what it predicts: masked with "
+        "frozen, and FILE with OTHER.",
+    )
+    found.add_argument(
+        "--against",
+        metavar="OTHER",
+        type=pathlib.Path,
+        help="ticket, .keras file or export, compared with FILE",
+    )
+    found.add_argument(
+        "--inputs", **_inputs_argument("predict, instead of random ones")
+    )
+    found.add_argument(
+        "--tolerance",
+        type=float,
+        default=_TOLERANCE,
+        help="of OTHER: largest difference, as a fraction of the largest "
+        "output (default: %(default)s)",
+    )
+    found.add_argument(
+        "--seed", type=int, default=0, help="of random inputs (default: 0)"
+    )
+
+    found = command(
+        _bench, "Time Keras and exports, one example at a time, in turn."
+    )
+    found.add_argument(
+        "--formats",
+        nargs="+",
+        choices=VARIANTS,
+        metavar="FORMAT",
+        help=f"of {', '.join(VARIANTS)} (default: all that are installed)",
+    )
+    found.add_argument(
+        "--threads", type=int, default=1, help="of each engine (default: 1)"
+    )
+    found.add_argument(
+        "--rounds", type=int, default=50, help="default: %(default)s"
+    )
+    found.add_argument(
+        "--output", metavar="FOLDER", help="keep the exports there"
+    )
+    return parser
+
+
+def _inputs_argument(purpose):
+    return {
+        "metavar": "DATA",
+        "type": pathlib.Path,
+        "help": f".npy or .npz file of inputs to {purpose}",
+    }
+
+
+# --- Commands -------------------------------------------------------------
+
+
+def _summary(options):
+    from mpt_keras.summaries import summary
+
+    summary(options.file, base=options.base, line_length=options.width)
+
+
+def _export(options):
+    from mpt_keras.engines import export
+
+    model = _model(options.file, options.base)
+    report = export(
+        model,
+        options.output,
+        format=options.format,
+        fold_batch_norm=options.fold_batch_norm,
+        inputs=_given(options.inputs, model),
+        tolerance=options.tolerance,
+        **dict(map(_option, options.option)),
+    )
+    print(report)
+
+
+def _verify(options):
+    from mpt_keras.conversion import freeze
+    from mpt_keras.engines.differences import differences
+    from mpt_keras.engines.inputs import model_inputs, predict, random_arrays
+    from mpt_keras.layers.traversal import masked_layers
+
+    model = _model(options.file, options.base)
+    if options.file.suffix != ".keras":
+        print(
+            f"{options.file}: whole, and its kernels are those that were saved"
+        )
+    sources = model_inputs(model)
+    arrays = _given(options.inputs, model)
+    if arrays is None:
+        arrays = random_arrays(sources, _INPUTS, options.seed)
+    kind = "random" if options.inputs is None else "given"
+    inputs = f"{len(arrays[0])} {kind} inputs"
+    outputs = predict(model, arrays)
+    if masked_layers(model):
+        _check_same_bits(outputs, predict(freeze(model), arrays), options.file)
+        print(
+            f"{options.file}: the masked network and its frozen form predict "
+            f"the same bits for {inputs}"
+        )
+    elif options.against is None:
+        _check_numbers(outputs, options.file)
+        print(f"{options.file}: predicts numbers for {inputs}")
+    if options.against is None:
+        return
+    found = differences(_predictions(options.against, sources, arrays), outputs)
+    print(
+        f"{options.against}: differs from {options.file} by up to "
+        f"{found.absolute:.3g} for {inputs}, {found.relative:.2g} of the "
+        f"largest output ({found.ulp:.0f} ULP of it)"
+    )
+    if found.same_class is not None:
+        print(f"same predicted class: {found.same_class:.1%}")
+    if not found.relative <= options.tolerance:
+        raise ValueError(
+            f"'{options.against}' and '{options.file}' do not predict the "
+            f"same. Expected a difference of at most {options.tolerance:.2g} "
+            f"of the largest output. Received: {found.relative:.2g}"
+        )
+
+
+def _bench(options):
+    for name in ("OMP_NUM", "TF_NUM_INTRAOP"):
+        # Read when TensorFlow is imported.
+        os.environ[f"{name}_THREADS"] = str(options.threads)
+    from mpt_keras.engines.benchmarking import benchmark
+
+    if options.threads < 1 or options.rounds < 1:
+        raise ValueError(
+            "Expected at least one thread and one round. Received: threads="
+            f"{options.threads}, rounds={options.rounds}"
+        )
+    labels = options.formats and [
+        name.replace("-", " ") for name in options.formats
+    ]
+    model = _model(options.file, options.base)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = pathlib.Path(options.output or temporary)
+        folder.mkdir(parents=True, exist_ok=True)
+        found = benchmark(
+            model, folder, labels, options.threads, options.rounds
+        )
+    threads = "1 thread" if found.threads == 1 else f"{found.threads} threads"
+    print(f"{found.processor}, {threads}, medians of {options.rounds}")
+    _print_table(found.table())
+    for label, reason in found.left_out.items():
+        print(f"without {label}: {' '.join(reason.split())}")
+
+
+# --- Their parts ----------------------------------------------------------
+
+
+def _model(path, base=None):
+    from mpt_keras.summaries import read_model
+
+    return read_model(path, base)
+
+
+def _given(path, model):
+    """The arrays of a file, in the order of a model's inputs, or None."""
+    if path is None:
+        return None
+    import numpy as np
+
+    from mpt_keras.engines.inputs import given_arrays, model_inputs
+
+    sources = model_inputs(model)
+    found = np.load(path, allow_pickle=False)
+    if isinstance(found, np.lib.npyio.NpzFile):
+        with found:
+            arrays = dict(found)
+        names = [source.name for source in sources]
+        is_named = len(names) > 1 and set(names) <= arrays.keys()
+        found = [arrays[name] for name in (names if is_named else arrays)]
+    return given_arrays(found, sources)
+
+
+def _predictions(path, sources, arrays):
+    """What a file of any kind predicts."""
+    from mpt_keras.engines import ENGINES
+    from mpt_keras.engines.inputs import model_inputs, predict
+
+    if not path.exists():
+        raise FileNotFoundError(f"There is no file '{path}'.")
+    for engine in ENGINES.values():
+        is_folder = not engine.ending and (path / engine.holds).exists()
+        is_file = engine.ending and path.suffix == engine.ending
+        if engine.ending != ".keras" and (is_folder or is_file):
+            engine().require()
+            return engine().load(path, sources)(arrays)
+    model = _model(path)
+    expected = [source.shape for source in sources]
+    received = [source.shape for source in model_inputs(model)]
+    if expected != received:
+        raise ValueError(
+            f"'{path}' takes other inputs. Expected the shapes {expected}. "
+            f"Received: {received}"
+        )
+    return predict(model, arrays)
+
+
+def _check_same_bits(masked, frozen, path):
+    for one, other in zip(masked, frozen, strict=True):
+        if one.tobytes() != other.tobytes():
+            raise ValueError(
+                f"The masked network of '{path}' and its frozen form do not "
+                "predict the same."
+            )
+
+
+def _check_numbers(outputs, path):
+    import numpy as np
+
+    for output in outputs:
+        if np.isnan(output).any():
+            raise ValueError(f"'{path}' predicts NaN.")
+
+
+def _option(text):
+    """A pair of a name and a value, from `name=value`."""
+    name, equals, value = text.partition("=")
+    if not name or not equals:
+        raise ValueError(
+            "Invalid value for argument `--option`. Expected NAME=VALUE. "
+            f"Received: {text}"
+        )
+    try:
+        return name, ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return name, value
+
+
+def _print_table(rows):
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = zip(row, widths, strict=True)
+        print("  ".join(cell.ljust(width) for cell, width in cells).rstrip())

@@ -1,0 +1,294 @@
+import os
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+from backend import needs_tensorflow
+
+import mpt_keras as mpt
+from mpt_keras import command_line, engines, summaries
+from mpt_keras.command_line import main
+
+
+def network(seed=0):
+    return mpt.models.conv2(
+        width=0.1, classes=3, input_shape=(8, 8, 1), seed=seed
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A network as a masked and a frozen model and as a ticket."""
+    folder = tmp_path_factory.mktemp("files")
+    model = network()
+    model.save(folder / "masked.keras")
+    mpt.freeze(model).save(folder / "frozen.keras")
+    mpt.save_ticket(model, folder / "network.ticket")
+    mpt.freeze(network(seed=1)).save(folder / "other.keras")
+    return folder
+
+
+def fails(capsys, *arguments, status=1):
+    """Runs a command that fails; returns the one line that it says."""
+    assert main([str(argument) for argument in arguments]) == status
+    (line,) = capsys.readouterr().err.splitlines()
+    return line
+
+
+def prints(capsys, *arguments):
+    assert main([str(argument) for argument in arguments]) == 0
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    return captured.out
+
+
+def test_help_imports_nothing():
+    script = (
+        "import sys\n"
+        "from mpt_keras.command_line import main\n"
+        "commands = ['summary', 'export', 'verify', 'bench']\n"
+        "for command in ([], *([name] for name in commands)):\n"
+        "    try:\n"
+        "        main([*command, '--help'])\n"
+        "    except SystemExit as end:\n"
+        "        assert end.code == 0\n"
+        "heavy = {'keras', 'numpy', 'rich', 'tensorflow', 'jax', 'torch'}\n"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", script],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert found.stdout.count("usage: mpt-keras") == 5
+
+
+def test_formats_are_the_engines():
+    from mpt_keras.engines.benchmarking import VARIANTS
+
+    assert set(command_line.FORMATS) == set(engines.ENGINES)
+    names = [name.replace("-", " ") for name in command_line.VARIANTS]
+    assert set(names) == set(VARIANTS)
+
+
+@pytest.mark.parametrize("name", ["masked.keras", "network.ticket"])
+def test_summary(name, folder, capsys):
+    printed = prints(capsys, "summary", folder / name)
+    found = summaries.summary(folder / name, print_fn=None)
+    assert printed == f"{found}\n"
+    narrow = prints(capsys, "summary", folder / name, "--width", 90)
+    assert max(map(len, narrow.splitlines())) <= 90
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("network.ticket", "whole, and its kernels are those that were saved"),
+        ("network.ticket", "its frozen form predict the same bits for 8"),
+        ("masked.keras", "its frozen form predict the same bits for 8"),
+        ("frozen.keras", "predicts numbers for 8 random inputs"),
+    ],
+)
+def test_verify(name, says, folder, capsys):
+    assert says in prints(capsys, "verify", folder / name)
+
+
+def test_verify_compares_files(folder, capsys, tmp_path):
+    ticket = folder / "network.ticket"
+    found = prints(
+        capsys, "verify", ticket, "--against", folder / "frozen.keras"
+    )
+    assert "by up to 0 for 8 random inputs" in found
+    assert "same predicted class: 100.0%" in found
+    other = folder / "other.keras"
+    line = fails(capsys, "verify", ticket, "--against", other)
+    assert "do not predict the same" in line
+    found = prints(
+        capsys, "verify", ticket, "--against", other, "--tolerance", 9
+    )
+    assert "ULP" in found
+
+
+@pytest.mark.parametrize("kind", ["npy", "npz"])
+def test_given_inputs(kind, folder, capsys, tmp_path, rng):
+    x = rng.standard_normal((5, 8, 8, 1))
+    path = tmp_path / f"data.{kind}"
+    if kind == "npy":
+        np.save(path, x)
+    else:
+        np.savez(path, images=x)
+    found = prints(capsys, "verify", folder / "masked.keras", "--inputs", path)
+    assert "for 5 given inputs" in found
+    np.save(tmp_path / "wrong.npy", x[..., 0])
+    line = fails(
+        capsys,
+        *("verify", folder / "masked.keras"),
+        *("--inputs", tmp_path / "wrong.npy"),
+    )
+    assert "Expected a batch as the model takes it" in line
+    np.save(tmp_path / "code.npy", np.array([object()]), allow_pickle=True)
+    line = fails(
+        capsys,
+        *("verify", folder / "masked.keras"),
+        *("--inputs", tmp_path / "code.npy"),
+    )
+    assert "pickle" in line
+
+
+def test_inputs_by_name(capsys, tmp_path, rng):
+    one, two = keras.Input((2,), name="one"), keras.Input((3,), name="two")
+    joined = keras.layers.Concatenate()([one, two])
+    model = keras.Model([two, one], mpt.MPTDense(2)(joined))
+    model.save(tmp_path / "two.keras")
+    np.savez(tmp_path / "x.npz", one=np.ones((4, 2)), two=np.ones((4, 3)))
+    found = prints(
+        capsys,
+        *("verify", tmp_path / "two.keras"),
+        *("--inputs", tmp_path / "x.npz"),
+    )
+    assert "for 4 given inputs" in found
+
+
+@needs_tensorflow
+def test_export_and_verify(folder, capsys, tmp_path):
+    served = tmp_path / "served"
+    found = prints(
+        capsys,
+        *("export", folder / "network.ticket", "--format", "saved_model"),
+        *("--output", served),
+    )
+    assert "(saved_model)" in found
+    ticket = folder / "network.ticket"
+    assert "same predicted class: 100.0%" in prints(
+        capsys, "verify", ticket, "--against", served
+    )
+    line = fails(
+        capsys,
+        *("export", ticket, "--format", "saved_model", "--output", served),
+        *("--option", "weights=int8"),
+    )
+    assert "has no option 'weights'" in line
+    line = fails(
+        capsys,
+        *("export", ticket, "--format", "saved_model", "--output", served),
+        *("--option", "weights"),
+    )
+    assert "Expected NAME=VALUE" in line
+
+
+@needs_tensorflow
+def test_bench(folder, capsys, tmp_path, monkeypatch):
+    for name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS"):
+        monkeypatch.setenv(name, os.environ.get(name, "1"))  # and back again
+    found = prints(
+        capsys,
+        *("bench", folder / "masked.keras", "--formats", "saved_model"),
+        *("--rounds", 1, "--output", tmp_path / "exports"),
+    )
+    assert "1 thread, medians of 1" in found
+    assert [line.split()[0] for line in found.splitlines()[1:]] == [
+        *("format", "keras", "saved_model")
+    ]
+    assert (tmp_path / "exports" / "saved_model").is_dir()
+
+
+def test_updates(folder, capsys, tmp_path):
+    model = network()
+    update = tmp_path / "update.ticket"
+    mpt.save_ticket(model, update, base=folder / "network.ticket")
+    line = fails(capsys, "verify", update)
+    assert "saved against another ticket" in line
+    found = prints(
+        capsys, "verify", update, "--base", folder / "network.ticket"
+    )
+    assert "whole" in found
+
+
+# --- Bad input ------------------------------------------------------------
+
+
+def test_bad_files_are_one_line(folder, capsys, tmp_path):
+    assert "nowhere" in fails(capsys, "verify", tmp_path / "nowhere")
+    assert "nowhere" in fails(capsys, "summary", tmp_path / "nowhere.keras")
+    data = bytearray((folder / "network.ticket").read_bytes())
+    data[-1] ^= 1
+    (tmp_path / "damaged").write_bytes(data)
+    assert "damaged" in fails(capsys, "verify", tmp_path / "damaged")
+    (tmp_path / "text.keras").write_text("no archive")
+    assert "text.keras" in fails(capsys, "verify", tmp_path / "text.keras")
+    line = fails(
+        capsys,
+        *("verify", folder / "network.ticket"),
+        *("--against", tmp_path / "nowhere.tflite"),
+    )
+    assert "There is no file" in line
+
+
+def test_what_a_model_may_not_predict(capsys, tmp_path):
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)])
+    model.layers[0].bias.assign([0.0, np.nan])
+    model.save(tmp_path / "sick.keras")
+    assert "predicts NaN" in fails(capsys, "verify", tmp_path / "sick.keras")
+
+
+@pytest.mark.parametrize(
+    ("error", "says", "status"),
+    [
+        (KeyboardInterrupt(), "mpt-keras: interrupted", 130),
+        (ValueError("one\n  two"), "mpt-keras: error: one two", 1),
+        (KeyError("key"), "mpt-keras: error: KeyError: 'key'", 1),
+        (ValueError(), "mpt-keras: error: ValueError", 1),
+    ],
+)
+def test_errors_are_one_line(error, says, status, monkeypatch, capsys):
+    def fail(*args, **kwargs):
+        raise error
+
+    monkeypatch.setattr(summaries, "summary", fail)
+    assert fails(capsys, "summary", "file", status=status) == says
+
+
+def test_long_errors_are_cut_in_their_middle(monkeypatch, capsys):
+    def fail(*args, **kwargs):
+        raise ValueError("a" * 5000 + "cause")
+
+    monkeypatch.setattr(summaries, "summary", fail)
+    line = fails(capsys, "summary", "file")
+    assert len(line) < 1100
+    assert line.endswith("cause")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["nothing"],
+        ["summary"],
+        ["export", "file", "--format", "gif", "--output", "x"],
+        ["bench", "file", "--threads", "many"],
+    ],
+)
+def test_usage(arguments, capsys):
+    with pytest.raises(SystemExit) as end:
+        main(arguments)
+    assert end.value.code == 2
+    assert "usage: mpt-keras" in capsys.readouterr().err
+
+
+def test_nobody_else_says_anything(folder):
+    quiet = {k: v for k, v in os.environ.items() if "LOG_LEVEL" not in k}
+    script = "import sys; from mpt_keras.command_line import main; "
+    script += "sys.exit(main(sys.argv[1:]))"
+    path = folder / "masked.keras"
+    found = subprocess.run(
+        [sys.executable, "-c", script, "verify", path],
+        check=True,
+        capture_output=True,
+        text=True,
+        env=quiet,
+    )
+    assert found.stderr == ""
+    assert found.stdout.startswith(str(path))

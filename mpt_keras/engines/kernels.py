@@ -1,0 +1,148 @@
+"""The kernels of a frozen model, and where an engine's file has them."""
+
+import dataclasses
+import itertools
+from collections.abc import Mapping
+
+import keras
+import numpy as np
+
+from mpt_keras.layers.ordinary import ordinary_kernels
+from mpt_keras.layers.traversal import named_layers
+
+# A gain times its inverse, or 127 / 127 of it, in float32.
+_ROUNDING = 1e-6
+
+
+@dataclasses.dataclass(frozen=True)
+class Kernel:
+    """One kernel of a frozen model.
+
+    Attributes:
+        name: As `ordinary_kernels` names it.
+        layer: Name of its layer.
+        kind: Class of its layer.
+        values: float32 array, in Keras' order of dimensions.
+    """
+
+    name: str
+    layer: str
+    kind: str
+    values: np.ndarray
+
+    @property
+    def is_ternary(self) -> bool:
+        """Whether it holds `{-a, 0, +a}` alone, as a multi-prize ticket."""
+        return np.unique(np.abs(self.values[self.values != 0])).size <= 1
+
+
+def kernels_of(model: keras.Model) -> tuple[Kernel, ...]:
+    """Returns the kernels of a frozen model, in its order.
+
+    Example:
+
+    >>> plain = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
+    >>> [kernel.values.shape for kernel in kernels_of(plain)]
+    [(4, 2)]
+    """
+    layers = named_layers(model, keras.layers.Layer)
+    found = []
+    for name, variable in ordinary_kernels(model, trainable=False).items():
+        layer = layers.get(name) or layers[name.rpartition("/")[0]]
+        values = keras.ops.convert_to_numpy(variable).astype("float32")
+        found.append(Kernel(name, layer.name, type(layer).__name__, values))
+    return tuple(found)
+
+
+@dataclasses.dataclass(frozen=True)
+class Match:
+    """Where a file holds a kernel.
+
+    Attributes:
+        tensor: Its key among the arrays searched.
+        error: Largest difference from the kernel, as a fraction of its largest
+            weight.
+        is_scaled: Whether each output channel is the kernel's times a factor,
+            as where a batch norm was folded into it.
+    """
+
+    tensor: object
+    error: float
+    is_scaled: bool = False
+
+    @property
+    def is_exact(self) -> bool:
+        return self.error <= _ROUNDING
+
+    def __str__(self):
+        found = "exact" if self.is_exact else f"off by {self.error:.1g}"
+        return f"{found}, times a batch norm's scale" if self.is_scaled else found
+
+
+def find(
+    kernel: np.ndarray, arrays: Mapping[object, np.ndarray], limit: float = 0.01
+) -> Match | None:
+    """Looks for a kernel among arrays, its dimensions in any order.
+
+    Args:
+        kernel: float32 array.
+        arrays: Key -> array.
+        limit: Difference, as a fraction of the largest weight, up to which an
+            array is taken for the kernel (8 bits: 0.004).
+
+    Returns:
+        The nearest array, or None.
+
+    Example:
+
+    >>> kernel = np.array([[1.0, 0.0], [-1.0, 1.0]], "float32")
+    >>> find(kernel, {"weights": kernel.T}).tensor
+    'weights'
+    """
+    matches = []
+    for key, array in arrays.items():
+        if array.size == kernel.size:
+            matches += _matches(kernel, key, array, limit)
+            if matches and matches[-1].error == 0 and not matches[-1].is_scaled:
+                break
+    return min(
+        matches, key=lambda match: (match.is_scaled, match.error), default=None
+    )
+
+
+def _matches(kernel, key, array, limit):
+    largest = np.abs(kernel).max(initial=0.0) or 1.0
+    sizes = [size for size in array.shape if size > 1]
+    squeezed = np.reshape(array, sizes)
+    source = np.reshape(kernel, [size for size in kernel.shape if size > 1])
+    for order in itertools.permutations(range(source.ndim)):
+        if [source.shape[axis] for axis in order] != sizes:
+            continue
+        ordered = source.transpose(order)
+        # Mirrored, as some engines store transposed convolutions: not looked at
+        error = float(np.abs(ordered - squeezed).max(initial=0.0)) / largest
+        if error <= limit:
+            yield Match(key, error)
+        elif scaled := _scaled_error(ordered, squeezed, order, limit):
+            yield Match(key, scaled[0], is_scaled=True)
+
+
+def _scaled_error(kernel, array, order, limit):
+    """The same, where one factor per output channel lies between the two."""
+    last = order.index(kernel.ndim - 1) if kernel.ndim else 0
+    for channels in ((last,), _last_two(order)):
+        others = tuple(a for a in range(kernel.ndim) if a not in channels)
+        norm = np.sum(kernel * kernel, axis=others, keepdims=True)
+        product = np.sum(kernel * array, axis=others, keepdims=True)
+        factor = product / np.where(norm > 0, norm, 1)
+        largest = np.abs(array).max(initial=0.0) or 1.0
+        error = float(np.abs(kernel * factor - array).max()) / largest
+        if len(others) and error <= limit:
+            return (error,)
+    return None
+
+
+def _last_two(order):
+    return tuple(
+        place for place, axis in enumerate(order) if axis >= len(order) - 2
+    )

@@ -34,10 +34,14 @@ class Engine(abc.ABC):
     backends: ClassVar[tuple[str, ...]] = ("tensorflow",)
     fixed: ClassVar[bool] = False
 
-    @property
-    def tolerance(self) -> float:
+    def tolerance(self, model: keras.Model) -> float:
         """Difference to accept, as a fraction of the largest output."""
-        return 1e-4
+        types = {layer.compute_dtype for layer in model._flatten_layers()}
+        return 0.01 if types & {"float16", "bfloat16"} else 1e-4
+
+    def exact(self) -> "Engine | None":
+        """The same weights for exact arithmetic; None where this is that."""
+        return None
 
     @abc.abstractmethod
     def require(self) -> None:
@@ -70,15 +74,6 @@ class Engine(abc.ABC):
         self, model: keras.Model, path: pathlib.Path
     ) -> tuple[LayerReport, ...]:
         """Looks up every kernel of the model in what was written."""
-
-    def of_weights(
-        self, model: keras.Model, path: pathlib.Path
-    ) -> pathlib.Path | None:
-        """Writes beside `path` the same weights for exact arithmetic.
-
-        None where the engine computes exactly as it is.
-        """
-        return None
 
     def notes(self, model: keras.Model) -> tuple[str, ...]:
         """What whoever runs the file should know."""

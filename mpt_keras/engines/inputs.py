@@ -173,13 +173,20 @@ def given_arrays(
     ]
 
 
+def as_the_model_takes(
+    model: keras.Model, arrays: Sequence[np.ndarray]
+) -> Any:
+    """A flat list of arrays, in the structure of the model's inputs."""
+    structure = input_structure(model)
+    if structure is None:
+        return arrays[0]
+    return keras.tree.pack_sequence_as(structure, list(arrays))
+
+
 def predict(
     model: keras.Model, arrays: Sequence[np.ndarray]
 ) -> list[np.ndarray]:
     """Returns a Keras model's outputs for a batch, as a flat list."""
-    batch = arrays[0]
-    structure = input_structure(model)
-    if structure is not None:
-        batch = keras.tree.pack_sequence_as(structure, list(arrays))
+    batch = as_the_model_takes(model, arrays)
     outputs = model.predict(batch, batch_size=len(arrays[0]), verbose=0)
     return [np.asarray(output) for output in keras.tree.flatten(outputs)]

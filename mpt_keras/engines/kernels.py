@@ -10,7 +10,8 @@ import numpy as np
 from mpt_keras.layers.ordinary import ordinary_kernels
 from mpt_keras.layers.traversal import named_layers
 
-# A gain times its inverse, or 127 / 127 of it, in float32.
+# A few roundings of float32: a gain times the scale of a batch norm, a 127th of
+# it times 127.
 _ROUNDING = 1e-6
 
 
@@ -52,6 +53,15 @@ def kernels_of(model: keras.Model) -> tuple[Kernel, ...]:
         values = keras.ops.convert_to_numpy(variable).astype("float32")
         found.append(Kernel(name, layer.name, type(layer).__name__, values))
     return tuple(found)
+
+
+def only_ternary(model: keras.Model) -> bool:
+    """Whether all matrices of a frozen model are kernels of `{-a, 0, +a}`."""
+    kernels = kernels_of(model)
+    matrices = [weight for weight in model.weights if len(weight.shape) > 1]
+    return len(matrices) == len(kernels) and all(
+        kernel.is_ternary for kernel in kernels
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,43 +116,57 @@ def find(
             if matches and matches[-1].error == 0 and not matches[-1].is_scaled:
                 break
     return min(
-        matches, key=lambda match: (match.is_scaled, match.error), default=None
+        matches,
+        key=lambda match: (not match.is_exact, match.is_scaled, match.error),
+        default=None,
     )
 
 
 def _matches(kernel, key, array, limit):
-    largest = np.abs(kernel).max(initial=0.0) or 1.0
-    sizes = [size for size in array.shape if size > 1]
-    squeezed = np.reshape(array, sizes)
-    source = np.reshape(kernel, [size for size in kernel.shape if size > 1])
+    yield from _ordered_matches(_squeezed(kernel), key, _squeezed(array), limit)
+    if kernel.ndim > 2:  # a depthwise one, whose channels are one dimension
+        merged = kernel.reshape(*kernel.shape[:-2], -1)
+        yield from _ordered_matches(
+            _squeezed(merged), key, _squeezed(array), limit
+        )
+
+
+def _squeezed(array):
+    return np.reshape(array, [size for size in array.shape if size > 1])
+
+
+def _ordered_matches(source, key, array, limit):
+    largest = np.abs(source).max(initial=0.0) or 1.0
     for order in itertools.permutations(range(source.ndim)):
-        if [source.shape[axis] for axis in order] != sizes:
-            continue
         ordered = source.transpose(order)
-        # Mirrored, as some engines store transposed convolutions: not looked at
-        error = float(np.abs(ordered - squeezed).max(initial=0.0)) / largest
+        if ordered.shape != array.shape:
+            continue
+        error = float(np.abs(ordered - array).max(initial=0.0)) / largest
         if error <= limit:
             yield Match(key, error)
-        elif scaled := _scaled_error(ordered, squeezed, order, limit):
-            yield Match(key, scaled[0], is_scaled=True)
+            if error <= _ROUNDING:
+                continue
+        error = _scaled_error(ordered, array, order)
+        if error <= limit:
+            yield Match(key, error, is_scaled=True)
 
 
-def _scaled_error(kernel, array, order, limit):
+def _scaled_error(kernel, array, order):
     """The same, where one factor per output channel lies between the two."""
-    last = order.index(kernel.ndim - 1) if kernel.ndim else 0
-    for channels in ((last,), _last_two(order)):
-        others = tuple(a for a in range(kernel.ndim) if a not in channels)
+    kernel, array = kernel.astype("float64"), array.astype("float64")
+    largest = np.abs(array).max(initial=0.0) or 1.0
+    errors = [np.inf]
+    # The last dimension of most kernels, the last two of depthwise ones.
+    for count in (1, 2):
+        others = tuple(
+            place
+            for place, axis in enumerate(order)
+            if axis < kernel.ndim - count
+        )
+        if not others:
+            continue
         norm = np.sum(kernel * kernel, axis=others, keepdims=True)
         product = np.sum(kernel * array, axis=others, keepdims=True)
-        factor = product / np.where(norm > 0, norm, 1)
-        largest = np.abs(array).max(initial=0.0) or 1.0
-        error = float(np.abs(kernel * factor - array).max()) / largest
-        if len(others) and error <= limit:
-            return (error,)
-    return None
-
-
-def _last_two(order):
-    return tuple(
-        place for place, axis in enumerate(order) if axis >= len(order) - 2
-    )
+        factor = product / np.where(norm > 0, norm, 1.0)
+        errors.append(np.abs(kernel * factor - array).max() / largest)
+    return float(min(errors))

@@ -18,6 +18,7 @@ import keras
 import numpy as np
 
 from mpt_keras.engines.engine import Engine
+from mpt_keras.engines.inputs import signature
 from mpt_keras.engines.kernels import kernels_of
 from mpt_keras.engines.litert import in_batches
 from mpt_keras.engines.report import LayerReport
@@ -80,8 +81,15 @@ class Larq(Engine):
 
     def write(self, model, path):
         bits, _ = packed(model)
+        saved = path.with_name("saved_model")
+        bits.export(
+            str(saved),
+            format="tf_saved_model",
+            verbose=False,
+            input_signature=signature(bits, batch_size=1),
+        )
         path.write_bytes(
-            _compute_engine().convert_keras_model(bits, target=self.target)
+            _compute_engine().convert_saved_model(saved, target=self.target)
         )
 
     def load(self, path, sources, threads=None):

@@ -4,10 +4,13 @@
 `{-a, 0, +a}`, so the scale `a / 127` gives the codes -127, 0 and 127. LiteRT
 then also rounds the activations to 8 bits, anew in every call, which is what
 makes it fast and what an export differs by. In front of a sign that would turn
-signs, so these layers compute in float, from the same 8-bit weights.
+signs, and behind one it would break the ties of sums of `{-a, +a}`; so these
+layers compute in float, from the same 8-bit weights.
 """
 
+import contextlib
 import dataclasses
+import io
 import re
 from typing import Literal
 
@@ -16,9 +19,9 @@ import numpy as np
 from mpt_keras.engines import requirements
 from mpt_keras.engines.engine import Engine, by_name, by_number
 from mpt_keras.engines.inputs import signature
-from mpt_keras.engines.kernels import find, kernels_of
+from mpt_keras.engines.kernels import find, kernels_of, only_ternary
 from mpt_keras.engines.report import LayerReport
-from mpt_keras.engines.signs import layers_before_signs
+from mpt_keras.engines.signs import layers_around_signs
 from mpt_keras.engines.tflite_file import TFLiteFile
 
 
@@ -66,13 +69,16 @@ class LiteRT(Engine):
                 f"integer. Received: batch_size={self.batch_size!r}"
             )
 
-    @property
-    def rounds_activations(self):
-        return self.weights == "int8" and self.activations != "float32"
+    def tolerance(self, model):
+        if self.weights == "float32":
+            return super().tolerance(model)
+        is_exact = self.exact() is None and only_ternary(model)
+        return super().tolerance(model) if is_exact else 0.05
 
-    @property
-    def tolerance(self):
-        return 0.05 if self.weights == "int8" else super().tolerance
+    def exact(self):
+        if self.weights == "float32" or self.activations == "float32":
+            return None
+        return dataclasses.replace(self, activations="float32")
 
     def require(self):
         requirements.load("ai_edge_litert", "ai-edge-litert", "litert")
@@ -89,7 +95,7 @@ class LiteRT(Engine):
             input_signature=signature(model, self.batch_size),
         )
         if self.weights == "int8":
-            in_float = layers_before_signs(model)
+            in_float = layers_around_signs(model)
             path.write_bytes(_quantized(model, path, in_float, self.activations))
 
     def load(self, path, sources, threads=None):
@@ -107,12 +113,13 @@ class LiteRT(Engine):
 
         return in_batches(one, size)
 
-    def of_weights(self, model, path):
-        if not self.rounds_activations:
-            return None
-        exact = path.with_name(f"of_weights_{path.name}")
-        dataclasses.replace(self, activations="float32").write(model, exact)
-        return exact
+    def notes(self, model):
+        if self.exact() is None or not layers_around_signs(model):
+            return ()
+        return (
+            "the layers up to the first behind the last binary activation "
+            "compute in float32: 8-bit activations would turn its signs",
+        )
 
     def layers(self, model, path):
         file = TFLiteFile(path)
@@ -166,7 +173,7 @@ def _quantized(model, path, in_float, activations):
     Args:
         model: The frozen model.
         path: The float file.
-        in_float: Names of the layers in front of signs.
+        in_float: Names of the layers around signs.
         activations: The option.
     """
     aeq = requirements.load(
@@ -209,7 +216,7 @@ def _quantized(model, path, in_float, activations):
         if match is None:
             raise ValueError(
                 f"Cannot tell where LiteRT has the kernel of layer "
-                f"'{kernel.name}', in front of a sign, which 8-bit activations "
+                f"'{kernel.name}', beside a sign, which 8-bit activations "
                 "would turn. Expected weights='float32', or "
                 "activations='float32'."
             )
@@ -218,4 +225,5 @@ def _quantized(model, path, in_float, activations):
             use(exact, scope)
         else:  # rounded, it would turn signs
             use(exact, scope, algorithm="no_quantize")
-    return bytes(quantizer.quantize().quantized_model)
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints sizes
+        return bytes(quantizer.quantize().quantized_model)

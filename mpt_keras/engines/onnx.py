@@ -54,7 +54,8 @@ class ONNX(Engine):
         arrays = {
             tensor.name: onnx.numpy_helper.to_array(tensor)
             for tensor in graph.initializer
-            if tensor.data_type == onnx.TensorProto.FLOAT
+            if tensor.data_type
+            in (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16)
         }
         users = {}
         for node in graph.node:
@@ -63,14 +64,18 @@ class ONNX(Engine):
         rows = []
         for kernel in kernels_of(model):
             match = find(kernel.values, arrays)
-            found = match is not None
+            stored, computes = "not found by its values", ""
+            if match is not None:
+                dtype = arrays[match.tensor].dtype
+                stored = f"{dtype}, {match}"
+                computes = f"{users.get(match.tensor)} in {dtype}"
             rows.append(
                 LayerReport(
                     kernel.name,
                     kernel.kind,
                     kernel.values.shape,
-                    f"float32, {match}" if found else "not found by its values",
-                    f"{users.get(match.tensor)} in float32" if found else "",
+                    stored,
+                    computes,
                 )
             )
         return tuple(rows)

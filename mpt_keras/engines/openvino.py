@@ -65,7 +65,7 @@ class OpenVINO(Engine):
         arrays = {
             name: node.get_data()
             for name, node in constants.items()
-            if node.get_element_type().get_type_name() == "f32"
+            if node.get_element_type().get_type_name() in ("f32", "f16")
         }
         rows = []
         for kernel in kernels_of(model):
@@ -74,7 +74,7 @@ class OpenVINO(Engine):
             if match is not None:
                 (port,) = constants[match.tensor].outputs()
                 user = next(iter(port.get_target_inputs())).get_node()
-                stored = f"float32, {match}"
+                stored = f"{arrays[match.tensor].dtype}, {match}"
                 computes = f"{user.get_type_name()}, float32 when asked for"
             rows.append(
                 LayerReport(

@@ -1,11 +1,14 @@
 """TensorFlow's SavedModel."""
 
 import dataclasses
+import functools
 
+import keras
 import numpy as np
 
 from mpt_keras.engines import requirements
 from mpt_keras.engines.engine import Engine, by_name, by_number
+from mpt_keras.engines.inputs import signature
 from mpt_keras.engines.kernels import find, kernels_of
 from mpt_keras.engines.report import LayerReport
 
@@ -22,7 +25,21 @@ class SavedModel(Engine):
         requirements.load("tensorflow", "tensorflow", "tensorflow")
 
     def write(self, model, path):
-        model.export(str(path), format="tf_saved_model", verbose=False)
+        if keras.backend.backend() != "tensorflow":
+            model.export(str(path), format="tf_saved_model", verbose=False)
+            return
+        # Keras' `export` stores every weight twice: as its own variable and as
+        # TensorFlow's in it.
+        archive = keras.export.ExportArchive()
+        archive.add_endpoint(
+            "serve",
+            functools.partial(model.__call__, training=False),
+            input_signature=signature(model, batch_size=None),
+        )
+        try:
+            archive.write_out(str(path), verbose=False)
+        except AssertionError:  # it has tables, which must be tracked
+            model.export(str(path), format="tf_saved_model", verbose=False)
 
     def load(self, path, sources, threads=None):
         import tensorflow as tf

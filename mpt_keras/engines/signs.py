@@ -12,6 +12,7 @@ from mpt_keras.engines.inputs import (
     output_structure,
     predict,
 )
+from mpt_keras.layers.ordinary import ordinary_kernels
 from mpt_keras.layers.traversal import walk
 
 _REALS = np.array([-2.0, -0.5, -1e-30, 0.0, 1e-30, 0.5], "float32")
@@ -68,18 +69,26 @@ def sign_names(model: keras.Model) -> list[str]:
     return found
 
 
-def layers_before_signs(model: keras.Model) -> set[str]:
-    """Names of all layers that stand before the last sign of a model.
+def layers_around_signs(model: keras.Model) -> set[str]:
+    """Names of the layers with weights whose roundings signs do not forgive.
 
-    Where the model's graph is not known, all layers, if any is a quantizer.
+    All that stand before the last sign, whose inputs they make, and the first
+    behind it, whose sums of `{-a, +a}` tie.
     """
-    names = [layer.name for _, layer in walk(model)]
+    layers = [layer for _, layer in walk(model)]
     signs = set(sign_names(model))
-    last = max((names.index(name) for name in signs), default=-1)
-    return set(names[: last + 1])
+    places = [n for n, layer in enumerate(layers) if layer.name in signs]
+    if not places:
+        return set()
+    last = places[-1]
+    kernels = ordinary_kernels(model, trainable=False)
+    with_kernel = {name.partition("/")[0] for name in kernels}
+    behind = [
+        layer.name for layer in layers[last:] if layer.name in with_kernel
+    ]
+    return {layer.name for layer in layers[:last]} | set(behind[:1])
 
 
-@keras.saving.register_keras_serializable(package="mpt_keras")
 class PlainSign(keras.layers.Layer):
     """`where(x < 0, -1, 1)`: the form that converters know, without gradient.
 

@@ -66,10 +66,10 @@ class TFLiteFile:
             user = self._user(operation.outputs[0])
             inner = self._operations[user.opcodeIndex]
             return f"{inner} in float32, weights unpacked when loaded"
-        is_float = self._type(self._graph.tensors[operation.inputs[0]])
         if self._scales(self._graph.tensors[tensor]) is None:
             return f"{name} in float32"
-        if is_float == "FLOAT32":
+        output = self._graph.tensors[operation.outputs[0]]
+        if self._type(output) == "FLOAT32":
             return f"{name} in int8, activations rounded in every call"
         return f"{name} in int8"
 

@@ -14,7 +14,10 @@ from mpt_keras import _environment
 
 _PACKAGE = __name__.partition(".")[0]
 _WITHOUT_KERAS = ("config", "schedules", "seeds", "sparsity")
-_WITH_CLASSES = ("layers", "quantizers", "losses", "conversion", "lottery")
+_WITH_CLASSES = (
+    *("layers", "quantizers", "losses", "conversion", "lottery"),
+    "engines.hls4ml",
+)
 
 
 def install():

@@ -27,6 +27,8 @@ PUBLIC_NAMES = [
     "MPTDense",
     "masked_layers",
     "freeze",
+    "export",
+    "engines.benchmark",
     "quantizers.ApproxSign",
     "quantizers.SteSign",
     "quantizers.SwishSign",

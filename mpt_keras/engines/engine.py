@@ -1,4 +1,4 @@
-"""What every format is to `export`: written, read by its engine, looked into."""
+"""What each format is to `export`: written, read by its engine, looked into."""
 
 import abc
 import dataclasses

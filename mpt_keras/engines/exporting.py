@@ -265,7 +265,9 @@ def _compared(engine, frozen, path, arrays, reference, tolerance, sources):
         axis=0,
     )
     left_out = too_far & undecided(frozen, arrays)
-    if np.array_equal(left_out, too_far) and 2 * left_out.sum() <= len(left_out):
+    if np.array_equal(left_out, too_far) and 2 * left_out.sum() <= len(
+        left_out
+    ):
         return _without(left_out, outputs, reference), left_out
     raise ValueError(_refusal(engine, frozen, found, tolerance, left_out))
 

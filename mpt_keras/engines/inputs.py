@@ -52,9 +52,9 @@ def model_inputs(model: keras.Model) -> tuple[ModelInput, ...]:
         shape[0], (tuple, list)
     ):
         raise ValueError(
-            f"Cannot tell what model '{model.name}' takes: it is subclassed and "
-            "has several inputs. Expected a Sequential or functional model; "
-            "wrap it: keras.Model(inputs, model(inputs))."
+            f"Cannot tell what model '{model.name}' takes: it is subclassed "
+            "and has several inputs. Expected a Sequential or functional "
+            "model; wrap it: keras.Model(inputs, model(inputs))."
         )
     return (ModelInput("inputs", tuple(shape[1:]), model.input_dtype),)
 
@@ -139,9 +139,7 @@ def _draw(generator, source, shape):
     )
 
 
-def given_arrays(
-    given: Any, sources: Sequence[ModelInput]
-) -> list[np.ndarray]:
+def given_arrays(given: Any, sources: Sequence[ModelInput]) -> list[np.ndarray]:
     """The arrays of a batch that the user gives, checked.
 
     Args:
@@ -173,9 +171,7 @@ def given_arrays(
     ]
 
 
-def as_the_model_takes(
-    model: keras.Model, arrays: Sequence[np.ndarray]
-) -> Any:
+def as_the_model_takes(model: keras.Model, arrays: Sequence[np.ndarray]) -> Any:
     """A flat list of arrays, in the structure of the model's inputs."""
     structure = input_structure(model)
     if structure is None:

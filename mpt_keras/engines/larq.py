@@ -71,7 +71,7 @@ class Larq(Engine):
                 "format='larq' takes models of one input. Received: "
                 f"{len(model.inputs)} (model '{model.name}')"
             )
-        if not packed(model)[1]:
+        if not packed(model).filters:
             raise ValueError(
                 f"No layer of '{model.name}' has binary activations as inputs "
                 "and binary or ternary weights, so Larq Compute Engine would "
@@ -80,7 +80,7 @@ class Larq(Engine):
             )
 
     def write(self, model, path):
-        bits, _ = packed(model)
+        bits = packed(model).model
         saved = path.with_name("saved_model")
         bits.export(
             str(saved),
@@ -104,19 +104,19 @@ class Larq(Engine):
         return in_batches(one, size=1)
 
     def layers(self, model, path):
-        _, filters = packed(model)
+        bits = packed(model)
         found = _count(path, "LceBconv2d")
-        if found != sum(filters.values()):
+        if found != bits.operations:
             raise ValueError(
                 f"Larq's converter packed {found} filters of '{model.name}', "
-                f"not the {sum(filters.values())} of the layers "
-                f"{list(filters)}. Nothing was written."
+                f"not the {bits.operations} of the layers "
+                f"{list(bits.filters)}. Nothing was written."
             )
         rows = []
         for kernel in kernels_of(model):
             stored, computes = "float32", "TensorFlow Lite in float32"
-            if kernel.layer in filters:
-                two = filters[kernel.layer] == 2
+            if kernel.layer in bits.filters:
+                two = bits.filters[kernel.layer] == 2
                 stored = "2 bits, two filters of +-a, exact"
                 if not two:
                     stored = "1 bit, exact"
@@ -136,20 +136,28 @@ class Larq(Engine):
         return ("Larq's fast kernels are those for 64-bit ARM",)
 
 
-def packed(model: keras.Model) -> tuple[keras.Model, dict[str, int]]:
-    """Returns a model in the form that Larq's converter recognises.
+@dataclasses.dataclass(frozen=True)
+class Packed:
+    """A model in the form that Larq's converter recognises.
 
-    Args:
-        model: A frozen Sequential or functional model.
-
-    Returns:
-        The model, and the number of binary filters (1, or 2 for a ternary
-        kernel) by the name of the layer.
+    Attributes:
+        model: With `PlainSign` for its signs, and convolutions of `{-c, +c}`
+            for what stands behind them.
+        filters: How many of these (1, or 2 for a ternary kernel), by the name
+            of the layer.
+        operations: How often they are called, all together.
     """
+
+    model: keras.Model
+    filters: dict[str, int]
+    operations: int
+
+
+def packed(model: keras.Model) -> Packed:
+    """Splits the kernels behind signs of a Sequential or functional model."""
     packing = _Packing()
-    return rewritten(
-        model, lambda name: PlainSign(name=name), packing.call
-    ), packing.filters
+    copy = rewritten(model, lambda name: PlainSign(name=name), packing.call)
+    return Packed(copy, packing.filters, packing.operations)
 
 
 class _Packing:
@@ -157,6 +165,8 @@ class _Packing:
 
     def __init__(self):
         self.filters = {}
+        self.operations = 0
+        self._split = {}
         # By id, beside the tensor itself, whose id no other may take.
         self._signs = {}
 
@@ -164,59 +174,57 @@ class _Packing:
         inputs = args[0] if args else None
         is_sign = id(inputs) in self._signs
         if is_sign and _can_pack(layer):
-            return self._two_filters(layer, inputs)
+            key = layer.name, inputs.shape
+            if key not in self._split:
+                self._split[key] = _split(layer, inputs.shape)
+            model, count = self._split[key]
+            self.filters[layer.name] = count
+            self.operations += count
+            return model(inputs)
         outputs = layer(*args, **kwargs)
         stays = is_sign and isinstance(layer, _KEEP_SIGNS)
         if stays or isinstance(layer, PlainSign):
             self._signs[id(outputs)] = outputs
         return outputs
 
-    def _two_filters(self, layer, inputs):
-        kernel = keras.ops.convert_to_numpy(layer.kernel)
-        is_dense = isinstance(layer, keras.layers.Dense)
-        if is_dense:
-            inputs = keras.layers.Reshape((1, 1, kernel.shape[0]))(inputs)
-            kernel = kernel[None, None]
-            config = {"filters": layer.units, "kernel_size": 1}
-        else:
-            names = (
-                *("filters", "kernel_size", "strides", "padding"),
-                "dilation_rate",
-            )
-            config = {name: layer.get_config()[name] for name in names}
-        signs = PlainSign()(inputs)  # the converter wants it right in front
-        gain = np.abs(kernel).max(axis=(0, 1, 2))
-        pruned = kernel == 0
-        parts = [kernel]
-        if pruned.any():
-            parts = [
-                (kernel + pruned * gain) / 2,
-                (kernel - pruned * gain) / 2,
-            ]
-        self.filters[layer.name] = len(parts)
-        outputs = [
-            _convolution(signs, part, config, f"{layer.name}_{number}")
-            for number, part in enumerate(parts)
-        ]
-        output = (
-            outputs[0] if len(parts) == 1 else keras.layers.Add()(outputs)
-        )
-        if layer.use_bias:
-            output = _bias(output, layer.bias)
-        if is_dense:
-            output = keras.layers.Reshape((layer.units,))(output)
-        return keras.layers.Activation(layer.activation)(output)
+
+def _split(layer, shape):
+    """A model that computes what a layer does, and how many filters it has."""
+    inputs = keras.Input(batch_shape=shape)
+    kernel = keras.ops.convert_to_numpy(layer.kernel)
+    signs = inputs
+    config = {"filters": kernel.shape[-1], "kernel_size": 1}
+    is_dense = isinstance(layer, keras.layers.Dense)
+    if is_dense:
+        signs = keras.layers.Reshape((1, 1, kernel.shape[0]))(signs)
+        kernel = kernel[None, None]
+    else:
+        for name in ("kernel_size", "strides", "padding", "dilation_rate"):
+            config[name] = getattr(layer, name)
+    signs = PlainSign()(signs)  # the converter wants it right in front
+    gain = np.abs(kernel).max(axis=(0, 1, 2))
+    pruned = kernel == 0
+    parts = [kernel]
+    if pruned.any():
+        parts = [(kernel + pruned * gain) / 2, (kernel - pruned * gain) / 2]
+    outputs = [_convolution(signs, part, config) for part in parts]
+    output = outputs[0] if len(parts) == 1 else keras.layers.Add()(outputs)
+    if layer.use_bias:
+        output = _bias(output, layer.bias)
+    if is_dense:
+        output = keras.layers.Reshape((layer.units,))(output)
+    output = keras.layers.Activation(layer.activation)(output)
+    return keras.Model(inputs, output, name=layer.name), len(parts)
 
 
 def _can_pack(layer):
     if type(layer) is keras.layers.Conv2D:
-        is_plain = (
-            layer.groups == 1 and layer.data_format == "channels_last"
-        )
+        is_plain = layer.groups == 1 and layer.data_format == "channels_last"
     else:
-        is_plain = type(layer) is keras.layers.Dense and len(
-            layer._inbound_nodes[0].input_tensors[0].shape
-        ) == 2
+        is_plain = (
+            type(layer) is keras.layers.Dense
+            and len(layer._inbound_nodes[0].input_tensors[0].shape) == 2
+        )
     if not is_plain:
         return False
     kernel = keras.ops.convert_to_numpy(layer.kernel)
@@ -225,8 +233,8 @@ def _can_pack(layer):
     return bool(np.all((kernel == 0) | (kernel == gain)) and np.all(gain > 0))
 
 
-def _convolution(inputs, kernel, config, name):
-    layer = keras.layers.Conv2D(**config, use_bias=False, name=name)
+def _convolution(inputs, kernel, config):
+    layer = keras.layers.Conv2D(**config, use_bias=False)
     outputs = layer(inputs)
     layer.kernel.assign(kernel)
     return outputs

@@ -96,7 +96,9 @@ class LiteRT(Engine):
         )
         if self.weights == "int8":
             in_float = layers_around_signs(model)
-            path.write_bytes(_quantized(model, path, in_float, self.activations))
+            path.write_bytes(
+                _quantized(model, path, in_float, self.activations)
+            )
 
     def load(self, path, sources, threads=None):
         litert = requirements.load(
@@ -147,6 +149,7 @@ def in_batches(run, size):
 
     The last one is filled up with its first example.
     """
+
     def all_of(arrays):
         count = len(arrays[0])
         parts = []

@@ -44,9 +44,7 @@ class ONNX(Engine):
             str(path), options, providers=["CPUExecutionProvider"]
         )
         names = [source.name for source in session.get_inputs()]
-        return lambda arrays: session.run(
-            None, by_name(arrays, sources, names)
-        )
+        return lambda arrays: session.run(None, by_name(arrays, sources, names))
 
     def layers(self, model, path):
         onnx = requirements.load("onnx", "onnx", "onnx")

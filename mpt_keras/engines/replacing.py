@@ -1,4 +1,4 @@
-"""Files and folders that take the place of earlier ones, whole or not at all."""
+"""Files and folders that take the place of others, whole or not at all."""
 
 import contextlib
 import pathlib

@@ -118,4 +118,6 @@ def size(path: pathlib.Path) -> int:
     """
     if path.is_file():
         return path.stat().st_size
-    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    return sum(
+        file.stat().st_size for file in path.rglob("*") if file.is_file()
+    )

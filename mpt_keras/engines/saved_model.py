@@ -1,5 +1,6 @@
 """TensorFlow's SavedModel."""
 
+import contextlib
 import dataclasses
 import functools
 
@@ -89,3 +90,17 @@ def _stored(match, arrays):
     if match is None:
         return "not found by its values"
     return f"{arrays[match.tensor].dtype}, {match}"
+
+
+def limit_threads(threads: int) -> bool:
+    """Sets with how many threads TensorFlow computes, before it begins to.
+
+    Returns:
+        Whether it computes with so many; not, where it began with others.
+    """
+    import tensorflow as tf
+
+    with contextlib.suppress(RuntimeError):
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
+        tf.config.threading.set_inter_op_parallelism_threads(threads)
+    return tf.config.threading.get_intra_op_parallelism_threads() == threads

@@ -142,9 +142,7 @@ def _rewritten(model, sign, call):
     )
 
 
-def undecided(
-    model: keras.Model, arrays: Sequence[np.ndarray]
-) -> np.ndarray:
+def undecided(model: keras.Model, arrays: Sequence[np.ndarray]) -> np.ndarray:
     """Which examples have an activation so near zero that rounding signs it.
 
     `|x| <= 1e-5 max |x|` before a sign, where sums of other order may come out
@@ -175,7 +173,9 @@ def undecided(
 
 def _nodes(model):
     function = keras.Model(model.inputs, model.outputs)
-    return [node for nodes in function._nodes_by_depth.values() for node in nodes]
+    return [
+        node for nodes in function._nodes_by_depth.values() for node in nodes
+    ]
 
 
 def _near_zero(values):

@@ -14,6 +14,7 @@ from mpt_keras.engines.inputs import (
     model_inputs,
     random_arrays,
 )
+from mpt_keras.engines.report import ExportReport
 from mpt_keras.engines.timing import in_turn, processor
 from mpt_keras.layers.traversal import masked_layers
 
@@ -45,6 +46,7 @@ class Variant:
         same_class: Fraction of the inputs with the same predicted class.
         seconds: Median time of one example; None of a format that only
             hardware runs.
+        report: What `export` says of it; None of `"keras"`.
     """
 
     label: str
@@ -52,6 +54,7 @@ class Variant:
     relative: float
     same_class: float | None
     seconds: float | None
+    report: ExportReport | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,8 +108,8 @@ def benchmark(
     """Exports a ticket to every format, and times them in turn.
 
     One example at a time, with the same number of threads. TensorFlow, and
-    with it Keras and the SavedModel, takes the number that it was started
-    with (`TF_NUM_INTRAOP_THREADS`).
+    with it Keras and the SavedModel, has the number that it began with
+    (`saved_model.limit_threads`).
 
     Args:
         model: A built model, masked or frozen.
@@ -165,6 +168,7 @@ def benchmark(
                 found.relative,
                 found.same_class,
                 seconds.get(label),
+                report,
             )
         )
     return Benchmark(tuple(variants), left_out, threads, processor())

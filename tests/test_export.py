@@ -229,6 +229,25 @@ def test_a_kernel_is_found_behind_a_batch_norm_and_in_eight_bits():
     assert kernels.find(kernel, {0: real}) is None
 
 
+@pytest.mark.parametrize(
+    ("kind", "shape"),
+    [
+        ("Dense", (1, 5)),
+        ("Conv2D", (1, 1, 1, 5)),
+        ("Conv2DTranspose", (1, 1, 5, 1)),
+        ("DepthwiseConv2D", (1, 1, 5, 1)),
+    ],
+)
+def test_ternary_kernels_may_have_a_gain_per_channel(kind, shape):
+    generator = np.random.default_rng(0)
+    size = [6 if place == 0 else n for place, n in enumerate(shape)]
+    gains = generator.uniform(1, 2, shape).astype("float32")
+    values = generator.choice([-1, 0, 1], size) * gains
+    assert kernels.Kernel("a", "a", kind, values).is_ternary
+    values[0] *= 1.5
+    assert not kernels.Kernel("a", "a", kind, values).is_ternary
+
+
 def test_a_depthwise_kernel_is_found_with_its_channels_in_one():
     generator = np.random.default_rng(0)
     kernel = generator.choice([-0.2, 0.0, 0.2], (3, 3, 4, 2)).astype("float32")

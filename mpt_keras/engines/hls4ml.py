@@ -4,7 +4,9 @@ import contextlib
 import dataclasses
 import io
 import pathlib
+import shutil
 import tempfile
+import weakref
 
 import keras
 import numpy as np
@@ -77,13 +79,12 @@ class HLS4ML(Engine):
         model = keras.models.load_model(path, compile=False)
         if not self.simulate:
             return lambda arrays: predict(model, arrays)
-        # It stays as long as what is computed with.
-        folder = tempfile.TemporaryDirectory()
+        folder = tempfile.mkdtemp()
         with _quietly():
-            simulation = self._parsed(model, folder.name)
+            simulation = self._parsed(model, folder)
             simulation.compile()
 
-        def run(arrays, _alive=folder):
+        def run(arrays):
             arrays = [np.ascontiguousarray(a, "float32") for a in arrays]
             with _quietly():
                 outputs = simulation.predict(
@@ -96,6 +97,8 @@ class HLS4ML(Engine):
                 for output, shape in zip(outputs, shapes, strict=True)
             ]
 
+        # It computes in there.
+        weakref.finalize(run, shutil.rmtree, folder, ignore_errors=True)
         return run
 
     def layers(self, model, path):

@@ -33,8 +33,22 @@ class Kernel:
 
     @property
     def is_ternary(self) -> bool:
-        """Whether it holds `{-a, 0, +a}` alone, as a multi-prize ticket."""
-        return np.unique(np.abs(self.values[self.values != 0])).size <= 1
+        """Whether each output channel holds `{-a, 0, +a}` alone.
+
+        As a multi-prize ticket's, whose `a` is one for all channels until
+        batch norms are folded into them.
+        """
+        magnitudes = np.abs(self.values)
+        if "Depthwise" in self.kind or self.name.endswith("/depthwise_kernel"):
+            others = tuple(range(self.values.ndim - 2))
+        else:
+            channels = -2 if "Transpose" in self.kind else -1
+            channels %= self.values.ndim
+            others = tuple(
+                axis for axis in range(self.values.ndim) if axis != channels
+            )
+        gains = magnitudes.max(axis=others, keepdims=True)
+        return bool(np.all((magnitudes == 0) | (magnitudes == gains)))
 
 
 def kernels_of(model: keras.Model) -> tuple[Kernel, ...]:

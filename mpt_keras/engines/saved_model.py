@@ -20,15 +20,11 @@ class SavedModel(Engine):
 
     name = "saved_model"
     holds = "saved_model.pb"
-    backends = ("tensorflow", "jax")
 
     def require(self):
         requirements.load("tensorflow", "tensorflow", "tensorflow")
 
     def write(self, model, path):
-        if keras.backend.backend() != "tensorflow":
-            model.export(str(path), format="tf_saved_model", verbose=False)
-            return
         # Keras' `export` stores every weight twice: as its own variable and as
         # TensorFlow's in it.
         archive = keras.export.ExportArchive()

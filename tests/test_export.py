@@ -358,6 +358,22 @@ def test_rewritten_signs_compute_the_same(binary):
     assert after == before  # the given model is left as it is
 
 
+def test_signs_of_keras_own_operations_are_rewritten():
+    """As models of their own, which are called with a mask."""
+    real = keras.Input((None,))
+    sign = keras.Model(real, keras.ops.sign(keras.ops.sign(real) + 0.5))
+    model = keras.Sequential(
+        [keras.Input((4,)), keras.layers.Dense(8), sign, keras.layers.Dense(3)]
+    )
+    plain = signs.rewritten(model, lambda name: signs.PlainSign(name=name))
+    assert any(isinstance(layer, signs.PlainSign) for layer in plain.layers)
+    x = np.random.default_rng(0).normal(size=(5, 4)).astype("float32")
+    np.testing.assert_allclose(
+        predict(plain, [x])[0], predict(model, [x])[0], rtol=1e-6
+    )
+    assert larq.packed(model).filters == {}  # real weights
+
+
 def test_inputs_near_zero_are_undecided(binary):
     model = frozen(binary)
     arrays = random_arrays([ModelInput("images", (8, 8, 3), "float32")], 3)

@@ -127,18 +127,26 @@ def rewritten(
 
 
 def _rewritten(model, sign, call):
+    signs = []
+
     def new(layer):
         if is_sign(layer):
-            return sign(layer.name)
+            signs.append(sign(layer.name))
+            return signs[-1]
         if isinstance(layer, _GRAPHS):
             return _rewritten(layer, sign, call)
         return layer
+
+    def called(layer, *args, **kwargs):
+        if layer in signs:  # it may take no mask, as what it stands for did
+            kwargs = {}
+        return call(layer, *args, **kwargs) if call else layer(*args, **kwargs)
 
     view = keras.Model(
         input_structure(model), output_structure(model), name=model.name
     )
     return keras.models.clone_model(
-        view, clone_function=new, call_function=call
+        view, clone_function=new, call_function=called
     )
 
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays_of
 
 import mpt_keras as mpt
+from mpt_keras.conversion.copying import copied
 from mpt_keras.engines import (
     ENGINES,
     benchmarking,
@@ -95,17 +96,19 @@ def with_statistics(model):
 
 @pytest.fixture(scope="module")
 def ticket():
-    """Binary weights, real activations."""
-    return keras.Sequential(
-        [
-            keras.Input((8, 8, 3), name="images"),
-            mpt.MPTConv2D(8, 3, activation="relu", seed=1, name="first"),
-            keras.layers.MaxPooling2D(),
-            keras.layers.Flatten(),
-            mpt.MPTDense(16, activation="relu", seed=2, name="middle"),
-            mpt.MPTDense(10, use_bias=True, seed=3, name="last"),
-        ],
-        name="ticket",
+    """Binary weights, real activations; frozen, as all that follow."""
+    return mpt.freeze(
+        keras.Sequential(
+            [
+                keras.Input((8, 8, 3), name="images"),
+                mpt.MPTConv2D(8, 3, activation="relu", seed=1, name="first"),
+                keras.layers.MaxPooling2D(),
+                keras.layers.Flatten(),
+                mpt.MPTDense(16, activation="relu", seed=2, name="middle"),
+                mpt.MPTDense(10, use_bias=True, seed=3, name="last"),
+            ],
+            name="ticket",
+        )
     )
 
 
@@ -113,24 +116,26 @@ def ticket():
 def binary():
     """Binary weights and activations."""
     sign = {"input_quantizer": "approx_sign"}
-    return with_statistics(
-        keras.Sequential(
-            [
-                keras.Input((8, 8, 3), name="images"),
-                mpt.MPTConv2D(32, 3, padding="same", seed=1, name="first"),
-                norm(),
-                mpt.MPTConv2D(
-                    32, 3, padding="same", use_bias=True, seed=2, **sign
-                ),
-                keras.layers.MaxPooling2D(),
-                norm(),
-                keras.layers.Flatten(),
-                mpt.MPTDense(32, seed=3, name="middle", **sign),
-                norm(),
-                keras.layers.ReLU(),
-                mpt.MPTDense(10, seed=4, name="last"),
-            ],
-            name="binary",
+    return mpt.freeze(
+        with_statistics(
+            keras.Sequential(
+                [
+                    keras.Input((8, 8, 3), name="images"),
+                    mpt.MPTConv2D(32, 3, padding="same", seed=1, name="first"),
+                    norm(),
+                    mpt.MPTConv2D(
+                        32, 3, padding="same", use_bias=True, seed=2, **sign
+                    ),
+                    keras.layers.MaxPooling2D(),
+                    norm(),
+                    keras.layers.Flatten(),
+                    mpt.MPTDense(32, seed=3, name="middle", **sign),
+                    norm(),
+                    keras.layers.ReLU(),
+                    mpt.MPTDense(10, seed=4, name="last"),
+                ],
+                name="binary",
+            )
         )
     )
 
@@ -142,18 +147,16 @@ def branches():
     second = keras.Input((6,), name="alpha")
     shared = mpt.MPTDense(5, activation="relu", seed=1, name="shared")
     joined = keras.layers.Subtract()([shared(first), shared(second)])
-    return keras.Model(
-        {"zeta": first, "alpha": second},
-        {
-            "wide": mpt.MPTDense(7, seed=2, name="wide")(joined),
-            "narrow": mpt.MPTDense(3, seed=3, name="narrow")(shared(first)),
-        },
-        name="branches",
+    return mpt.freeze(
+        keras.Model(
+            {"zeta": first, "alpha": second},
+            {
+                "wide": mpt.MPTDense(7, seed=2, name="wide")(joined),
+                "narrow": mpt.MPTDense(3, seed=3, name="narrow")(shared(first)),
+            },
+            name="branches",
+        )
     )
-
-
-def frozen(model):
-    return mpt.freeze(model)
 
 
 def test_differences_are_those_of_numpy():
@@ -340,14 +343,14 @@ def test_others_are_not_signs(layer):
 
 
 def test_layers_around_signs(ticket, binary):
-    assert signs.layers_around_signs(frozen(ticket)) == set()
-    found = signs.layers_around_signs(frozen(binary))
+    assert signs.layers_around_signs(ticket) == set()
+    found = signs.layers_around_signs(binary)
     assert {"first", "middle"} <= found
     assert "last" not in found
 
 
 def test_rewritten_signs_compute_the_same(binary):
-    model = frozen(binary)
+    model = binary
     before = [len(layer._inbound_nodes) for layer in model.layers]
     plain = signs.rewritten(model, lambda name: signs.PlainSign(name=name))
     arrays = random_arrays([ModelInput("images", (8, 8, 3), "float32")], 4)
@@ -375,7 +378,7 @@ def test_signs_of_keras_own_operations_are_rewritten():
 
 
 def test_inputs_near_zero_are_undecided(binary):
-    model = frozen(binary)
+    model = copied(binary)  # to change
     arrays = random_arrays([ModelInput("images", (8, 8, 3), "float32")], 3)
     first = model.layers[1]
     assert isinstance(first, keras.layers.BatchNormalization)
@@ -387,7 +390,7 @@ def test_inputs_near_zero_are_undecided(binary):
 
 
 def test_ternary_filters_are_the_mean_of_two_binary_ones(binary):
-    model = frozen(binary)
+    model = binary
     bits = larq.packed(model)
     assert set(bits.filters) == {model.layers[3].name, "middle"}
     assert set(bits.filters.values()) == {2}
@@ -424,9 +427,8 @@ def test_an_engine_computes_what_keras_does(format, name, request, tmp_path):
     assert report.differences.inputs + report.undecided == 8
     assert report.bytes == size(path)
     assert list(tmp_path.iterdir()) == [path]
-    plain = frozen(model)
-    assert report.float32_bytes == 4 * plain.count_params()
-    expected = {kernel.name for kernel in kernels.kernels_of(plain)}
+    assert report.float32_bytes == 4 * model.count_params()
+    expected = {kernel.name for kernel in kernels.kernels_of(model)}
     assert {row.name for row in report.layers} == expected
     for row in report.layers:
         assert "exact" in row.stored or format == "larq", row
@@ -441,7 +443,7 @@ def test_a_reloaded_engine_agrees_on_a_new_batch(format, ticket, tmp_path):
     """Not the export's own comparison, but one made here."""
     path = tmp_path / NAMES[format]
     export(ticket, path, format=format)
-    model = frozen(ticket)
+    model = ticket
     x = np.random.default_rng(7).normal(size=(3, 8, 8, 3)).astype("float32")
     if format == "litert":
         from ai_edge_litert.interpreter import Interpreter
@@ -489,7 +491,7 @@ def test_eight_bits_hold_a_ticket_exactly(ticket, tmp_path):
     assert report.of_weights < report.differences.relative < 0.05
     interpreter = Interpreter(str(path))
     interpreter.allocate_tensors()
-    kernel = backend.as_numpy(frozen(ticket).get_layer("first").kernel)
+    kernel = backend.as_numpy(ticket.get_layer("first").kernel)
     (stored,) = (
         detail
         for detail in interpreter.get_tensor_details()
@@ -622,10 +624,12 @@ def test_given_inputs_are_compared_as_well(ticket, tmp_path):
 
 
 @backend.needs_tensorflow
-def test_a_frozen_model_is_exported_as_it_is(ticket, tmp_path):
-    model = frozen(ticket)
+def test_a_masked_model_is_frozen_first(tmp_path):
+    model = keras.Sequential([keras.Input((4,)), mpt.MPTDense(3, seed=1)])
     report = export(model, tmp_path / "served", format="saved_model")
     assert report.differences.absolute == 0.0
+    assert report.float32_bytes == 4 * 12  # no scores
+    assert mpt.masked_layers(model)
 
 
 def break_engine(monkeypatch, change):
@@ -796,7 +800,7 @@ def test_another_backend_is_named(ticket, tmp_path, monkeypatch):
 
 def test_nothing_to_pack(ticket):
     with pytest.raises(ValueError, match="would pack nothing"):
-        larq.Larq().check(frozen(ticket))
+        larq.Larq().check(ticket)
 
 
 def test_hls4ml_reads_no_nested_models():
@@ -889,6 +893,7 @@ def test_times_are_taken_in_turn():
 @backend.needs_tensorflow
 def test_benchmark(ticket, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    monkeypatch.setitem(sys.modules, "openvino", None)
     found = mpt.engines.benchmark(ticket, tmp_path, rounds=1)
     labels = [variant.label for variant in found.variants]
     assert labels[:2] == ["keras", "saved_model"]

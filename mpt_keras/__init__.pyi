@@ -2,6 +2,7 @@ from . import analysis as analysis
 from . import callbacks as callbacks
 from . import checkpoints as checkpoints
 from . import config as config
+from . import engines as engines
 from . import initializers as initializers
 from . import larq as larq
 from . import layers as layers
@@ -15,6 +16,7 @@ from . import selection as selection
 from . import ticket as ticket
 from . import weight_recycling as weight_recycling
 from .conversion import freeze as freeze
+from .engines import export as export
 from .layers import MaskedLayer as MaskedLayer
 from .layers import MPTConv1D as MPTConv1D
 from .layers import MPTConv2D as MPTConv2D

@@ -14,21 +14,16 @@ from mpt_keras import _environment
 
 _PACKAGE = __name__.partition(".")[0]
 _WITHOUT_KERAS = {
-    *(
-        "command_line",
-        "config",
-        "drawing",
-        "schedules",
-        "seeds",
-        "sparsity",
-        "sums",
-    ),
-    *("ticket", "ticket.container", "ticket.errors", "ticket.kernels"),
+    *("command_line", "config", "drawing", "schedules", "seeds", "sparsity"),
+    *("sums", "ticket", "ticket.container", "ticket.errors", "ticket.kernels"),
     *("ticket.logarithms", "ticket.mask_codec", "ticket.mask_model"),
     *("ticket.mask_settings", "ticket.range_coder", "ticket.reading"),
     "ticket.start",
 }
-_WITH_CLASSES = ("layers", "quantizers", "losses", "conversion", "lottery")
+_WITH_CLASSES = (
+    *("layers", "quantizers", "losses", "conversion", "lottery"),
+    "engines.hls4ml",
+)
 
 
 def install():

@@ -50,6 +50,15 @@ ROWS = (
     ("ticket",),
     ("analysis", "macs"),
     ("summaries",),
+    ("engines.differences", "engines.inputs", "engines.kernels"),
+    ("engines.replacing", "engines.requirements", "engines.timing"),
+    ("engines.report", "engines.signs", "engines.tflite_file"),
+    ("engines.engine",),
+    ("engines.hls4ml", "engines.litert", "engines.onnx", "engines.openvino"),
+    ("engines.larq", "engines.saved_model"),
+    ("engines.exporting",),
+    ("engines.benchmarking",),
+    ("engines",),
     ("lottery.distillation", "lottery.kernels", "lottery.magnitude"),
     ("lottery.enforcement", "lottery.records", "lottery.rewinding"),
     ("lottery.search",),
@@ -72,8 +81,9 @@ DISTRIBUTIONS = {
 # Needed at run time by packages that do not declare them.
 UNDECLARED = {"@pypi//importlib_resources", "@pypi//tensorboard"}
 # Imported on its own backend alone, and not together with larq's numpy.
-# PyTorch also reads its own files, whichever backend computes.
-OPTIONAL = {"@pypi//jax", "@pypi//torch"}
+# PyTorch also reads its own files, whichever backend computes. Larq Compute
+# Engine needs an environment of its own.
+OPTIONAL = {"@pypi//jax", "@pypi//torch", "@pypi//larq_compute_engine"}
 BACKENDS = {"tensorflow", "jax", "torch"}
 
 
@@ -254,6 +264,9 @@ def test_only_one_module_imports_backends():
     assert importers_of_backends(ROOT) == {
         "mpt_keras/compilation.py",
         "mpt_keras/checkpoints/reading.py",  # PyTorch, to read its files
+        # TensorFlow, as the engine that reads an export.
+        "mpt_keras/engines/larq.py",
+        "mpt_keras/engines/saved_model.py",
     }
 
 

@@ -294,6 +294,17 @@ def test_a_process_ends_in_one_line(tmp_path):
     assert message.startswith("quickstart.py: Cannot use --output_dir=")
 
 
+def test_exports_of_a_ticket(tmp_path):
+    folder = tmp_path / "exports"
+    words = (f"--exports_dir={folder}", "--rounds=1")
+    printed = succeed("export_ticket", "--epochs=1", "--layers", *words)
+    assert "dense" in printed or "conv2d" in printed
+    assert "saved_model" in printed
+    assert (folder / "saved_model" / "saved_model.pb").exists()
+    message = fail("export_ticket", "--ticket=none.keras", *words)
+    assert "no file 'none.keras'" in message
+
+
 @pytest.mark.parametrize("sparsity", ["1.0", "nan"])
 def test_sparsity_outside_its_range(sparsity):
     message = fail("cifar10_biprop", f"--sparsity={sparsity}")

@@ -28,6 +28,8 @@ PUBLIC_NAMES = [
     "masked_layers",
     "freeze",
     "summary",
+    "export",
+    "engines.benchmark",
     "quantizers.ApproxSign",
     "quantizers.SteSign",
     "quantizers.SwishSign",

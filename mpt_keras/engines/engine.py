@@ -1,0 +1,118 @@
+"""What each format is to `export`: written, read by its engine, looked into."""
+
+import abc
+import dataclasses
+import pathlib
+from collections.abc import Callable, Sequence
+from typing import ClassVar
+
+import keras
+import numpy as np
+
+from mpt_keras.engines.inputs import ModelInput
+from mpt_keras.engines.report import LayerReport
+
+# Arrays of a batch, one per input of the model -> arrays, one per output.
+Runner = Callable[[Sequence[np.ndarray]], list[np.ndarray]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Engine(abc.ABC):
+    """One format; its fields are the options of that format.
+
+    Attributes:
+        name: The format's.
+        ending: Of the file's name; of a folder, an empty string.
+        holds: Of a folder, a file that is in every one of this format.
+        backends: Keras backends from which Keras writes it.
+        fixed: Whether every dimension but the batch must be known.
+    """
+
+    name: ClassVar[str]
+    ending: ClassVar[str] = ""
+    holds: ClassVar[str] = ""
+    backends: ClassVar[tuple[str, ...]] = ("tensorflow",)
+    fixed: ClassVar[bool] = False
+
+    def tolerance(self, model: keras.Model) -> float:
+        """Difference to accept, as a fraction of the largest output."""
+        types = {layer.compute_dtype for layer in model._flatten_layers()}
+        return 0.01 if types & {"float16", "bfloat16"} else 1e-4
+
+    def exact(self) -> "Engine | None":
+        """The same weights for exact arithmetic; None where this is that."""
+        return None
+
+    @abc.abstractmethod
+    def require(self) -> None:
+        """Raises `ImportError` where the engine is not installed."""
+
+    def check(self, model: keras.Model) -> None:  # noqa: B027
+        """Raises `ValueError` for a model that the engine gets wrong."""
+
+    @abc.abstractmethod
+    def write(self, model: keras.Model, path: pathlib.Path) -> None:
+        """Writes a frozen model."""
+
+    @abc.abstractmethod
+    def load(
+        self,
+        path: pathlib.Path,
+        sources: Sequence[ModelInput],
+        threads: int | None = None,
+    ) -> Runner:
+        """Reads what was written, with nothing but the engine.
+
+        Args:
+            path: The file or folder.
+            sources: The model's inputs, in their order.
+            threads: How many to compute with, or None for the engine's choice.
+        """
+
+    @abc.abstractmethod
+    def layers(
+        self, model: keras.Model, path: pathlib.Path
+    ) -> tuple[LayerReport, ...]:
+        """Looks up every kernel of the model in what was written."""
+
+    def notes(self, model: keras.Model) -> tuple[str, ...]:
+        """What whoever runs the file should know."""
+        return ()
+
+
+def by_number(name: str) -> tuple:
+    """Sorts `output_10` behind `output_9`, as Keras counts them.
+
+    Example:
+
+    >>> sorted(["output_10", "output_9"], key=by_number)
+    ['output_9', 'output_10']
+    """
+    start, _, number = name.rpartition("_")
+    return (start, int(number)) if number.isdigit() else (name, -1)
+
+
+def by_name(
+    arrays: Sequence[np.ndarray],
+    sources: Sequence[ModelInput],
+    names: Sequence[str],
+) -> dict[str, np.ndarray]:
+    """Gives each of an engine's inputs its array.
+
+    Args:
+        arrays: In the order of `sources`.
+        sources: The model's inputs.
+        names: What the engine calls them; a single one may have any name.
+    """
+    if len(names) == 1:
+        return {names[0]: arrays[0]}
+    found = {
+        source.name: array
+        for source, array in zip(sources, arrays, strict=True)
+    }
+    if set(found) != set(names):
+        raise ValueError(
+            f"The engine calls the model's inputs otherwise. Expected "
+            f"{sorted(found)}. Received: {sorted(names)}"
+        )
+    return found

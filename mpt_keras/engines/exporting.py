@@ -1,0 +1,315 @@
+"""Exports that are accepted only after their own engine agreed with Keras."""
+
+import contextlib
+import dataclasses
+import pathlib
+from typing import Any
+
+import keras
+import numpy as np
+
+from mpt_keras.conversion import freeze
+from mpt_keras.engines.differences import (
+    Differences,
+    by_input,
+    differences,
+    scale,
+)
+from mpt_keras.engines.engine import Engine
+from mpt_keras.engines.hls4ml import HLS4ML
+from mpt_keras.engines.inputs import (
+    given_arrays,
+    model_inputs,
+    predict,
+    random_arrays,
+)
+from mpt_keras.engines.larq import Larq
+from mpt_keras.engines.litert import LiteRT
+from mpt_keras.engines.onnx import ONNX
+from mpt_keras.engines.openvino import OpenVINO
+from mpt_keras.engines.replacing import replaced
+from mpt_keras.engines.report import ExportReport, size
+from mpt_keras.engines.saved_model import SavedModel
+from mpt_keras.engines.signs import sign_names, undecided
+from mpt_keras.layers.traversal import masked_layers
+
+ENGINES = {
+    engine.name: engine
+    for engine in (SavedModel, LiteRT, ONNX, OpenVINO, Larq, HLS4ML)
+}
+_RANDOM = 8
+
+
+def export(
+    model: keras.Model,
+    path: str | pathlib.Path,
+    *,
+    format: str,
+    fold_batch_norm: bool = False,
+    inputs: Any = None,
+    tolerance: float | None = None,
+    seed: int = 0,
+    **options: Any,
+) -> ExportReport:
+    """Writes a ticket for an engine, and accepts it once the engine agrees.
+
+    The model is frozen, written beside `path`, read again by the engine
+    itself and compared with the frozen Keras model, on eight random inputs and
+    on those given. Only then does it take its place; an earlier export stays
+    until then, and stays if anything fails. For outputs `y` of the engine and
+    `r` of Keras it is accepted where
+
+        max |y - r| <= tolerance * max |r|
+
+    Behind binary activations one rounding may turn a sign, and then all that
+    follows. Inputs in which that can be (`|x| <= 1e-5 max |x|` in front of a
+    sign) are left out if they differ, and counted; at most half of them.
+
+    | `format` | `path` | extra | options |
+    |---|---|---|---|
+    | `"saved_model"` | folder | `tensorflow` | |
+    | `"litert"` | `.tflite` | `litert` | `weights="int8"`, `activations`, \
+`batch_size` |
+    | `"onnx"` | `.onnx` | `onnx` | |
+    | `"openvino"` | folder | `openvino` | |
+    | `"larq"` | `.tflite` | its own environment | `target="arm"` |
+    | `"hls4ml"` | `.keras` | `hls4ml` | `precision`, `simulate=True` |
+
+    `litert` with `weights="int8"` holds a ticket's kernels exactly and is
+    nearly four times smaller; LiteRT then also rounds activations to 8 bits
+    (`activations="float32"` prevents it), except in front of signs, which it
+    would turn. `larq` packs layers between binary activations to bits.
+
+    Args:
+        model: A built model, masked (it is frozen first) or ordinary.
+        path: Where to write.
+        format: One of the formats above.
+        fold_batch_norm: Whether to fold batch norms into the kernels in front
+            of them first, where that is exact to rounding.
+        inputs: A batch as the model takes it, to compare on as well.
+        tolerance: Difference to accept; by default 1e-4, where 8 bits are
+            used 0.05.
+        seed: Of the random inputs.
+        options: Of the format.
+
+    Returns:
+        An `ExportReport`; `print` shows it as a table.
+
+    Raises:
+        ImportError: If the engine is not installed; says how to install it.
+        ValueError: If an argument is invalid, the format cannot hold the model
+            or would compute something else, or the engine's outputs differ.
+
+    Example:
+
+    >>> report = mpt_keras.export(model, "served", format="saved_model")
+    >>> report.differences.relative
+    0.0
+    """
+    engine = _engine(format, options)
+    path = _checked_path(path, engine)
+    _check_backend(engine)
+    _check_tolerance(tolerance)
+    if not isinstance(model, keras.Model):
+        raise ValueError(f"Expected a Keras model. Received: {model!r}")
+    if not model.built:
+        raise ValueError(
+            f"Model '{model.name}' is not built, so its weights do not exist "
+            "yet. Call it on a batch, or start it with keras.Input, before "
+            "exporting it."
+        )
+    engine.require()
+    frozen = freeze(model) if masked_layers(model) else model
+    if fold_batch_norm:
+        from mpt_keras.conversion import folding
+
+        frozen = folding.fold_batch_norms(frozen)
+    sources = model_inputs(frozen)
+    for source in sources:
+        if engine.fixed and source.is_open:
+            raise ValueError(
+                f"format={format!r} needs every size but the batch's. "
+                f"Received: input '{source.name}' of shape {source.shape} "
+                f"(model '{model.name}')"
+            )
+    engine.check(frozen)
+    given = given_arrays(inputs, sources) if inputs is not None else []
+    arrays = random_arrays(sources, _RANDOM, seed, like=given)
+    if given:
+        arrays = [
+            np.concatenate(pair) for pair in zip(arrays, given, strict=True)
+        ]
+    reference = predict(frozen, arrays)
+    if tolerance is None:
+        tolerance = engine.tolerance(frozen)
+    with replaced(path) as beside:
+        with _refusing(engine, frozen):
+            engine.write(frozen, beside)
+        found, left_out = _compared(
+            engine, frozen, beside, arrays, reference, tolerance, sources
+        )
+        layers = engine.layers(frozen, beside)
+        of_weights = _of_weights(
+            engine, frozen, beside, arrays, reference, left_out, sources
+        )
+        written = size(beside)
+    return ExportReport(
+        path=path,
+        format=format,
+        bytes=written,
+        float32_bytes=4 * frozen.count_params(),
+        differences=found,
+        tolerance=tolerance,
+        of_weights=of_weights,
+        undecided=int(left_out.sum()),
+        layers=layers,
+        notes=engine.notes(frozen),
+    )
+
+
+def _engine(format, options) -> Engine:
+    if format not in ENGINES:
+        raise ValueError(
+            f"Invalid value for argument `format`. Expected one of "
+            f"{sorted(ENGINES)}. Received: format={format!r}"
+        )
+    known = {field.name for field in dataclasses.fields(ENGINES[format])}
+    unknown = sorted(options.keys() - known)
+    if unknown:
+        raise ValueError(
+            f"format={format!r} has no option {unknown[0]!r}. Expected "
+            f"{sorted(known) or 'no options'}. Received: {options}"
+        )
+    return ENGINES[format](**options)
+
+
+def _checked_path(path, engine):
+    path = pathlib.Path(path)
+    if engine.ending and path.suffix != engine.ending:
+        raise ValueError(
+            f"Invalid value for argument `path`. Expected a file that ends in "
+            f"'{engine.ending}', for format={engine.name!r}. Received: "
+            f"path='{path}'"
+        )
+    if not path.absolute().parent.is_dir():
+        raise ValueError(
+            f"Invalid value for argument `path`. Expected a file or folder in "
+            f"a folder that exists. Received: path='{path}'"
+        )
+    if not path.exists():
+        return path
+    if engine.ending and not path.is_file():
+        found = "a folder"
+    elif not engine.ending and not path.is_dir():
+        found = "a file"
+    elif not engine.ending and not (path / engine.holds).exists():
+        found = f"a folder without {engine.holds}"
+    else:
+        return path
+    raise ValueError(
+        f"Invalid value for argument `path`. Expected one that is free, or an "
+        f"earlier export of format={engine.name!r}. Received: path='{path}', "
+        f"which is {found}"
+    )
+
+
+def _check_backend(engine):
+    backend = keras.backend.backend()
+    if backend not in engine.backends:
+        raise ValueError(
+            f"format={engine.name!r} cannot be written by Keras' backend "
+            f"'{backend}'. Save the ticket, mpt_keras.freeze(model).save("
+            "'ticket.keras'), and export it in a process of "
+            f"KERAS_BACKEND={engine.backends[0]}."
+        )
+
+
+def _check_tolerance(tolerance):
+    if tolerance is not None and not tolerance >= 0:
+        raise ValueError(
+            "Invalid value for argument `tolerance`. Expected a number that is "
+            f"not negative, or None. Received: tolerance={tolerance!r}"
+        )
+
+
+@contextlib.contextmanager
+def _refusing(engine, frozen):
+    """Engines raise many errors over what they cannot do."""
+    try:
+        yield
+    except (ImportError, OSError, MemoryError, ValueError):
+        raise
+    except Exception as error:
+        raise ValueError(
+            f"format={engine.name!r} cannot hold '{frozen.name}', and nothing "
+            f"was written. The engine says: {type(error).__name__}: {error}"
+        ) from error
+
+
+def _compared(engine, frozen, path, arrays, reference, tolerance, sources):
+    """The differences, and which inputs were left out of them."""
+    with _refusing(engine, frozen):
+        outputs = engine.load(path, sources)(arrays)
+    found = differences(outputs, reference)
+    none = np.zeros(len(arrays[0]), bool)
+    if found.relative <= tolerance:
+        return found, none
+    too_far = np.any(
+        [
+            by_input(
+                np.asarray(output, "float64"), np.asarray(other, "float64")
+            )
+            > tolerance * scale(other)
+            for output, other in zip(outputs, reference, strict=True)
+        ],
+        axis=0,
+    )
+    left_out = too_far & undecided(frozen, arrays)
+    if np.array_equal(left_out, too_far) and 2 * left_out.sum() <= len(
+        left_out
+    ):
+        return _without(left_out, outputs, reference), left_out
+    raise ValueError(_refusal(engine, frozen, found, tolerance, left_out))
+
+
+def _without(left_out, outputs, reference) -> Differences:
+    return differences(
+        [np.asarray(output)[~left_out] for output in outputs],
+        [other[~left_out] for other in reference],
+    )
+
+
+def _of_weights(engine, frozen, path, arrays, reference, left_out, sources):
+    """The difference that is left where the engine computes exactly."""
+    exact = engine.exact()
+    if exact is None:
+        return None
+    path = path.with_name(f"exact_{path.name}")
+    exact.write(frozen, path)
+    outputs = exact.load(path, sources)(arrays)
+    found = _without(left_out, outputs, reference)
+    if found.relative > exact.tolerance(frozen):
+        raise ValueError(
+            f"The weights that format={engine.name!r} stores give other "
+            f"outputs than those of '{frozen.name}': {found.relative:.2g} of "
+            "the largest output. Nothing was written."
+        )
+    return found.relative
+
+
+def _refusal(engine, frozen, found, tolerance, left_out):
+    text = (
+        f"format={engine.name!r} was not accepted for '{frozen.name}': over "
+        f"{found.inputs} inputs its outputs differ from Keras' by up to "
+        f"{found.absolute:.3g}, {found.relative:.2g} of the largest output. "
+        f"Expected at most {tolerance:.2g} (`tolerance`). Nothing was written."
+    )
+    if left_out.any():
+        text += (
+            f" In {left_out.sum()} of the inputs an activation lies so near "
+            "zero in front of a sign (of layers "
+            f"{sign_names(frozen)}) that rounding decides it: sums of "
+            "{-a, +a} that cancel out. Batch norms that have seen data, in "
+            "front of the signs, move them off zero."
+        )
+    return text

@@ -1,0 +1,171 @@
+"""hls4ml: a plain Keras file that it turns into firmware."""
+
+import contextlib
+import dataclasses
+import io
+import pathlib
+import shutil
+import tempfile
+import weakref
+
+import keras
+import numpy as np
+
+from mpt_keras.engines import requirements
+from mpt_keras.engines.engine import Engine
+from mpt_keras.engines.inputs import predict
+from mpt_keras.engines.kernels import find, kernels_of
+from mpt_keras.engines.report import LayerReport
+from mpt_keras.engines.signs import is_sign, rewritten, sign_names
+
+_GRAPHS = (keras.Sequential, keras.Function)
+
+
+@keras.saving.register_keras_serializable(package="mpt_keras")
+def binary_tanh(x):
+    """`+1 if x >= 0 else -1`, under the name by which hls4ml knows it."""
+    return keras.ops.where(
+        x < 0, keras.ops.cast(-1, x.dtype), keras.ops.cast(1, x.dtype)
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class HLS4ML(Engine):
+    """A `.keras` file of the very Keras classes that hls4ml's reader knows.
+
+    Attributes:
+        precision: Of everything, where hls4ml does not choose itself: total
+            and integer bits.
+        simulate: Whether to compile hls4ml's C++ and compare that, which takes
+            a compiler and, for large models, minutes.
+    """
+
+    precision: str = "fixed<32,16>"
+    simulate: bool = False
+
+    name = "hls4ml"
+    ending = ".keras"
+    backends = ("tensorflow", "jax", "torch")
+    fixed = True
+
+    def tolerance(self, model):
+        return 0.01 if self.simulate else super().tolerance(model)
+
+    def require(self):
+        requirements.load("hls4ml", "hls4ml", "hls4ml")
+
+    def check(self, model):
+        if not isinstance(model, _GRAPHS):
+            raise ValueError(
+                "hls4ml reads Sequential and functional models. Received: "
+                f"'{model.name}' of class {type(model).__name__}"
+            )
+        for layer in model.layers:
+            if isinstance(layer, _GRAPHS) and not is_sign(layer):
+                raise ValueError(
+                    "hls4ml reads no models inside models. Received: "
+                    f"'{layer.name}' in '{model.name}'"
+                )
+
+    def write(self, model, path):
+        if sign_names(model):
+            model = rewritten(
+                model,
+                lambda name: keras.layers.Activation(binary_tanh, name=name),
+            )
+        model.save(path)
+
+    def load(self, path, sources, threads=None):
+        model = keras.models.load_model(path, compile=False)
+        if not self.simulate:
+            return lambda arrays: predict(model, arrays)
+        folder = tempfile.mkdtemp()
+        with _quietly():
+            simulation = self._parsed(model, folder)
+            simulation.compile()
+
+        def run(arrays):
+            arrays = [np.ascontiguousarray(a, "float32") for a in arrays]
+            with _quietly():
+                outputs = simulation.predict(
+                    arrays if len(arrays) > 1 else arrays[0]
+                )
+            outputs = outputs if isinstance(outputs, list) else [outputs]
+            shapes = [tensor.shape[1:] for tensor in model.outputs]
+            return [
+                np.reshape(output, (len(arrays[0]), *shape))
+                for output, shape in zip(outputs, shapes, strict=True)
+            ]
+
+        # It computes in there.
+        weakref.finalize(run, shutil.rmtree, folder, ignore_errors=True)
+        return run
+
+    def layers(self, model, path):
+        read = keras.models.load_model(path, compile=False)
+        with tempfile.TemporaryDirectory() as folder, _quietly():
+            nodes = list(self._parsed(read, folder).get_layers())
+        weights = {
+            (node.class_name, str(weight.type.precision), weight.name): (
+                np.asarray(weight.data, "float32")
+            )
+            for node in nodes
+            for weight in node.get_weights()
+        }
+        rows = []
+        for kernel in kernels_of(model):
+            match = find(kernel.values, weights)
+            stored, computes = "not found by its values", ""
+            if match is not None:
+                node, precision, _ = match.tensor
+                stored = f"float32, {match}"
+                computes = f"{node} in {precision}"
+            rows.append(
+                LayerReport(
+                    kernel.name,
+                    kernel.kind,
+                    kernel.values.shape,
+                    stored,
+                    computes,
+                )
+            )
+        return tuple(rows)
+
+    def notes(self, model):
+        if self.simulate:
+            return ("compared with hls4ml's C++, compiled here",)
+        return (
+            "compared as a Keras file that hls4ml could read; simulate=True "
+            "also compiles hls4ml's C++ and compares that",
+        )
+
+    def _parsed(self, model, folder):
+        hls4ml = requirements.load("hls4ml", "hls4ml", "hls4ml")
+        try:
+            config = hls4ml.utils.config_from_keras_model(
+                model,
+                granularity="name",
+                default_precision=self.precision,
+                backend="Vivado",
+            )
+            return hls4ml.converters.convert_from_keras_model(
+                model,
+                hls_config=config,
+                backend="Vivado",
+                io_type="io_stream",
+                output_dir=str(pathlib.Path(folder) / "hls"),
+            )
+        except Exception as error:
+            raise ValueError(
+                f"hls4ml cannot read '{model.name}'. It says: {error}"
+            ) from error
+
+
+@contextlib.contextmanager
+def _quietly():
+    """It prints what it does, and what it would have used."""
+    with (
+        contextlib.redirect_stdout(io.StringIO()),
+        contextlib.redirect_stderr(io.StringIO()),
+    ):
+        yield

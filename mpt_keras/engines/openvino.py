@@ -1,0 +1,97 @@
+"""OpenVINO's intermediate representation."""
+
+import dataclasses
+
+import keras
+
+from mpt_keras.engines import requirements
+from mpt_keras.engines.engine import Engine, by_name
+from mpt_keras.engines.inputs import signature
+from mpt_keras.engines.kernels import find, kernels_of
+from mpt_keras.engines.report import LayerReport
+from mpt_keras.engines.signs import PlainSign, rewritten, sign_names
+
+_FILE = "model.xml"
+
+
+@dataclasses.dataclass(frozen=True)
+class OpenVINO(Engine):
+    """A folder with `model.xml` and `model.bin`, float32 weights."""
+
+    name = "openvino"
+    holds = _FILE
+
+    def require(self):
+        requirements.load("openvino", "openvino", "openvino")
+
+    def write(self, model, path):
+        # Of a sign with a gradient of its own it would make outputs.
+        plain = rewritten(model, lambda name: PlainSign(name=name))
+        if isinstance(plain, keras.Function):
+            # Keras names the inputs of a dictionary in another order.
+            plain = keras.Model(plain.inputs, plain.outputs, name=plain.name)
+        path.mkdir()
+        plain.export(
+            str(path / _FILE),
+            format="openvino",
+            verbose=False,
+            input_signature=signature(plain, batch_size=None),
+        )
+
+    def load(self, path, sources, threads=None):
+        openvino = requirements.load("openvino", "openvino", "openvino")
+        options = {"INFERENCE_PRECISION_HINT": "f32"}
+        if threads is not None:
+            options["INFERENCE_NUM_THREADS"] = str(threads)
+        compiled = openvino.Core().compile_model(
+            str(path / _FILE), "CPU", options
+        )
+        names = [source.get_any_name() for source in compiled.inputs]
+
+        def run(arrays):
+            outputs = compiled(by_name(arrays, sources, names))
+            return [outputs[port].copy() for port in compiled.outputs]
+
+        return run
+
+    def layers(self, model, path):
+        openvino = requirements.load("openvino", "openvino", "openvino")
+        graph = openvino.Core().read_model(str(path / _FILE))
+        constants = {
+            node.get_friendly_name(): node
+            for node in graph.get_ops()
+            if node.get_type_name() == "Constant"
+        }
+        arrays = {
+            name: node.get_data()
+            for name, node in constants.items()
+            if node.get_element_type().get_type_name() in ("f32", "f16")
+        }
+        rows = []
+        for kernel in kernels_of(model):
+            match = find(kernel.values, arrays)
+            stored, computes = "not found by its values", ""
+            if match is not None:
+                (port,) = constants[match.tensor].outputs()
+                user = next(iter(port.get_target_inputs())).get_node()
+                stored = f"{arrays[match.tensor].dtype}, {match}"
+                computes = f"{user.get_type_name()}, float32 when asked for"
+            rows.append(
+                LayerReport(
+                    kernel.name,
+                    kernel.kind,
+                    kernel.values.shape,
+                    stored,
+                    computes,
+                )
+            )
+        return tuple(rows)
+
+    def notes(self, model):
+        note = (
+            "compared with INFERENCE_PRECISION_HINT=f32: by default OpenVINO "
+            "computes in bfloat16 on processors that have it"
+        )
+        if sign_names(model):
+            note += ", which turns signs of binary activations"
+        return (note,)

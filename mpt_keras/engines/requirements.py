@@ -1,0 +1,31 @@
+"""Packages that one format alone needs, imported when it is used."""
+
+import importlib
+import types
+
+
+def load(module: str, package: str, extra: str) -> types.ModuleType:
+    """Imports an engine's module, or says how to install it.
+
+    Args:
+        module: Dotted name of the module.
+        package: The distribution that brings it.
+        extra: The extra of `mpt_keras` that brings all that the format needs.
+
+    Raises:
+        ImportError: If it is not installed.
+
+    Example:
+
+    >>> load("math", "python", "litert").sqrt(4.0)
+    2.0
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] != module.split(".")[0]:
+            raise
+        raise ImportError(
+            f"This format needs the package `{package}`, which is not "
+            f'installed. Install it: pip install "mpt_keras[{extra}]"'
+        ) from None

@@ -48,7 +48,10 @@ def choose_settings(mask, kept, start, base):
     scale = int(away[by_weight].min()) - _best_shift(counts[by_weight])
     largest = mask_model.LARGEST_SCALE
     scale = min(max(scale, -largest), largest)
-    return Settings(scale, bool(by_weight), _best_offsets(signs * changes))
+    offsets = ()
+    if start is not None or base is not None:  # otherwise it does not pay
+        offsets = _best_offsets(signs * changes)
+    return Settings(scale, bool(by_weight), offsets)
 
 
 def _counts(distances, changed):
@@ -89,5 +92,8 @@ def _best_offsets(changes):
     alike = np.rint(alike)  # sums of whole numbers
     by_chance = 5 * alike[0] / math.sqrt(changes.size)
     enough = max(by_chance, alike[0] / 200)
+    # What the columns' means alone make.
+    means = (changes.sum(0, dtype="int64") ** 2).sum() / rows**2
+    alike -= means * np.arange(rows, 0, -1)
     best = np.argsort(-alike[1:], kind="stable")[: mask_model.MOST_OFFSETS] + 1
     return tuple(int(offset) for offset in best if alike[offset] > enough)

@@ -8,6 +8,8 @@ file. Beside the codec of tickets stand the entropy of masks of which only the
 number of weights kept is known, and general compressors: `xz -9e` and, where
 `zstandard` is installed, `zstd -19` of packed bits, and DeepCABAC in the
 implementation of `nncodec`, if `--nncodec_python` names a Python that has it.
+Milliseconds, the least of `--rounds`, are those of drawing the initial scores
+and of encoding or decoding.
 """
 
 import lzma
@@ -15,6 +17,7 @@ import math
 import pathlib
 import subprocess
 import tempfile
+import time
 
 import harness
 import keras
@@ -22,7 +25,7 @@ import numpy as np
 from absl import app, flags
 
 import mpt_keras as mpt
-from mpt_keras.ticket.mask_codec import encode_mask
+from mpt_keras.ticket.mask_codec import decode_mask, encode_mask
 from mpt_keras.ticket.start import Start, draw_quantiles
 
 FLAGS = flags.FLAGS
@@ -48,10 +51,10 @@ for path in sys.argv[1:]:
 
 
 def read(path):
-    """Pairs of mask and `Start`, by name; no `Start` where none is known."""
+    """Pairs of mask and function that gives its `Start` or None, by name."""
     if pathlib.Path(path).suffix == ".npz":
         masks = mpt.analysis.read_masks(path)
-        return {name: (mask, None) for name, mask in masks.items()}
+        return {name: (mask, lambda: None) for name, mask in masks.items()}
     found = {}
     for layer in mpt.masked_layers(
         keras.models.load_model(path, compile=False)
@@ -66,10 +69,14 @@ def read(path):
 def start_of(layer, number, masked):
     initializer = layer.scores_initializer
     if not isinstance(initializer, mpt.initializers.KaimingUniform):
-        return None
+        return lambda: None
     seed = layer.seed if initializer.seed is None else initializer.seed
     kernel = keras.ops.convert_to_numpy(masked.kernel).astype("float32")
-    return Start(draw_quantiles(seed, 2 * number + 1, kernel.size), kernel)
+
+    def start():
+        return Start(draw_quantiles(seed, 2 * number + 1, kernel.size), kernel)
+
+    return start
 
 
 def bound(mask):
@@ -87,23 +94,42 @@ def sizes(masks, before):
     rows = []
     for place, (name, (mask, start)) in enumerate(masks.items()):
         packed = np.packbits(mask).tobytes()
+        kept = np.count_nonzero(mask)
+        data, encode = timed(lambda m=mask, s=start: encode_mask(m, s()))
+        back, decode = timed(
+            lambda m=mask, s=start, d=data, k=kept: decode_mask(
+                d, m.shape, k, s()
+            )
+        )
+        if not np.array_equal(back, mask):
+            raise ValueError(f"The mask '{name}' does not come back.")
         row = {
             "what": name,
             "weights": mask.size,
-            "kept": np.count_nonzero(mask),
+            "kept": kept,
             "bound": bound(mask),
             "mask alone": len(encode_mask(mask)),
-            "ticket": len(encode_mask(mask, start)),
+            "ticket": len(data),
         }
         if before:
-            row["update"] = len(encode_mask(mask, start, before[name][0]))
+            row["update"] = len(encode_mask(mask, start(), before[name][0]))
         row["xz"] = len(lzma.compress(packed, preset=9 | lzma.PRESET_EXTREME))
         if zstandard := optional("zstandard"):
             row["zstd"] = len(zstandard.compress(packed, 19))
         if nncodec:
             row["nncodec"] = nncodec[place]
-        rows.append(row)
+        rows.append({**row, "encode ms": encode, "decode ms": decode})
     return rows
+
+
+def timed(work):
+    """What some work returns, and its least milliseconds."""
+    times = []
+    for _ in range(FLAGS.rounds):
+        start = time.perf_counter()
+        result = work()
+        times.append(1e3 * (time.perf_counter() - start))
+    return result, min(times)
 
 
 def optional(name):

@@ -70,7 +70,10 @@ def test_the_sizes_of_tickets(tmp_path):
     ):
         figures = tmp_path / "figures.json"
         programs.succeed(
-            "benchmarks/ticket_size.py", *options, f"--json={figures}"
+            "benchmarks/ticket_size.py",
+            *options,
+            "--rounds=1",
+            f"--json={figures}",
         )
         rows = json.loads(figures.read_text())["rows"]
         assert len(rows) == (3 if len(options) == 1 else 2)

@@ -23,6 +23,8 @@ _WITHOUT_KERAS = (
     "ticket.mask_codec",
     "ticket.mask_model",
     "ticket.mask_settings",
+    "ticket.mask_totals",
+    "ticket.mask_weights",
     "ticket.range_coder",
     "ticket.start",
 )

@@ -47,6 +47,8 @@ ROWS = (
     ("checkpoints.biprop",),
     ("checkpoints",),
     ("ticket.logarithms", "ticket.range_coder", "ticket.start"),
+    ("ticket.mask_weights",),
+    ("ticket.mask_totals",),
     ("ticket.mask_model",),
     ("ticket.mask_settings",),
     ("ticket.mask_codec",),

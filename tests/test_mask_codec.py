@@ -11,7 +11,13 @@ import slow_mask_decoder
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mpt_keras.ticket import logarithms, mask_codec, mask_model, range_coder
+from mpt_keras.ticket import (
+    logarithms,
+    mask_codec,
+    mask_model,
+    mask_weights,
+    range_coder,
+)
 from mpt_keras.ticket.mask_codec import decode_mask, encode_mask
 from mpt_keras.ticket.start import (
     Start,
@@ -98,7 +104,7 @@ def test_the_model_is_what_the_document_says(shape, known):
         if not all(0 < offset < rows for offset in offsets):
             continue
         by_weight = known in ("start", "all")
-        chosen = mask_model.Settings(140, by_weight, offsets)
+        chosen = mask_weights.Settings(140, by_weight, offsets)
         data = mask_codec._encode_modelled(mask, kept, chosen, start, base)
         arrays = [start and start.quantiles, start and start.kernel, base]
         flat = [None if a is None else a.ravel().tolist() for a in arrays]
@@ -258,11 +264,11 @@ def test_logarithms():
 
 def test_cells_are_all_weights_once():
     for shape in [(1, 1), (1, 9), (9, 1), (27, 64), (100, 3)]:
-        settings_ = mask_model.Settings(0)
+        settings_ = mask_weights.Settings(0)
         model = mask_model.MaskModel(shape, 1, settings_)
         seen = np.zeros(shape, int)
         for rows, column_class in model.cells():
-            seen[rows, column_class :: mask_model.CLASSES] += 1
+            seen[rows, column_class :: mask_weights.CLASSES] += 1
         assert np.all(seen == 1)
 
 

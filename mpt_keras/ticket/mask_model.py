@@ -30,7 +30,8 @@ CHANGES = np.array(
         *(23009, 21520, 19875, 18081, 16157, 14134, 12055, 9977),
         *(7966, 6096, 4435, 3038, 1937, 1134, 600, 282),
         *(114, 39, 11, 2, 1, 1, 1, 1),
-    ]
+    ],
+    "int64",
 )
 _CHANGES_WEIGHT = 16  # as many weights as in one bin of those coded before
 
@@ -113,15 +114,14 @@ class MaskModel:
         plane = self._planes[column_class]
         columns = slice(column_class, None, CLASSES)
         context = plane.distances[rows]
-        context -= self._row_totals.scales(rows, self._settings.offsets)[
-            :, None
-        ]
+        row_scales = self._row_totals.scales(rows, self._settings.offsets)
+        context -= row_scales[:, None]
         context -= self._column_totals.scales(columns)
         push = self._row_totals.pushes(rows, _PUSH_OF_ROWS)[:, None]
         push = push + self._column_totals.pushes(columns, _PUSH_OF_COLUMNS)
         if self._settings.offsets:
-            beside, changes = plane.sums_beside(rows, self._settings.offsets)
-            push += self._pushes_beside()[beside]
+            surprises, changes = plane.sums_beside(rows, self._settings.offsets)
+            push += self._pushes_beside()[surprises]
             context -= _DISTANCES_BESIDE[changes]
         context >>= 1
         np.clip(context, 0, BINS - 1, out=context)

@@ -17,8 +17,8 @@ _WITHOUT_KERAS = {
     *("command_line", "config", "drawing", "schedules", "seeds", "sparsity"),
     *("sums", "ticket", "ticket.container", "ticket.errors", "ticket.kernels"),
     *("ticket.logarithms", "ticket.mask_codec", "ticket.mask_model"),
-    *("ticket.mask_settings", "ticket.range_coder", "ticket.reading"),
-    "ticket.start",
+    *("ticket.mask_settings", "ticket.mask_totals", "ticket.mask_weights"),
+    *("ticket.range_coder", "ticket.reading", "ticket.start"),
 }
 _WITH_CLASSES = (
     *("layers", "quantizers", "losses", "conversion", "lottery"),

@@ -2,9 +2,13 @@
 
 import json
 
+import keras
+import numpy as np
 import programs
 import pytest
 from backend import needs_tensorflow
+
+import mpt_keras as mpt
 
 
 @needs_tensorflow  # and the extra examples
@@ -48,3 +52,31 @@ def test_a_benchmark_writes_figures_settings_and_machine(
     assert len(written["rows"]) >= 2
     for row in written["rows"]:
         assert columns <= set(row)
+
+
+@needs_tensorflow  # and the extra examples
+def test_the_sizes_of_tickets(tmp_path):
+    pytest.importorskip("matplotlib")
+    layers = [mpt.MPTDense(30, seed=0, name="first"), mpt.MPTDense(3, seed=1)]
+    model = keras.Sequential([keras.Input((20,)), *layers])
+    files = [str(tmp_path / f"{epoch}.keras") for epoch in (1, 2)]
+    model.save(files[0])
+    layers[0].scores.assign(layers[0].scores * np.linspace(0.5, 2, 30))
+    model.save(files[1])
+    columns = {"what", "bound", "mask alone", "ticket", "xz", "bits per weight"}
+    for options in (
+        [f"--files={files[0]}"],
+        [f"--files={','.join(files)}", f"--plot={tmp_path / 'bits.png'}"],
+    ):
+        figures = tmp_path / "figures.json"
+        programs.succeed(
+            "benchmarks/ticket_size.py",
+            *options,
+            "--rounds=1",
+            f"--json={figures}",
+        )
+        rows = json.loads(figures.read_text())["rows"]
+        assert len(rows) == (3 if len(options) == 1 else 2)
+        assert columns <= set(rows[0])
+    assert rows[0]["ticket"] < 20 < rows[1]["update"] < rows[1]["mask alone"]
+    assert (tmp_path / "bits.png").stat().st_size > 1000

@@ -74,7 +74,7 @@ def _zero_weights():
         whole, part = divmod(i, UNIT)
         odds = _POWERS[part] << (60 + whole)  # 120 binary digits
         weights.append((1 << 144) // ((1 << 120) + odds))
-    return np.array(weights)
+    return np.array(weights, "int64")
 
 
 ZERO_WEIGHTS = _zero_weights()

@@ -12,9 +12,10 @@ import struct
 
 import numpy as np
 
-from mpt_keras.ticket import mask_model, range_coder
-from mpt_keras.ticket.mask_model import MaskModel, Settings
+from mpt_keras.ticket import mask_weights, range_coder
+from mpt_keras.ticket.mask_model import MaskModel
 from mpt_keras.ticket.mask_settings import choose_settings
+from mpt_keras.ticket.mask_weights import Settings
 
 _CONSTANT, _PLAIN, _MODELLED = range(3)
 _SETTINGS = struct.Struct("<hBB")
@@ -168,7 +169,7 @@ def _decode_plain(data, shape, kept, start, base):
 
 
 def _matrix(shape):
-    columns = mask_model.columns_of(shape)
+    columns = mask_weights.columns_of(shape)
     return math.prod(shape) // columns, columns
 
 
@@ -177,7 +178,7 @@ def _encode_modelled(mask, kept, settings, start, base):
     model = MaskModel(mask.shape, kept, settings, start, base)
     coder = range_coder.Encoder()
     for rows, column_class in model.cells():
-        bits = mask[rows, column_class :: mask_model.CLASSES].ravel()
+        bits = mask[rows, column_class :: mask_weights.CLASSES].ravel()
         coder.encode(bits, model.probabilities(rows, column_class).ravel())
         model.learn(bits)
     head = bytes([_MODELLED])
@@ -198,7 +199,7 @@ def _decode_modelled(data, shape, kept, start, base):
         probabilities = model.probabilities(cell_rows, column_class)
         bits = coder.decode(probabilities.ravel())
         bits = bits.reshape(probabilities.shape)
-        mask[cell_rows, column_class :: mask_model.CLASSES] = bits
+        mask[cell_rows, column_class :: mask_weights.CLASSES] = bits
         model.learn(bits)
     coder.finish()
     return mask.reshape(shape)
@@ -212,7 +213,7 @@ def _read_settings(data, rows, start):
         )
     scale, by_weight, count = _SETTINGS.unpack_from(data, 1)
     first = end + _OFFSET.size * count
-    largest, most = mask_model.LARGEST_SCALE, mask_model.MOST_OFFSETS
+    largest, most = mask_weights.LARGEST_SCALE, mask_weights.MOST_OFFSETS
     if not -largest <= scale <= largest or count > most or len(data) < first:
         raise ValueError(
             f"Expected a scale in +-{largest} and at most {most} offsets. "

@@ -4,8 +4,9 @@ import math
 
 import numpy as np
 
-from mpt_keras.ticket import mask_model
-from mpt_keras.ticket.mask_model import Settings
+from mpt_keras.ticket import mask_weights
+from mpt_keras.ticket.mask_model import BINS, CHANGES
+from mpt_keras.ticket.mask_weights import Settings
 
 _LOOKED_AT = 1 << 17
 _BEYOND = 64  # of scales, above and below all distances
@@ -33,22 +34,25 @@ def choose_settings(mask, kept, start, base):
     away = [np.zeros(mask.shape, "int16")]
     if start is not None:
         quantiles = part(start.quantiles)
-        threshold = mask_model.threshold_of(kept, rows * columns)
+        threshold = mask_weights.threshold_of(kept, rows * columns)
         guess = quantiles >= threshold
-        away = [mask_model.distances(quantiles, None, threshold)]
+        away = [mask_weights.distances(quantiles, None, threshold)]
         if start.kernel is not None:
             kernel = part(start.kernel)
             signs = np.where(np.signbit(kernel), np.int8(-1), np.int8(1))
-            away.append(mask_model.distances(quantiles, kernel, threshold))
+            away.append(mask_weights.distances(quantiles, kernel, threshold))
     if base is not None:
         guess = part(base)
     changes = mask.astype("int8") - guess
     counts = [_counts(distances, changes != 0) for distances in away]
     by_weight = min(range(len(away)), key=lambda i: _entropy(counts[i]))
     scale = int(away[by_weight].min()) - _best_shift(counts[by_weight])
-    largest = mask_model.LARGEST_SCALE
+    largest = mask_weights.LARGEST_SCALE
     scale = min(max(scale, -largest), largest)
-    return Settings(scale, bool(by_weight), _best_offsets(signs * changes))
+    offsets = ()
+    if start is not None or base is not None:  # otherwise it does not pay
+        offsets = _best_offsets(signs * changes)
+    return Settings(scale, bool(by_weight), offsets)
 
 
 def _counts(distances, changed):
@@ -71,9 +75,9 @@ def _best_shift(counts):
     number = counts.shape[1]
     first = -number - _BEYOND
     bins = np.arange(first, 2 * number + _BEYOND)
-    bins = bins + 2 * mask_model.NEAREST >> 1
-    bins = np.clip(bins, 0, mask_model.BINS - 1)
-    share = mask_model.CHANGES[bins] / (1 << 16)
+    bins = bins + 2 * mask_weights.NEAREST >> 1
+    bins = np.clip(bins, 0, BINS - 1)
+    share = CHANGES[bins] / (1 << 16)
     # In whole parts of a bit, so that the sums are the same everywhere.
     costs = np.rint(np.log2([share, 1 - share]) * -(1 << 16)).astype("int64")
     windows = np.lib.stride_tricks.sliding_window_view(costs, number, axis=1)
@@ -89,5 +93,10 @@ def _best_offsets(changes):
     alike = np.rint(alike)  # sums of whole numbers
     by_chance = 5 * alike[0] / math.sqrt(changes.size)
     enough = max(by_chance, alike[0] / 200)
-    best = np.argsort(-alike[1:], kind="stable")[: mask_model.MOST_OFFSETS] + 1
+    # What the columns' means alone make.
+    means = (changes.sum(0, dtype="int64") ** 2).sum() / rows**2
+    alike -= means * np.arange(rows, 0, -1)
+    best = (
+        np.argsort(-alike[1:], kind="stable")[: mask_weights.MOST_OFFSETS] + 1
+    )
     return tuple(int(offset) for offset in best if alike[offset] > enough)

@@ -798,6 +798,55 @@ def test_another_backend_is_named(ticket, tmp_path, monkeypatch):
         export(ticket, tmp_path / "a.tflite", format="litert")
 
 
+@pytest.mark.parametrize("size", [3, 5])
+def test_zeros_in_front_of_strides_become_part_of_the_kernel(size):
+    """Larq's converter would put them on one side."""
+    sign = {"input_quantizer": "approx_sign"}
+    model = mpt.freeze(
+        with_statistics(
+            keras.Sequential(
+                [
+                    keras.Input((8, 6, 3)),
+                    keras.layers.ZeroPadding2D(size // 2),
+                    mpt.MPTConv2D(4, size, strides=2, use_bias=True, seed=1),
+                    norm(),
+                    keras.layers.ZeroPadding2D(1),
+                    mpt.MPTConv2D(4, 3, seed=2, **sign),
+                ]
+            )
+        )
+    )
+    bits = larq.packed(model).model
+    x = np.random.default_rng(0).normal(size=(3, 8, 6, 3)).astype("float32")
+    np.testing.assert_allclose(
+        predict(bits, [x])[0], predict(model, [x])[0], atol=1e-5
+    )
+    padded = [
+        layer
+        for layer in bits.layers
+        if isinstance(layer, keras.layers.ZeroPadding2D)
+    ]
+    assert len(padded) == 1
+
+
+@pytest.mark.slow
+@backend.needs_tensorflow
+def test_a_strided_residual_network_on_bits(tmp_path):
+    model = with_statistics(
+        mpt.models.resnet20(binary_activations=True, width=0.5, seed=1)
+    )
+    bits = larq.packed(mpt.freeze(model))
+    expected = {
+        layer.name
+        for layer in mpt.masked_layers(model)
+        if layer.name not in ("stem_conv", "logits")
+    }
+    assert set(bits.filters) == expected
+    require("larq")
+    report = export(model, tmp_path / "a.tflite", format="larq")
+    assert report.differences.relative <= 1e-5
+
+
 def test_nothing_to_pack(ticket):
     with pytest.raises(ValueError, match="would pack nothing"):
         larq.Larq().check(ticket)

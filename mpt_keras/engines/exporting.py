@@ -305,11 +305,13 @@ def _refusal(engine, frozen, found, tolerance, left_out):
         f"Expected at most {tolerance:.2g} (`tolerance`). Nothing was written."
     )
     if left_out.any():
+        names = sign_names(frozen)
         text += (
             f" In {left_out.sum()} of the inputs an activation lies so near "
-            "zero in front of a sign (of layers "
-            f"{sign_names(frozen)}) that rounding decides it: sums of "
-            "{-a, +a} that cancel out. Batch norms that have seen data, in "
-            "front of the signs, move them off zero."
+            "zero in front of a sign that rounding decides it, in each engine "
+            "in another way: sums of {-a, +a} that cancel out. Batch norms in "
+            "front of the signs move them off zero, once they have seen data. "
+            "tolerance=float('inf') accepts whatever the engine computes. "
+            f"Signs: {', '.join(names[:3])}{', ...' if names[3:] else ''}."
         )
     return text

@@ -18,8 +18,8 @@ from mpt_keras.conversion.copying import copied
 from mpt_keras.engines import (
     ENGINES,
     benchmarking,
+    comparison,
     differences,
-    exporting,
     kernels,
     larq,
     signs,
@@ -705,13 +705,13 @@ def test_inputs_that_rounding_decides_are_left_out(
     break_engine(monkeypatch, one_is_off)
     path = tmp_path / "served"
     third = np.arange(8) == 2
-    monkeypatch.setattr(exporting, "undecided", lambda *arguments: third)
+    monkeypatch.setattr(comparison, "undecided", lambda *arguments: third)
     report = export(binary, path, format="saved_model")
     assert report.undecided == 1
     assert report.differences.inputs == 7
     assert report.differences.absolute == 0.0
     assert "1 more inputs were left out" in str(report)
-    monkeypatch.setattr(exporting, "undecided", lambda *arguments: ~third)
+    monkeypatch.setattr(comparison, "undecided", lambda *arguments: ~third)
     with pytest.raises(ValueError, match="differ from Keras'"):
         export(binary, path, format="saved_model")
 
@@ -720,7 +720,7 @@ def test_inputs_that_rounding_decides_are_left_out(
 def test_too_many_undecided_inputs_are_explained(binary, tmp_path, monkeypatch):
     break_engine(monkeypatch, lambda output: output + 1.0)
     every = np.ones(8, bool)
-    monkeypatch.setattr(exporting, "undecided", lambda *arguments: every)
+    monkeypatch.setattr(comparison, "undecided", lambda *arguments: every)
     with pytest.raises(ValueError, match="so near zero in front of a sign"):
         export(binary, tmp_path / "served", format="saved_model")
 
@@ -879,6 +879,27 @@ def test_hls4ml_simulated(tmp_path):
     report = export(model, path, format="hls4ml", simulate=True)
     assert report.differences.relative < 1e-3
     assert report.differences.same_class == 1.0
+
+
+@backend.needs_tensorflow
+def test_what_is_folded_wrongly_is_refused(ticket, tmp_path, monkeypatch):
+    def fold(model):
+        other = copied(model)
+        other.layers[-1].bias.assign(np.ones(10))
+        return other
+
+    module = types.ModuleType("mpt_keras.conversion.folding")
+    module.fold_batch_norms = fold
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    package = sys.modules["mpt_keras.conversion"]
+    monkeypatch.setattr(package, "folding", module, raising=False)
+    with pytest.raises(ValueError, match="differ from Keras'"):
+        export(
+            ticket,
+            tmp_path / "served",
+            format="saved_model",
+            fold_batch_norm=True,
+        )
 
 
 @backend.needs_tensorflow

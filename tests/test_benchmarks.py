@@ -28,6 +28,10 @@ import mpt_keras as mpt
             {"what", "ms per batch", "against plain"},
         ),
         (
+            ["engines.py", "--network=conv2", "--width=0.1"],
+            {"what", "bytes", "difference", "ms"},
+        ),
+        (
             ["memory.py", "--batch_size=2"],
             {"what", "variables MB", "lent beyond plain, in kernels"},
         ),

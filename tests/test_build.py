@@ -57,6 +57,7 @@ ROWS = (
     ("engines.engine",),
     ("engines.hls4ml", "engines.litert", "engines.onnx", "engines.openvino"),
     ("engines.larq", "engines.saved_model"),
+    ("engines.comparison",),
     ("engines.exporting",),
     ("engines.benchmarking",),
     ("engines",),

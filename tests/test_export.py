@@ -18,8 +18,8 @@ from mpt_keras.conversion.copying import copied
 from mpt_keras.engines import (
     ENGINES,
     benchmarking,
+    comparison,
     differences,
-    exporting,
     kernels,
     larq,
     signs,
@@ -705,13 +705,13 @@ def test_inputs_that_rounding_decides_are_left_out(
     break_engine(monkeypatch, one_is_off)
     path = tmp_path / "served"
     third = np.arange(8) == 2
-    monkeypatch.setattr(exporting, "undecided", lambda *arguments: third)
+    monkeypatch.setattr(comparison, "undecided", lambda *arguments: third)
     report = export(binary, path, format="saved_model")
     assert report.undecided == 1
     assert report.differences.inputs == 7
     assert report.differences.absolute == 0.0
     assert "1 more inputs were left out" in str(report)
-    monkeypatch.setattr(exporting, "undecided", lambda *arguments: ~third)
+    monkeypatch.setattr(comparison, "undecided", lambda *arguments: ~third)
     with pytest.raises(ValueError, match="differ from Keras'"):
         export(binary, path, format="saved_model")
 
@@ -720,7 +720,7 @@ def test_inputs_that_rounding_decides_are_left_out(
 def test_too_many_undecided_inputs_are_explained(binary, tmp_path, monkeypatch):
     break_engine(monkeypatch, lambda output: output + 1.0)
     every = np.ones(8, bool)
-    monkeypatch.setattr(exporting, "undecided", lambda *arguments: every)
+    monkeypatch.setattr(comparison, "undecided", lambda *arguments: every)
     with pytest.raises(ValueError, match="so near zero in front of a sign"):
         export(binary, tmp_path / "served", format="saved_model")
 
@@ -798,6 +798,55 @@ def test_another_backend_is_named(ticket, tmp_path, monkeypatch):
         export(ticket, tmp_path / "a.tflite", format="litert")
 
 
+@pytest.mark.parametrize("size", [3, 5])
+def test_zeros_in_front_of_strides_become_part_of_the_kernel(size):
+    """Larq's converter would put them on one side."""
+    sign = {"input_quantizer": "approx_sign"}
+    model = mpt.freeze(
+        with_statistics(
+            keras.Sequential(
+                [
+                    keras.Input((8, 6, 3)),
+                    keras.layers.ZeroPadding2D(size // 2),
+                    mpt.MPTConv2D(4, size, strides=2, use_bias=True, seed=1),
+                    norm(),
+                    keras.layers.ZeroPadding2D(1),
+                    mpt.MPTConv2D(4, 3, seed=2, **sign),
+                ]
+            )
+        )
+    )
+    bits = larq.packed(model).model
+    x = np.random.default_rng(0).normal(size=(3, 8, 6, 3)).astype("float32")
+    np.testing.assert_allclose(
+        predict(bits, [x])[0], predict(model, [x])[0], atol=1e-5
+    )
+    padded = [
+        layer
+        for layer in bits.layers
+        if isinstance(layer, keras.layers.ZeroPadding2D)
+    ]
+    assert len(padded) == 1
+
+
+@pytest.mark.slow
+@backend.needs_tensorflow
+def test_a_strided_residual_network_on_bits(tmp_path):
+    model = with_statistics(
+        mpt.models.resnet20(binary_activations=True, width=0.5, seed=1)
+    )
+    bits = larq.packed(mpt.freeze(model))
+    expected = {
+        layer.name
+        for layer in mpt.masked_layers(model)
+        if layer.name not in ("stem_conv", "logits")
+    }
+    assert set(bits.filters) == expected
+    require("larq")
+    report = export(model, tmp_path / "a.tflite", format="larq")
+    assert report.differences.relative <= 1e-5
+
+
 def test_nothing_to_pack(ticket):
     with pytest.raises(ValueError, match="would pack nothing"):
         larq.Larq().check(ticket)
@@ -830,6 +879,27 @@ def test_hls4ml_simulated(tmp_path):
     report = export(model, path, format="hls4ml", simulate=True)
     assert report.differences.relative < 1e-3
     assert report.differences.same_class == 1.0
+
+
+@backend.needs_tensorflow
+def test_what_is_folded_wrongly_is_refused(ticket, tmp_path, monkeypatch):
+    def fold(model):
+        other = copied(model)
+        other.layers[-1].bias.assign(np.ones(10))
+        return other
+
+    module = types.ModuleType("mpt_keras.conversion.folding")
+    module.fold_batch_norms = fold
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    package = sys.modules["mpt_keras.conversion"]
+    monkeypatch.setattr(package, "folding", module, raising=False)
+    with pytest.raises(ValueError, match="differ from Keras'"):
+        export(
+            ticket,
+            tmp_path / "served",
+            format="saved_model",
+            fold_batch_norm=True,
+        )
 
 
 @backend.needs_tensorflow

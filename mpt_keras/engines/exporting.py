@@ -1,6 +1,5 @@
 """Exports that are accepted only after their own engine agreed with Keras."""
 
-import contextlib
 import dataclasses
 import pathlib
 from typing import Any
@@ -9,18 +8,12 @@ import keras
 import numpy as np
 
 from mpt_keras.conversion import freeze
-from mpt_keras.engines.differences import (
-    Differences,
-    by_input,
-    differences,
-    scale,
-)
+from mpt_keras.engines.comparison import Comparison, refusing
 from mpt_keras.engines.engine import Engine
 from mpt_keras.engines.hls4ml import HLS4ML
 from mpt_keras.engines.inputs import (
     given_arrays,
     model_inputs,
-    predict,
     random_arrays,
 )
 from mpt_keras.engines.larq import Larq
@@ -30,7 +23,6 @@ from mpt_keras.engines.openvino import OpenVINO
 from mpt_keras.engines.replacing import replaced
 from mpt_keras.engines.report import ExportReport, size
 from mpt_keras.engines.saved_model import SavedModel
-from mpt_keras.engines.signs import sign_names, undecided
 from mpt_keras.layers.traversal import masked_layers
 
 ENGINES = {
@@ -120,10 +112,11 @@ def export(
         )
     engine.require()
     frozen = freeze(model) if masked_layers(model) else model
+    stored = frozen
     if fold_batch_norm:
         from mpt_keras.conversion import folding
 
-        frozen = folding.fold_batch_norms(frozen)
+        stored = folding.fold_batch_norms(frozen)
     sources = model_inputs(frozen)
     for source in sources:
         if engine.fixed and source.is_open:
@@ -132,26 +125,22 @@ def export(
                 f"Received: input '{source.name}' of shape {source.shape} "
                 f"(model '{model.name}')"
             )
-    engine.check(frozen)
-    given = given_arrays(inputs, sources) if inputs is not None else []
-    arrays = random_arrays(sources, _RANDOM, seed, like=given)
-    if given:
-        arrays = [
-            np.concatenate(pair) for pair in zip(arrays, given, strict=True)
-        ]
-    reference = predict(frozen, arrays)
-    if tolerance is None:
-        tolerance = engine.tolerance(frozen)
+    engine.check(stored)
+    comparison = Comparison(frozen, sources, _arrays(inputs, sources, seed))
+    limit = engine.tolerance(stored) if tolerance is None else tolerance
     with replaced(path) as beside:
-        with _refusing(engine, frozen):
-            engine.write(frozen, beside)
-        found, left_out = _compared(
-            engine, frozen, beside, arrays, reference, tolerance, sources
-        )
-        layers = engine.layers(frozen, beside)
-        of_weights = _of_weights(
-            engine, frozen, beside, arrays, reference, left_out, sources
-        )
+        with refusing(engine, frozen):
+            engine.write(stored, beside)
+        found, left_out = comparison.accepted(engine, beside, limit)
+        layers = engine.layers(stored, beside)
+        of_weights = None
+        exact = engine.exact()
+        if exact is not None:
+            other = beside.with_name(f"exact_{beside.name}")
+            exact.write(stored, other)
+            limit_of_weights = max(exact.tolerance(stored), tolerance or 0)
+            alone, _ = comparison.accepted(exact, other, limit_of_weights)
+            of_weights = alone.relative
         written = size(beside)
     return ExportReport(
         path=path,
@@ -159,12 +148,21 @@ def export(
         bytes=written,
         float32_bytes=4 * frozen.count_params(),
         differences=found,
-        tolerance=tolerance,
+        tolerance=limit,
         of_weights=of_weights,
-        undecided=int(left_out.sum()),
+        undecided=left_out,
         layers=layers,
-        notes=engine.notes(frozen),
+        notes=engine.notes(stored),
     )
+
+
+def _arrays(inputs, sources, seed):
+    """Random inputs, and behind them those that the user gives."""
+    if inputs is None:
+        return random_arrays(sources, _RANDOM, seed)
+    given = given_arrays(inputs, sources)
+    drawn = random_arrays(sources, _RANDOM, seed, like=given)
+    return [np.concatenate(pair) for pair in zip(drawn, given, strict=True)]
 
 
 def _engine(format, options) -> Engine:
@@ -230,86 +228,3 @@ def _check_tolerance(tolerance):
             "Invalid value for argument `tolerance`. Expected a number that is "
             f"not negative, or None. Received: tolerance={tolerance!r}"
         )
-
-
-@contextlib.contextmanager
-def _refusing(engine, frozen):
-    """Engines raise many errors over what they cannot do."""
-    try:
-        yield
-    except (ImportError, OSError, MemoryError, ValueError):
-        raise
-    except Exception as error:
-        raise ValueError(
-            f"format={engine.name!r} cannot hold '{frozen.name}', and nothing "
-            f"was written. The engine says: {type(error).__name__}: {error}"
-        ) from error
-
-
-def _compared(engine, frozen, path, arrays, reference, tolerance, sources):
-    """The differences, and which inputs were left out of them."""
-    with _refusing(engine, frozen):
-        outputs = engine.load(path, sources)(arrays)
-    found = differences(outputs, reference)
-    none = np.zeros(len(arrays[0]), bool)
-    if found.relative <= tolerance:
-        return found, none
-    too_far = np.any(
-        [
-            by_input(
-                np.asarray(output, "float64"), np.asarray(other, "float64")
-            )
-            > tolerance * scale(other)
-            for output, other in zip(outputs, reference, strict=True)
-        ],
-        axis=0,
-    )
-    left_out = too_far & undecided(frozen, arrays)
-    if np.array_equal(left_out, too_far) and 2 * left_out.sum() <= len(
-        left_out
-    ):
-        return _without(left_out, outputs, reference), left_out
-    raise ValueError(_refusal(engine, frozen, found, tolerance, left_out))
-
-
-def _without(left_out, outputs, reference) -> Differences:
-    return differences(
-        [np.asarray(output)[~left_out] for output in outputs],
-        [other[~left_out] for other in reference],
-    )
-
-
-def _of_weights(engine, frozen, path, arrays, reference, left_out, sources):
-    """The difference that is left where the engine computes exactly."""
-    exact = engine.exact()
-    if exact is None:
-        return None
-    path = path.with_name(f"exact_{path.name}")
-    exact.write(frozen, path)
-    outputs = exact.load(path, sources)(arrays)
-    found = _without(left_out, outputs, reference)
-    if found.relative > exact.tolerance(frozen):
-        raise ValueError(
-            f"The weights that format={engine.name!r} stores give other "
-            f"outputs than those of '{frozen.name}': {found.relative:.2g} of "
-            "the largest output. Nothing was written."
-        )
-    return found.relative
-
-
-def _refusal(engine, frozen, found, tolerance, left_out):
-    text = (
-        f"format={engine.name!r} was not accepted for '{frozen.name}': over "
-        f"{found.inputs} inputs its outputs differ from Keras' by up to "
-        f"{found.absolute:.3g}, {found.relative:.2g} of the largest output. "
-        f"Expected at most {tolerance:.2g} (`tolerance`). Nothing was written."
-    )
-    if left_out.any():
-        text += (
-            f" In {left_out.sum()} of the inputs an activation lies so near "
-            "zero in front of a sign (of layers "
-            f"{sign_names(frozen)}) that rounding decides it: sums of "
-            "{-a, +a} that cancel out. Batch norms that have seen data, in "
-            "front of the signs, move them off zero."
-        )
-    return text

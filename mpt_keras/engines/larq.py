@@ -6,7 +6,9 @@ a weight is kept and differ where it is pruned:
 
     conv(x, w) = conv(x, (w + a p) / 2) + conv(x, (w - a p) / 2),   p = (w == 0)
 
-A dense layer is a 1x1 convolution of one pixel.
+A dense layer is a 1x1 convolution of one pixel. Zeros on both sides in front of
+a convolution of stride 2 become part of it, because Larq's converter (0.16)
+would put them on one side.
 """
 
 import contextlib
@@ -167,11 +169,17 @@ class _Packing:
         self.filters = {}
         self.operations = 0
         self._split = {}
+        self._same = {}
+        self._padded = {}
         # By id, beside the tensor itself, whose id no other may take.
         self._signs = {}
 
     def call(self, layer, *args, **kwargs):
         inputs = args[0] if args else None
+        if id(inputs) in self._padded and _takes_padding(layer, inputs):
+            layer = self._same.setdefault(layer.name, _with_padding(layer))
+            inputs = self._padded[id(inputs)][1]
+            args = (inputs, *args[1:])
         is_sign = id(inputs) in self._signs
         if is_sign and _can_pack(layer):
             key = layer.name, inputs.shape
@@ -185,6 +193,8 @@ class _Packing:
         stays = is_sign and isinstance(layer, _KEEP_SIGNS)
         if stays or isinstance(layer, PlainSign):
             self._signs[id(outputs)] = outputs
+        if type(layer) is keras.layers.ZeroPadding2D:
+            self._padded[id(outputs)] = outputs, inputs
         return outputs
 
 
@@ -215,6 +225,43 @@ def _split(layer, shape):
         output = keras.layers.Reshape((layer.units,))(output)
     output = keras.layers.Activation(layer.activation)(output)
     return keras.Model(inputs, output, name=layer.name), len(parts)
+
+
+def _takes_padding(layer, inputs):
+    """Whether a layer is a convolution of stride 2 over symmetric zeros."""
+    if type(layer) is not keras.layers.Conv2D or layer.strides != (2, 2):
+        return False
+    padding = inputs._keras_history.operation
+    size = layer.kernel_size[0]
+    return (
+        layer.padding == "valid"
+        and layer.data_format == "channels_last"
+        and layer.dilation_rate == (1, 1)
+        and layer.kernel_size == (size, size)
+        and padding.padding == ((size // 2, size // 2),) * 2
+        and size % 2 == 1
+        and inputs.shape[1] % 2 == inputs.shape[2] % 2 == 0
+    )
+
+
+def _with_padding(layer):
+    """The same convolution with the zeros inside.
+
+    "same" puts a row of zeros less in front of an image of even size than
+    behind it, and as many for a kernel that is one row larger.
+    """
+    config = {
+        **layer.get_config(),
+        "padding": "same",
+        "kernel_size": tuple(size + 1 for size in layer.kernel_size),
+    }
+    same = keras.layers.Conv2D.from_config(config)
+    same.build((None, None, None, layer.kernel.shape[2] * layer.groups))
+    kernel = keras.ops.convert_to_numpy(layer.kernel)
+    same.kernel.assign(np.pad(kernel, [(0, 1), (0, 1), (0, 0), (0, 0)]))
+    if layer.use_bias:
+        same.bias.assign(layer.bias)
+    return same
 
 
 def _can_pack(layer):

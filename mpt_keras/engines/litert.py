@@ -228,5 +228,8 @@ def _quantized(model, path, in_float, activations):
             use(exact, scope)
         else:  # rounded, it would turn signs
             use(exact, scope, algorithm="no_quantize")
-    with contextlib.redirect_stdout(io.StringIO()):  # it prints sizes
+    with (  # it prints sizes, and how far it is
+        contextlib.redirect_stdout(io.StringIO()),
+        contextlib.redirect_stderr(io.StringIO()),
+    ):
         return bytes(quantizer.quantize().quantized_model)

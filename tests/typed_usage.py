@@ -66,3 +66,12 @@ def tickets(model: keras.Model) -> float:
     tickets = list(search.run(levels=3))
     search.load(tickets[-1])
     return search.control(3, "random_masks").sparsity
+
+
+def shipped(model: keras.Model) -> list[int]:
+    mpt.save_ticket(model, "my.ticket", base=None, values_dtype="float16")
+    loaded: keras.Model = mpt.load_ticket("my.ticket", max_weights=10**6)
+    report = mpt.export(loaded, "my.tflite", format="litert")
+    print(mpt.summary("my.ticket").totals.macs, report.bytes)
+    ticket: mpt.ticket.Ticket = mpt.ticket.read_ticket("my.ticket")
+    return [kernel.bytes for kernel in ticket.kernels.values()]

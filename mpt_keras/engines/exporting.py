@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from mpt_keras.conversion import freeze
+from mpt_keras.conversion import fold_batch_norms, freeze
 from mpt_keras.engines.comparison import Comparison, refusing
 from mpt_keras.engines.engine import Engine
 from mpt_keras.engines.hls4ml import HLS4ML
@@ -114,9 +114,7 @@ def export(
     frozen = freeze(model) if masked_layers(model) else model
     stored = frozen
     if fold_batch_norm:
-        from mpt_keras.conversion import folding
-
-        stored = folding.fold_batch_norms(frozen)
+        stored = fold_batch_norms(frozen)
     sources = model_inputs(frozen)
     for source in sources:
         if engine.fixed and source.is_open:

@@ -3,23 +3,37 @@
 import contextlib
 import os
 import pathlib
+import secrets
+import stat
 
 
-def write_whole(path: pathlib.Path, data: bytes) -> None:
+def write_whole(path: str | os.PathLike[str], data: bytes) -> None:
     """Writes a file beside what is there, then renames it.
 
-    An interruption or a full disk leaves the file that was there before.
+    An interruption or a full disk leaves the file that was there before, and
+    of several writers at once one wins. A link stays one; a file that is
+    replaced leaves its permissions to the new one.
 
     Raises:
         OSError: If the file cannot be written.
     """
-    beside = path.with_name(f"partial-{path.name}")
+    path = pathlib.Path(os.path.realpath(path))
+    if path.is_dir():
+        raise IsADirectoryError(f"Expected a file. '{path}' is a folder.")
+    # Nobody else's name, and not longer than that of the file may be.
+    beside = path.with_name(f"partial-{secrets.token_hex(8)}")
     try:
-        with beside.open("wb") as file:
+        with beside.open("xb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
+        if path.exists():
+            beside.chmod(stat.S_IMODE(path.stat().st_mode))
         beside.replace(path)
+    except OSError as error:
+        raise OSError(
+            error.errno, f"Could not write '{path}': {error.strerror}"
+        ) from error
     finally:
         with contextlib.suppress(OSError):
             beside.unlink(missing_ok=True)

@@ -1,3 +1,4 @@
+import concurrent.futures
 import json
 
 import keras
@@ -115,9 +116,8 @@ MODELS = {
 def assert_same_predictions(loaded, model, rng):
     shape = (3, *model.inputs[0].shape[1:])
     x = rng.standard_normal(shape).astype("float32")
-    np.testing.assert_array_equal(
-        loaded.predict(x, verbose=0), model.predict(x, verbose=0)
-    )
+    found, expected = loaded(x, training=False), model(x, training=False)
+    np.testing.assert_array_equal(as_numpy(found), as_numpy(expected))
 
 
 def assert_same_masks(loaded, model):
@@ -142,6 +142,16 @@ def test_predictions_and_masks_are_the_same_to_the_bit(name, tmp_path, rng):
     if name != "initializers of Keras":  # whose pruned weights are left out
         assert again.read_bytes() == path.read_bytes()
     assert_same_predictions(mpt.load_ticket(again), model, rng)
+
+
+def test_predict_gives_the_same_bits_as_well(tmp_path, rng):
+    model = perturbed(mpt.models.conv2(width=0.125), rng)
+    mpt.save_ticket(model, tmp_path / "a.ticket")
+    loaded = mpt.load_ticket(tmp_path / "a.ticket")
+    x = rng.standard_normal((3, *model.input_shape[1:])).astype("float32")
+    np.testing.assert_array_equal(
+        loaded.predict(x, verbose=0), model.predict(x, verbose=0)
+    )
 
 
 def test_what_is_read_without_keras_is_what_the_model_has(tmp_path, rng):
@@ -391,3 +401,210 @@ def test_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch):
         mpt.save_ticket(convolutions(), path)
     assert path.read_bytes() == before
     assert [file.name for file in tmp_path.iterdir()] == ["a.ticket"]
+
+
+class ByName(layers.Layer):
+    """Makes its parts in the order of a dictionary."""
+
+    def __init__(self, widths, **kwargs):
+        super().__init__(**kwargs)
+        self.widths = widths
+        self.heads = {
+            name: mpt.MPTDense(width, name=name)
+            for name, width in widths.items()
+        }
+
+    def build(self, input_shape):
+        for head in self.heads.values():
+            head.build(input_shape)
+        self.built = True
+
+    def call(self, inputs):
+        return self.heads["wide"](inputs) - 3 * self.heads["deep"](inputs)
+
+    def get_config(self):
+        return {"widths": self.widths, **super().get_config()}
+
+
+@pytest.fixture
+def registered():
+    """Registers classes for a test; a dictionary of them by name."""
+    found = {}
+
+    def register(cls, package="mine"):
+        keras.saving.register_keras_serializable(package)(cls)
+        found[f"{package}>{cls.__name__}"] = cls
+        return found
+
+    yield register
+    for name in found:
+        del keras.saving.get_custom_objects()[name]
+
+
+def test_the_order_in_configurations_is_kept(tmp_path, rng, registered):
+    custom_objects = registered(ByName)
+    model = keras.Sequential(
+        [keras.Input((6,)), ByName({"wide": 4, "deep": 4})]
+    )
+    mpt.save_ticket(model, tmp_path / "a.ticket")
+    loaded = mpt.load_ticket(
+        tmp_path / "a.ticket", custom_objects=custom_objects
+    )
+    assert_same_predictions(loaded, model, rng)
+
+
+def test_classes_of_a_script(tmp_path, rng, registered):
+    class Own(mpt.MPTDense):
+        pass
+
+    Own.__module__ = "__main__"  # of which Keras says no module
+    custom_objects = registered(Own)
+    model = keras.Sequential([keras.Input((6,)), Own(4, sparsity=0.7)])
+    mpt.save_ticket(model, tmp_path / "a.ticket")
+    loaded = mpt.load_ticket(
+        tmp_path / "a.ticket", custom_objects=custom_objects
+    )
+    assert_same_predictions(loaded, model, rng)
+
+
+def test_keys_that_are_no_text_are_refused(tmp_path, registered):
+    registered(ByName)
+    model = keras.Sequential(
+        [keras.Input((6,)), ByName({"wide": 4, "deep": 4})]
+    )
+    model.layers[0].widths = {1: 4}
+    with pytest.raises(ValueError, match="the key 1"):
+        mpt.save_ticket(model, tmp_path / "a.ticket")
+
+
+def test_a_compiled_model_inside_another(tmp_path, rng):
+    inner = keras.Sequential([keras.Input((5,)), mpt.MPTDense(4)])
+    inner.compile("adam", "mse")
+    inputs = keras.Input((5,))
+    model = keras.Model(inputs, layers.Dense(2)(inner(inputs)))
+    mpt.save_ticket(model, tmp_path / "a.ticket")
+    assert_same_predictions(mpt.load_ticket(tmp_path / "a.ticket"), model, rng)
+
+
+def test_float64(tmp_path, rng):
+    model = keras.Sequential(
+        [keras.Input((5,)), mpt.MPTDense(4, dtype="float64")]
+    )
+    if keras.backend.backend() == "jax":
+        pytest.skip("JAX has no float64 by default.")
+    mpt.save_ticket(model, tmp_path / "a.ticket")
+    assert_same_predictions(mpt.load_ticket(tmp_path / "a.ticket"), model, rng)
+    kernel = as_numpy(model.layers[0].kernel)
+    model.layers[0].kernel.assign(kernel + 1e-12)
+    with pytest.raises(ValueError, match="float64 numbers that float32 cannot"):
+        mpt.save_ticket(model, tmp_path / "a.ticket")
+
+
+def test_what_trains_still_trains_and_the_rest_does_not(tmp_path):
+    model = convolutions()
+    model.layers[1].gamma.trainable = False
+    model.layers[0].trainable = False
+    sequential = keras.Sequential([keras.Input((5,)), mpt.MPTDense(4)])
+    sequential.trainable = False
+    for each in (model, sequential, mpt.freeze(sequential)):
+        mpt.save_ticket(each, tmp_path / "a.ticket")
+        loaded = mpt.load_ticket(tmp_path / "a.ticket")
+        assert loaded.trainable == each.trainable
+        assert [v.trainable for v in loaded.weights] == [
+            v.trainable for v in each.weights
+        ]
+        mpt.save_ticket(loaded, tmp_path / "b.ticket")
+        files = [tmp_path / name for name in ("a.ticket", "b.ticket")]
+        assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_adapters_stay_beside_their_kernel(tmp_path):
+    dense = layers.Dense(6)
+    model = keras.Sequential([keras.Input((5,)), mpt.MPTDense(4), dense])
+    dense.enable_lora(2)
+    dense.lora_kernel_b.assign(np.ones((2, 6)))
+    mpt.save_ticket(model, tmp_path / "a.ticket")
+    loaded = mpt.load_ticket(tmp_path / "a.ticket")
+    for one, other in zip(loaded.weights, model.weights, strict=True):
+        np.testing.assert_array_equal(as_numpy(one), as_numpy(other))
+
+
+def test_values_that_no_file_holds_are_refused(tmp_path):
+    model = convolutions()
+    kernel = as_numpy(model.layers[0].kernel).copy()
+    kernel[0, 0, 0, 0] = np.inf
+    model.layers[0].kernel.assign(kernel)
+    with pytest.raises(ValueError, match="NaN or infinite"):
+        mpt.save_ticket(model, tmp_path / "a.ticket")
+    large = keras.Sequential([keras.Input((5,)), layers.Dense(4)])
+    large.layers[0].kernel.assign(3.3e38 * np.eye(5, 4))
+    mpt.save_ticket(large, tmp_path / "a.ticket")
+    loaded = mpt.load_ticket(tmp_path / "a.ticket")
+    np.testing.assert_array_equal(
+        as_numpy(loaded.layers[0].kernel), as_numpy(large.layers[0].kernel)
+    )
+
+
+def test_binarize_set_later_is_what_is_saved(tmp_path, rng):
+    model = keras.Sequential([keras.Input((5,)), mpt.MPTDense(4)])
+    model.layers[0].binarize = False
+    mpt.save_ticket(model, tmp_path / "a.ticket")
+    loaded = mpt.load_ticket(tmp_path / "a.ticket")
+    assert loaded.layers[0].binarize is False
+    assert_same_predictions(loaded, model, rng)
+    np.testing.assert_array_equal(
+        as_numpy(model.layers[0].effective_kernel()),
+        as_numpy(model.layers[0].kernel) * as_numpy(model.layers[0].mask()),
+    )
+
+
+def test_an_update_does_not_overwrite_its_base(tmp_path, rng):
+    model = perturbed(mpt.models.conv2(width=0.125), rng)
+    path = tmp_path / "a.ticket"
+    mpt.save_ticket(model, path)
+    before = path.read_bytes()
+    for base in (path, ticket.read_ticket(path)):
+        with pytest.raises(ValueError, match="is the base itself"):
+            mpt.save_ticket(model, path, base=base)
+    assert path.read_bytes() == before
+    with pytest.raises(ValueError, match="Invalid value for argument `base`"):
+        mpt.save_ticket(model, path, base=model)
+
+
+def test_updates_of_updates(tmp_path, rng):
+    model = perturbed(mpt.models.conv2(width=0.125), rng)
+    paths = [tmp_path / f"{number}.ticket" for number in range(3)]
+    mpt.save_ticket(model, paths[0])
+    base = ticket.read_ticket(paths[0])
+    for path in paths[1:]:
+        mpt.save_ticket(perturbed(model, rng, 0.01), path, base=base)
+        base = ticket.read_ticket(path, base=base)
+    second = ticket.read_ticket(paths[1], base=paths[0])
+    assert_same_masks(mpt.load_ticket(paths[2], base=second), model)
+    with pytest.raises(mpt.TicketError, match="is an update itself"):
+        mpt.load_ticket(paths[2], base=paths[1])
+
+
+def test_links_permissions_and_other_writers(tmp_path):
+    model = keras.Sequential([keras.Input((5,)), mpt.MPTDense(4)])
+    path, link = tmp_path / "a.ticket", tmp_path / "link.ticket"
+    mpt.save_ticket(model, path)
+    path.chmod(0o600)
+    link.symlink_to(path)
+    model.layers[0].sparsity = 0.9
+    mpt.save_ticket(model, link)
+    assert link.is_symlink()
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert mpt.load_ticket(path).layers[0].sparsity == 0.9
+    with pytest.raises(OSError, match="Expected a file"):
+        mpt.save_ticket(model, tmp_path)
+    shared = tmp_path / "shared.ticket"
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        writers = [
+            pool.submit(mpt.save_ticket, model, shared) for _ in range(8)
+        ]
+        for writer in writers:
+            writer.result()
+            assert ticket.read_ticket(shared)
+    names = {file.name for file in tmp_path.iterdir()}
+    assert names == {"a.ticket", "link.ticket", "shared.ticket"}

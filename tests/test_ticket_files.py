@@ -197,6 +197,11 @@ KERNELS = {
     "a gain of text": {"gain": "large"},
     "a name that is none": {"name": None},
     "a type that is none": {"dtype": "float8"},
+    "more dimensions than there are": {"shape": [2**62] * 200_000},
+    "no weight kept": {"kept": 0},
+    "binary where its layer is not": {"binarize": False},
+    "another gain": {"gain": 1e5},
+    "an endless name": {"name": "a" * 10**6},
 }
 
 
@@ -222,6 +227,11 @@ def test_kernels_that_cannot_be(name, whole, load):
         lambda found: found["kernels"].pop(),
         lambda found: found.update(rebuilt="0" * 64),
         lambda found: found.update(config={"class_name": "Sequential"}),
+        lambda found: found.update(weights=[["bias"]]),
+        lambda found: found.update(weights=[{}]),
+        lambda found: found.update(weights=[None, 3]),
+        lambda found: found.update(trainable="01"),
+        lambda found: found.update(trainable=7),
     ],
 )
 def test_descriptions_that_cannot_be(change, whole, load):
@@ -268,6 +278,113 @@ def test_a_network_of_other_sizes_is_not_made(whole, load):
 
     with pytest.raises(mpt.TicketError, match="large"):
         load(forged(whole, embedding))
+
+
+def test_headers_that_place_nothing(whole, load):
+    (size,) = struct.unpack_from("<Q", whole)
+    header = json.loads(whole[8 : 8 + size])
+    for place in ([0.0, 32.0], ["a", "b"], [0], None, [-8, 24], [0, 2**70]):
+        header["sha256"]["data_offsets"] = place
+        text = json.dumps(header).encode()
+        with pytest.raises(mpt.TicketError):
+            load(struct.pack("<Q", len(text)) + text + whole[8 + size :])
+
+
+def test_arrays_of_more_dimensions_than_numpy_has(whole, load):
+    arrays = {"weights/x": np.zeros((1,) * 32, "float32")}
+    data = forged(whole, lambda found: None, arrays)
+    data = data.replace(b"[" + b"1," * 31 + b"1]", b"[" + b"1," * 40 + b"1]")
+    with pytest.raises(mpt.TicketError):
+        load(data)
+
+
+def test_descriptions_of_many_small_things(whole, load, monkeypatch):
+    def changed(found):
+        found["more"] = [{}] * 2**21
+
+    with pytest.raises(ValueError, match="Expected at most 4194304"):
+        forged(whole, changed)
+    monkeypatch.setattr(container, "MAX_DESCRIPTION_BYTES", 2**26)
+    data = forged(whole, changed)
+    monkeypatch.undo()
+    with pytest.raises(mpt.TicketError, match="at most 4194304"):
+        load(data)
+
+
+def constant(shape=(2, 3)):
+    return {
+        "class_name": "__tensor__",
+        "config": {"value": np.zeros(shape).tolist(), "dtype": "float32"},
+    }
+
+
+def functional(layer, arguments):
+    """A functional model with a layer called on something."""
+    inputs = keras.Input((3,), name="in")
+    model = keras.Model(inputs, layer(inputs))
+    config = json.loads(
+        json.dumps(keras.saving.serialize_keras_object(model), default=str)
+    )
+    config["config"]["layers"][1]["inbound_nodes"] = [
+        {"args": arguments, "kwargs": {}}
+    ]
+    return config
+
+
+@pytest.mark.parametrize("arguments", [[constant()], [], [3.0], [[constant()]]])
+def test_networks_that_compute_with_constants_alone(arguments, whole, load):
+    config = functional(layers.Dense(10**3, name="large"), arguments)
+    with pytest.raises(mpt.TicketError, match="constants alone"):
+        load(forged(whole, lambda found: found.update(config=config)))
+
+
+@pytest.mark.parametrize("key", ["batch_shape", "shape"])
+def test_inputs_of_gigabytes(key, whole, load):
+    def changed(found):
+        (inputs, *_) = found["config"]["config"]["layers"]
+        inputs["config"][key] = [None, 10**9]
+        found["config"]["config"]["layers"].insert(
+            1,
+            keras_layer("Normalization", mean=0.0, variance=1.0, axis=-1),
+        )
+
+    with pytest.raises(mpt.TicketError, match="inputs of the shape"):
+        load(forged(whole, changed))
+
+
+@pytest.mark.parametrize(
+    "key", ["kernel_initializer", "scores_initializer", "activation", "more"]
+)
+@pytest.mark.parametrize("name", ["hostile>runs", "hostile>Runs"])
+def test_names_of_registered_objects_are_no_strings(key, name, whole, load):
+    RAN.clear()
+
+    def changed(found):
+        layer_of(found, -1)["config"][key] = name
+
+    with pytest.raises(mpt.TicketError, match="It names 'hostile"):
+        load(forged(whole, changed))
+    assert not RAN
+
+
+@pytest.mark.parametrize(
+    "initializer",
+    [
+        keras.initializers.RandomNormal(mean="a"),
+        keras.initializers.Constant([1.0, 2.0]),
+        keras.initializers.Zeros(),
+    ],
+)
+def test_initializers_that_fail(initializer, whole, load):
+    def changed(found):
+        layer = layer_of(found, -1)["config"]
+        layer["scores_initializer"] = keras.saving.serialize_keras_object(
+            initializer
+        )
+        found["kernels"][1].pop("scores")
+
+    with pytest.raises(mpt.TicketError):
+        load(forged(whole, changed))
 
 
 RAN = []

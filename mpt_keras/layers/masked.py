@@ -111,6 +111,7 @@ class MaskedLayer:
         options |= {name: ours[name] for name in self._shared}
         super().__init__(*arguments.args, **arguments.kwargs)
         refuse_quantized_policy(self)
+        self._masked_kernels = ()
         self._sparsities = sparsities
         self._sparsities_when_drawn = sparsities
         self.seed = seed
@@ -124,7 +125,6 @@ class MaskedLayer:
         self.scores_regularizer = keras.regularizers.get(
             ours["scores_regularizer"]
         )
-        self._masked_kernels = ()
 
     # --- State -----------------------------------------------------------
 
@@ -299,6 +299,18 @@ class MaskedLayer:
                 "scores or its sparsity."
             )
         return self._masked_kernels
+
+    @property
+    def binarize(self):
+        """Whether the kept weights count by their signs; may be set."""
+        return self._binarize
+
+    @binarize.setter
+    def binarize(self, value):
+        where = f" (layer '{self.name}')"
+        self._binarize = check_flag("binarize", value, where)
+        for masked in self._masked_kernels:
+            masked.binarize = value
 
     def _one_or_all(self, values):
         values = tuple(values)

@@ -20,7 +20,7 @@ from mpt_keras.ticket.errors import TicketError
 VERSION = 1
 # What a hostile file may make a reader take, before its checksum is known.
 MAX_HEADER_BYTES = 2**24
-MAX_DESCRIPTION_BYTES = 2**26
+MAX_DESCRIPTION_BYTES = 2**22
 
 _METADATA = "mpt_keras_ticket"
 _DESCRIPTION, _CHECKSUM = "description", "sha256"
@@ -48,8 +48,16 @@ def pack(
         base_description: The JSON of another ticket, to say only what differs.
         base_checksum: That ticket's checksum, without which nobody can read
             this one.
+
+    Raises:
+        ValueError: If the description is larger than a reader takes.
     """
     text = as_json(description)
+    if len(text) > MAX_DESCRIPTION_BYTES:
+        raise ValueError(
+            f"The network's description takes {len(text)} bytes. Expected at "
+            f"most {MAX_DESCRIPTION_BYTES}, as many as a reader takes."
+        )
     deflate = zlib.compressobj(9, wbits=-15, **_dictionary(base_description))
     deflated = deflate.compress(text) + deflate.flush()
     about = {"version": VERSION, "description_bytes": len(text)}
@@ -117,10 +125,9 @@ class Contents:
 
 
 def as_json(value) -> bytes:
-    """The only JSON of a value: keys in order, nothing between."""
-    text = json.dumps(
-        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False
-    )
+    """The shortest JSON of a value. Keys stay in their order, on which what
+    a layer makes of its configuration may depend."""
+    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
     return text.encode()
 
 

@@ -10,6 +10,7 @@ are stored, its entry `"kernel"` says:
 
 import dataclasses
 import math
+import reprlib
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -19,7 +20,11 @@ from mpt_keras.ticket.errors import TicketError
 from mpt_keras.ticket.mask_codec import decode_mask, encode_mask
 from mpt_keras.ticket.start import Start, draw_quantiles, quantiles_by_rank
 
-DTYPES = ("float32", "float16", "bfloat16")
+# Values of float64 kernels are those of float32 numbers.
+DTYPES = ("float64", "float32", "float16", "bfloat16")
+_LARGEST_FLOAT = float(np.finfo("float32").max)
+_LONGEST_NAME = 1000
+_MOST_DIMENSIONS = 16
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -183,6 +188,7 @@ def encode_kernel(
         record["kernel"] = "values"
         arrays[f"values/{name}"] = kept.astype(values_dtype)
         kept = arrays[f"values/{name}"].astype("float32")
+    check_record(record)
     return record, arrays, kept
 
 
@@ -263,14 +269,17 @@ def _is_size(value):
 
 def _is_number(value):
     """Whether a float32 can be made of it; neither NaN nor infinite."""
-    return type(value) in (int, float) and -3e38 < value < 3e38
+    return type(value) in (int, float) and abs(value) <= _LARGEST_FLOAT
 
 
 _FIELDS = {
-    "name": lambda value: isinstance(value, str),
+    "name": lambda value: (
+        isinstance(value, str) and len(value) <= _LONGEST_NAME
+    ),
     "place": _is_size,
     "shape": lambda value: (
         isinstance(value, list)
+        and len(value) <= _MOST_DIMENSIONS
         and all(_is_size(size) and size > 0 for size in value)
     ),
     "kept": _is_size,
@@ -297,11 +306,12 @@ def check_record(record):
         there = key in record
         if not (fits(record[key]) if there else key in _OPTIONAL_FIELDS):
             raise TicketError(
-                f"The kernel '{record.get('name')}' has a '{key}' that none "
-                f"can have: {record.get(key, 'nothing')!r}"
+                f"The kernel {reprlib.repr(record.get('name'))} has a "
+                f"'{key}' that none can have: "
+                f"{reprlib.repr(record.get(key, 'nothing'))}"
             )
     shape, kept = tuple(record["shape"]), record["kept"]
-    if kept > math.prod(shape):
+    if kept > math.prod(shape) or (not kept and record["binarize"] is not None):
         raise TicketError(
             f"The kernel '{record['name']}' keeps {kept} of "
             f"{math.prod(shape)} weights."
@@ -331,7 +341,7 @@ def _draw(fields, name):
     if not fits:
         raise TicketError(
             f"Weights of '{name}' are drawn in a way that is not known: "
-            f"{fields!r}"
+            f"{reprlib.repr(fields)}"
         )
     return draw
 

@@ -9,11 +9,10 @@ import keras
 import numpy as np
 from keras import ops
 
-from mpt_keras.layers.masked import MaskedLayer
 from mpt_keras.layers.traversal import walk
 from mpt_keras.ticket.deferred import initialize, without_values
 from mpt_keras.ticket.errors import TicketError
-from mpt_keras.ticket.networks import network
+from mpt_keras.ticket.networks import network, set_training_flags
 from mpt_keras.ticket.reading import MAX_WEIGHTS, Ticket, read_ticket
 from mpt_keras.ticket.slots import other_weights, slots_of
 
@@ -67,19 +66,17 @@ def load_ticket(
         return _rebuilt(ticket, dict(custom_objects or {}))
     except TicketError as error:
         raise TicketError(f"Cannot load the ticket '{path}'. {error}") from None
+    except Exception as error:
+        raise TicketError(
+            f"Cannot load the ticket '{path}'. Its network cannot be made, "
+            f"with Keras {keras.__version__}: {type(error).__name__}: {error}"
+        ) from error
 
 
 def _rebuilt(ticket, custom_objects):
-    try:
-        with without_values() as variables:
-            model = network(ticket.config, custom_objects)
-        slots = list(slots_of(model).values())
-    except TicketError:
-        raise
-    except Exception as error:
-        raise TicketError(
-            f"Its network cannot be made: {type(error).__name__}: {error}"
-        ) from error
+    with without_values() as variables:
+        model = network(ticket.config, custom_objects)
+    slots = list(slots_of(model).values())
     pairs = _kernel_pairs(ticket, slots)
     weights = other_weights(model, [slot for slot, _ in pairs])
     _check_weights(ticket, weights)
@@ -98,6 +95,8 @@ def _rebuilt(ticket, custom_objects):
         _select(slot, stored)
     for _, layer in walk(model):
         _finish(layer)
+    if ticket.trainable is not None:
+        set_training_flags(model, ticket.trainable)
     return model
 
 
@@ -117,7 +116,8 @@ def _kernel_pairs(ticket, slots):
                 f"It holds a kernel '{name}' of the shape {stored.shape}. "
                 "Expected one of its network's."
             )
-        if (slot.masked is None) != (stored.binarize is None):
+        masked = slot.masked
+        if (masked.binarize if masked else None) != stored.binarize:
             raise TicketError(f"'{name}' is not masked as its layer is.")
         places.add(stored.place)
         pairs.append((slot, stored))
@@ -212,10 +212,11 @@ def scores_that_select(scores, mask):
 
 def _finish(layer):
     """Lets a layer compute what it computes once its weights are loaded."""
+    if hasattr(layer, "finalize_state"):
+        layer.finalize_state()
+    # Keras' other layers only put their weights in place, or merge them.
     loads = type(layer).load_own_variables
-    plain = loads is keras.layers.Layer.load_own_variables
-    if plain or isinstance(layer, MaskedLayer):
-        return
-    store = {}
-    layer.save_own_variables(store)
-    layer.load_own_variables(store)
+    if loads.__module__.split(".")[0] not in ("keras", "mpt_keras"):
+        store = {}
+        layer.save_own_variables(store)
+        layer.load_own_variables(store)

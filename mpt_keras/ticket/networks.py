@@ -12,14 +12,13 @@ from mpt_keras.ticket.errors import TicketError
 from mpt_keras.ticket.slots import other_weights, slots_of
 
 
-def network(config, custom_objects):
+def network(config, custom_objects=None):
     """Makes the model of a configuration.
 
     Args:
         config: What `keras.saving.serialize_keras_object` returned, by way of
             JSON.
-        custom_objects: Dictionary, name -> class that is allowed beside those
-            of Keras and mpt_keras.
+        custom_objects: As for `check_config`.
 
     Raises:
         TicketError: If the configuration names other objects, or is of no
@@ -36,13 +35,17 @@ def network(config, custom_objects):
     return model
 
 
-def check_makes_again(config, model) -> None:
-    """Raises `ValueError` unless a configuration gives a model's weights."""
+def made_again(config, model):
+    """Returns the model that a reader will make, without values.
+
+    Raises:
+        ValueError: If it has not the weights of the given one.
+    """
     for path, layer in walk(model):
         _check_state(layer, path)
     try:
         with without_values():
-            again = network(config, keras.saving.get_custom_objects())
+            again = network(config)
         found = _shapes(again)
     except TicketError as error:
         raise ValueError(
@@ -52,19 +55,50 @@ def check_makes_again(config, model) -> None:
         raise ValueError(
             f"Model '{model.name}' cannot be made again from its "
             f"configuration{_culprit(model)}. Expected layers whose "
-            "`get_config` says all that they are made of, and that make their "
-            f"weights in `build`. Keras says: {error}"
+            "`get_config` says all that they are made of, that make their "
+            "weights in `build`, are registered "
+            "(@keras.saving.register_keras_serializable()) and keep no state "
+            f"from one batch to the next. Keras says: {error}"
         ) from error
-    for expected, received in itertools.zip_longest(_shapes(model), found):
-        (name, shape), (_, other) = expected or found[-1], received or ("", ())
-        if expected is None or shape != other:
+    expected = _shapes(model)
+    pairs = itertools.zip_longest(expected, found, fillvalue=("none", None))
+    for (name, shape), (other_name, other) in pairs:
+        if shape != other:
             raise ValueError(
-                f"Layer '{name.rpartition('/')[0] or name}' of model "
-                f"'{model.name}' cannot be made again from its configuration: "
-                f"its weight '{name}' of the shape {shape} is then of the "
-                f"shape {other}. Its `get_config` must say all that it is made "
-                "of."
+                f"Model '{model.name}' cannot be made again from its "
+                f"configuration: its weight '{name}' of the shape {shape} is "
+                f"then '{other_name}' of the shape {other}. The layers' "
+                "`get_config` must say all that they are made of."
             )
+    if sorted(expected) == sorted(found) and expected != found:
+        raise ValueError(
+            f"The weights of model '{model.name}' come in another order when "
+            "it is made again from its configuration, and would be exchanged. "
+            "Expected layers that are made in an order of their own."
+        )
+    return again
+
+
+def training_flags(model) -> str:
+    """Whether each layer, and then each weight, is trainable: 0s and 1s."""
+    flags = [layer.trainable for _, layer in walk(model)]
+    flags += [variable.trainable for variable in model.weights]
+    return "".join("01"[bool(flag)] for flag in flags)
+
+
+def set_training_flags(model, flags) -> None:
+    """Makes `training_flags` what they were.
+
+    Raises:
+        TicketError: If they are not those of such a model.
+    """
+    layers = [layer for _, layer in walk(model)]
+    parts = layers + model.weights
+    if not isinstance(flags, str) or len(flags) != len(parts):
+        raise TicketError("It says of other layers whether they train.")
+    for part, flag in zip(parts, flags, strict=True):
+        if part.trainable != (flag == "1"):
+            part.trainable = flag == "1"
 
 
 def _shapes(model):

@@ -6,9 +6,11 @@ import json
 import math
 import os
 import pathlib
+import reprlib
 
 import numpy as np
 
+from mpt_keras import sums
 from mpt_keras.ticket.container import Contents
 from mpt_keras.ticket.errors import TicketError
 from mpt_keras.ticket.kernels import (
@@ -18,8 +20,8 @@ from mpt_keras.ticket.kernels import (
     feed,
 )
 
-# Two GiB as float32: as many as a file may announce unless more are expected.
-MAX_WEIGHTS = 2**29
+# One GiB as float32: as many as a file may announce unless more are expected.
+MAX_WEIGHTS = 2**28
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -34,6 +36,8 @@ class Ticket:
         checksum: SHA-256 of the file, in hexadecimal digits.
         file_bytes: Size of the file.
         description: The bytes of its description, which JSON is.
+        trainable: Which layers and variables of the network train, where its
+            configuration does not say so; see docs/ticket_format.md.
     """
 
     config: dict
@@ -42,6 +46,7 @@ class Ticket:
     checksum: str
     file_bytes: int
     description: bytes = dataclasses.field(repr=False)
+    trainable: str | None = dataclasses.field(default=None, repr=False)
 
 
 def read_ticket(
@@ -58,7 +63,7 @@ def read_ticket(
         path: The file.
         base: The ticket, or its file, that this one was saved against.
         max_weights: Refuse a file that announces more of them, before any
-            memory is taken for them.
+            memory is taken for them: about 16 bytes for each.
 
     Returns:
         `Ticket`.
@@ -75,63 +80,100 @@ def read_ticket(
     >>> [kernel.sparsity for kernel in ticket.kernels.values()]
     [0.5, 0.5]
     """
-    data = pathlib.Path(path).read_bytes()
-    if base is not None and not isinstance(base, Ticket):
-        base = read_ticket(base, max_weights=max_weights)
+    data = pathlib.Path(os.fsdecode(path)).read_bytes()
+    base = as_ticket(base, max_weights)
     try:
         return parse_ticket(data, base, max_weights)
     except TicketError as error:
         raise TicketError(f"Cannot read the ticket '{path}'. {error}") from None
 
 
+def as_ticket(base, max_weights=MAX_WEIGHTS):
+    """Returns a ticket of a file; what is one, and None, as it is.
+
+    Raises:
+        TicketError: As for `read_ticket`.
+    """
+    if base is None or isinstance(base, Ticket):
+        return base
+    if not isinstance(base, (str, bytes, os.PathLike)):
+        raise ValueError(
+            "Invalid value for argument `base`. Expected a ticket's file, or "
+            f"what `read_ticket` returns. Received: {type(base).__name__}"
+        )
+    return read_ticket(base, max_weights=max_weights)
+
+
 def parse_ticket(
     data: bytes, base: Ticket | None = None, max_weights: int = MAX_WEIGHTS
 ) -> Ticket:
     """`read_ticket` of the bytes of a file."""
+    try:
+        return _parsed(data, base, max_weights)
+    except TicketError:
+        raise
+    except Exception as error:
+        raise TicketError(
+            f"It is damaged. {type(error).__name__}: {reprlib.repr(error)}"
+        ) from error
+
+
+def _parsed(data, base, max_weights):
     contents = Contents(data)
     _check_base(contents.base, base)
     text = contents.description(base.description if base else None)
-    try:
-        description = json.loads(text)
-        config = description["config"]
-        records, names = description["kernels"], description["weights"]
-        rebuilt = description["rebuilt"]
-        is_known = isinstance(config, dict) and isinstance(names, list)
-        total = sum(math.prod(check_record(record)[1]) for record in records)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        if isinstance(error, TicketError):
-            raise
-        raise TicketError(f"Its description is damaged: {error!r}") from error
-    except RecursionError as error:
-        raise TicketError("Its description is too deep.") from error
-    if not is_known:
-        raise TicketError("Its description is damaged.")
-    if total > max_weights:
-        raise TicketError(
-            f"It announces {total} weights. Expected at most {max_weights}; "
-            "if that is right, pass max_weights=..."
-        )
+    description = json.loads(text)
+    names = description["weights"]
+    if not isinstance(names, list) or not all(
+        isinstance(name, str) for name in names
+    ):
+        raise TicketError("Its description names weights by no text.")
+    if not isinstance(description["config"], dict):
+        raise TicketError("Its description holds no network.")
+    records = description["kernels"]
+    total = 0
+    for record in records:
+        total += math.prod(check_record(record)[1])
+        if total > max_weights:
+            raise TicketError(
+                f"It announces {total} weights or more. Expected at most "
+                f"{max_weights}; if that is right, pass max_weights=..."
+            )
     kernels = {}
     digest = hashlib.sha256()
     for record in records:
         before = kernel_in_place(base, record["place"], record["shape"])
-        kernel = decode_kernel(record, contents.arrays, before)
-        feed(digest, kernel.mask, kernel.kernel[kernel.mask])
-        kernels[kernel.name] = kernel
+        stored = decode_kernel(record, contents.arrays, before)
+        kernel = stored.kernel
+        _check_gain(stored, kernel)
+        feed(digest, stored.mask, kernel[stored.mask])
+        kernels[stored.name] = stored
     if len(kernels) != len(records):
         raise TicketError("Two of its kernels have the same name.")
-    if digest.hexdigest() != rebuilt:
+    if digest.hexdigest() != description["rebuilt"]:
         raise TicketError(
             "The kernels drawn from their seeds are not those that were saved."
         )
     return Ticket(
-        config,
+        description["config"],
         kernels,
         _weights(names, contents.arrays, base),
         contents.checksum,
         len(data),
         text,
+        description.get("trainable"),
     )
+
+
+def _check_gain(stored, kernel):
+    if not stored.binarize:
+        return
+    kept = np.float32(stored.kept)
+    gain = sums.mean_kept(kernel, stored.mask, kept, np)
+    if np.float32(stored.gain) != gain:
+        raise TicketError(
+            f"The gain of '{stored.name}' is {gain}. Received: {stored.gain}"
+        )
 
 
 def _check_base(expected, base):
@@ -143,8 +185,10 @@ def _check_base(expected, base):
             "It is whole by itself. Expected base=None. Received: a base."
         )
     raise TicketError(
-        f"It was saved against another ticket, that of the checksum {expected}."
-        f" Expected this one as base=... Received: {found}"
+        "It was saved against another ticket, that of the checksum "
+        f"{reprlib.repr(expected)}. Expected this one as base=...; if that one "
+        "is an update itself, base=read_ticket(path, base=...). Received: "
+        f"{found}"
     )
 
 

@@ -10,13 +10,14 @@ import numpy as np
 from keras import ops
 
 from mpt_keras import files, sums
-from mpt_keras.ticket.container import as_json, pack
+from mpt_keras.ticket.container import Contents, as_json, pack
+from mpt_keras.ticket.errors import TicketError
 from mpt_keras.ticket.kernels import encode_kernel, feed
-from mpt_keras.ticket.networks import check_makes_again
+from mpt_keras.ticket.networks import made_again, training_flags
 from mpt_keras.ticket.reading import (
     Ticket,
+    as_ticket,
     kernel_in_place,
-    read_ticket,
 )
 from mpt_keras.ticket.slots import other_weights, slots_of
 
@@ -58,7 +59,8 @@ def save_ticket(
     Raises:
         ValueError: If there is no ticket in the model, it is not built, a
             score is NaN, a layer cannot be made again from its configuration
-            or holds code, or `values_dtype` is neither or cannot hold a value.
+            or holds code, a value is none that a file can hold, or `path` is
+            the `base`.
         TicketError: If `base` is no ticket.
         OSError: If the file cannot be written. The one before is unharmed.
 
@@ -67,9 +69,25 @@ def save_ticket(
     >>> mpt_keras.save_ticket(model, "digits.ticket")
     >>> same = mpt_keras.load_ticket("digits.ticket")
     """
-    path = pathlib.Path(path)
+    path = pathlib.Path(os.fsdecode(path))
+    base = as_ticket(base)
     data = ticket_bytes(model, base, values_dtype)
+    if base is not None and path.is_file():
+        _check_keeps_base(path, base)
     files.write_whole(path, data)
+
+
+def _check_keeps_base(path, base):
+    """Raises `ValueError` if a file is the base, without which all is lost."""
+    try:
+        checksum = Contents(path.read_bytes()).checksum
+    except TicketError:
+        return
+    if checksum == base.checksum:
+        raise ValueError(
+            f"'{path}' is the base itself, which the update cannot be read "
+            "without. Expected another path."
+        )
 
 
 def ticket_bytes(model, base=None, values_dtype="float32") -> bytes:
@@ -86,10 +104,9 @@ def ticket_bytes(model, base=None, values_dtype="float32") -> bytes:
             "Invalid value for argument `values_dtype`. Expected 'float32' or "
             f"'float16'. Received: values_dtype={values_dtype!r}"
         )
-    if base is not None and not isinstance(base, Ticket):
-        base = read_ticket(base)
+    base = as_ticket(base)
     config = _config(model)
-    check_makes_again(config, model)
+    again = made_again(config, model)
     records, arrays, rebuilt, slots = _kernels(model, values_dtype, base)
     if not records:
         raise ValueError(
@@ -109,6 +126,9 @@ def ticket_bytes(model, base=None, values_dtype="float32") -> bytes:
         "rebuilt": rebuilt,
         "weights": list(weights),
     }
+    trainable = training_flags(model)
+    if trainable != training_flags(again):  # which no configuration says
+        description["trainable"] = trainable
     return pack(
         description,
         arrays,
@@ -127,7 +147,7 @@ def _kernels(model, values_dtype, base):
             kernel, mask, facts = _of_an_ordinary_layer(slot)
             if mask.all() or kernel.dtype != np.float32:
                 continue
-        _check_fits(name, kernel, values_dtype)
+        _check_fits(name, kernel, slot, values_dtype)
         record, own, values = encode_kernel(
             name,
             place,
@@ -188,11 +208,20 @@ def _of_an_ordinary_layer(slot):
     kernel = _array(slot.kernel)
     mask = kernel != 0
     magnitudes = np.unique(np.abs(kernel[mask]))
-    magnitude = magnitudes[0] if len(magnitudes) == 1 else None
+    is_one = len(magnitudes) == 1 and np.isfinite(magnitudes[0])
+    magnitude = magnitudes[0] if is_one else None
     return kernel, mask, {"magnitude": lambda: magnitude}
 
 
-def _check_fits(name, kernel, values_dtype):
+def _check_fits(name, kernel, slot, values_dtype):
+    """Raises `ValueError` for numbers that a file cannot hold."""
+    if slot.masked is not None and not np.isfinite(kernel).all():
+        raise ValueError(f"Kernel '{name}' holds NaN or infinite numbers.")
+    if not np.array_equal(kernel, _array(slot.kernel), equal_nan=True):
+        raise ValueError(
+            f"Kernel '{name}' holds float64 numbers that float32 cannot. "
+            "Expected a layer of dtype='float32'."
+        )
     with np.errstate(over="ignore"):
         rounded = kernel.astype(values_dtype)
     if (np.isinf(rounded) & ~np.isinf(kernel)).any():
@@ -205,9 +234,8 @@ def _check_fits(name, kernel, values_dtype):
 def _config(model):
     """The architecture, as JSON gives it back."""
     config = keras.saving.serialize_keras_object(model)
-    config.pop("compile_config", None)
     try:
-        return json.loads(as_json(_renumbered(config, {})))
+        return json.loads(as_json(_without_training(config, {})))
     except (TypeError, ValueError) as error:
         raise ValueError(
             f"The architecture of model '{model.name}' cannot be stored: a "
@@ -215,17 +243,24 @@ def _config(model):
         ) from error
 
 
-def _renumbered(value, numbers):
-    """Shared objects by the order in which they come, not by their address."""
+def _without_training(value, numbers):
+    """A configuration without losses and optimizers.
+
+    Shared objects go by the order in which they come, not by their address.
+    """
     if isinstance(value, dict):
+        for key in value:
+            if not isinstance(key, str):
+                raise TypeError(f"a dictionary with the key {key!r}")
         return {
             key: numbers.setdefault(item, len(numbers))
             if key == "shared_object_id"
-            else _renumbered(item, numbers)
+            else _without_training(item, numbers)
             for key, item in value.items()
+            if key != "compile_config"
         }
     if isinstance(value, (list, tuple)):
-        return [_renumbered(item, numbers) for item in value]
+        return [_without_training(item, numbers) for item in value]
     return value
 
 

@@ -26,10 +26,19 @@ _KINDS = (
 )
 # They, and what derives from them, hold code of their own, or read files that
 # a configuration names.
-_REFUSED = {
-    *("Lambda", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer"),
-    *("IndexLookup", "StringLookup", "IntegerLookup", "TextVectorization"),
-}
+_REFUSED = tuple(
+    getattr(keras.layers, name)
+    for name in (
+        *("Lambda", "TFSMLayer", "TorchModuleWrapper", "JaxLayer"),
+        *("FlaxLayer", "StringLookup", "IntegerLookup", "TextVectorization"),
+    )
+    if hasattr(keras.layers, name)
+)
+_REFUSED += tuple(
+    base
+    for base in keras.layers.StringLookup.__mro__
+    if base.__name__ == "IndexLookup"
+)
 _DATA = {"__keras_tensor__", "__slice__", "__ellipsis__", "__tuple__"}
 _ARRAYS = {"__tensor__", "__numpy__"}
 _DTYPES = {"bool", "bfloat16", "float16", "float32", "float64"}
@@ -181,7 +190,7 @@ def _is_part_of_a_network(found, custom_objects):
         return True
     if not inspect.isclass(found):
         return False
-    if any(base.__name__ in _REFUSED for base in found.__mro__):
+    if issubclass(found, _REFUSED):
         return False
     if found.__module__.split(".")[0] == "keras":
         return issubclass(found, _KINDS)

@@ -32,6 +32,10 @@ import mpt_keras as mpt
             {"what", "bytes", "difference", "ms"},
         ),
         (
+            ["ticket_files.py", "--network=dense"],
+            {"what", "ms", "held, in kernels"},
+        ),
+        (
             ["memory.py", "--batch_size=2"],
             {"what", "variables MB", "lent beyond plain, in kernels"},
         ),

@@ -487,11 +487,11 @@ def test_a_compiled_model_inside_another(tmp_path, rng):
 
 
 def test_float64(tmp_path, rng):
+    if keras.backend.backend() == "jax":
+        pytest.skip("JAX has no float64 by default.")
     model = keras.Sequential(
         [keras.Input((5,)), mpt.MPTDense(4, dtype="float64")]
     )
-    if keras.backend.backend() == "jax":
-        pytest.skip("JAX has no float64 by default.")
     mpt.save_ticket(model, tmp_path / "a.ticket")
     assert_same_predictions(mpt.load_ticket(tmp_path / "a.ticket"), model, rng)
     kernel = as_numpy(model.layers[0].kernel)

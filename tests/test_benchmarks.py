@@ -32,7 +32,7 @@ import mpt_keras as mpt
             {"what", "bytes", "difference", "ms"},
         ),
         (
-            ["ticket_files.py", "--network=dense"],
+            ["ticket_files.py", "--network=conv4"],
             {"what", "ms", "held, in kernels"},
         ),
         (

@@ -24,6 +24,7 @@ from mpt_keras.ticket.slots import other_weights, slots_of
 FLOAT, BINARY_WEIGHT, BINARY = "float", "binary-weight", "binary"
 _GAIN_BYTES = _FLOAT_BYTES = 4
 _AS_WIDE_AS_IT_IS = 10_000
+_NARROWEST = 40
 _COLUMNS = (
     *("layer", "kind", "kernel", "sparsity", "MACs", "kept", "arithmetic"),
     *("float32", "packed", "ticket", "n*H/8", "bits/w"),
@@ -229,7 +230,8 @@ def summary(
             its kernels are 0). Or a file: `.keras`, or a ticket of
             `save_ticket`.
         base: For a ticket file, the ticket that it was saved against.
-        line_length: Most characters of a line; by default as many as it has.
+        line_length: Most characters of a line, at least 40; by default as many
+            as it has.
         print_fn: Function of the text; None prints nothing.
 
     Returns:
@@ -252,6 +254,14 @@ def summary(
     >>> row.float32_bytes, row.packed_bytes
     (2560, 164)
     """
+    if line_length is not None and (
+        not isinstance(line_length, int) or line_length < _NARROWEST
+    ):
+        raise ValueError(
+            "Invalid value for argument `line_length`. Expected an integer of "
+            f"{_NARROWEST} or more, or None. Received: "
+            f"line_length={line_length!r}"
+        )
     path = None
     if isinstance(model, (str, os.PathLike)):
         path = pathlib.Path(model)

@@ -379,3 +379,11 @@ def test_what_is_no_model(tmp_path):
     (tmp_path / "broken.keras").write_bytes(b"no archive")
     with pytest.raises(ValueError, match=r"broken\.keras"):
         summary(tmp_path / "broken.keras")
+
+
+@pytest.mark.parametrize("line_length", [0, -1, 39, "wide", 80.5])
+def test_lines_that_are_too_short_are_refused(line_length):
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
+    with pytest.raises(ValueError, match="line_length"):
+        summary(model, line_length=line_length)
+    assert summary(model, line_length=40, print_fn=None)

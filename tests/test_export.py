@@ -3,7 +3,6 @@
 import importlib.util
 import pathlib
 import sys
-import types
 
 import backend
 import keras
@@ -20,6 +19,7 @@ from mpt_keras.engines import (
     benchmarking,
     comparison,
     differences,
+    exporting,
     kernels,
     larq,
     signs,
@@ -888,11 +888,7 @@ def test_what_is_folded_wrongly_is_refused(ticket, tmp_path, monkeypatch):
         other.layers[-1].bias.assign(np.ones(10))
         return other
 
-    module = types.ModuleType("mpt_keras.conversion.folding")
-    module.fold_batch_norms = fold
-    monkeypatch.setitem(sys.modules, module.__name__, module)
-    package = sys.modules["mpt_keras.conversion"]
-    monkeypatch.setattr(package, "folding", module, raising=False)
+    monkeypatch.setattr(exporting, "fold_batch_norms", fold)
     with pytest.raises(ValueError, match="differ from Keras'"):
         export(
             ticket,
@@ -905,14 +901,10 @@ def test_what_is_folded_wrongly_is_refused(ticket, tmp_path, monkeypatch):
 @backend.needs_tensorflow
 def test_batch_norms_are_folded_first(ticket, tmp_path, monkeypatch):
     folded = []
-    module = types.ModuleType("mpt_keras.conversion.folding")
-    module.fold_batch_norms = lambda model: folded.append(model) or model
-    monkeypatch.setitem(sys.modules, module.__name__, module)
     monkeypatch.setattr(
-        sys.modules["mpt_keras.conversion"],
-        "folding",
-        module,
-        raising=False,
+        exporting,
+        "fold_batch_norms",
+        lambda model: folded.append(model) or model,
     )
     path = tmp_path / "served"
     export(ticket, path, format="saved_model", fold_batch_norm=True)

@@ -246,7 +246,7 @@ def _export(options):
         tolerance=options.tolerance,
         **dict(map(_option, options.option)),
     )
-    print(report)
+    _say(report)
 
 
 def _verify(options):
@@ -257,7 +257,7 @@ def _verify(options):
 
     model = _model(options.file, options.base)
     if options.file.suffix != ".keras":
-        print(
+        _say(
             f"{options.file}: whole, and its kernels are those that were saved"
         )
     sources = model_inputs(model)
@@ -269,23 +269,23 @@ def _verify(options):
     outputs = predict(model, arrays)
     if masked_layers(model):
         _check_same_bits(outputs, predict(freeze(model), arrays), options.file)
-        print(
+        _say(
             f"{options.file}: the masked network and its frozen form predict "
             f"the same bits for {inputs}"
         )
     elif options.against is None:
         _check_numbers(outputs, options.file)
-        print(f"{options.file}: predicts numbers for {inputs}")
+        _say(f"{options.file}: predicts numbers for {inputs}")
     if options.against is None:
         return
     found = differences(_predictions(options.against, sources, arrays), outputs)
-    print(
+    _say(
         f"{options.against}: differs from {options.file} by up to "
         f"{found.absolute:.3g} for {inputs}, {found.relative:.2g} of the "
         f"largest output ({found.ulp:.0f} ULP of it)"
     )
     if found.same_class is not None:
-        print(f"same predicted class: {found.same_class:.1%}")
+        _say(f"same predicted class: {found.same_class:.1%}")
     if not found.relative <= options.tolerance:
         raise ValueError(
             f"'{options.against}' and '{options.file}' do not predict the "
@@ -316,13 +316,19 @@ def _bench(options):
             model, folder, labels, options.threads, options.rounds
         )
     threads = "1 thread" if found.threads == 1 else f"{found.threads} threads"
-    print(f"{found.processor}, {threads}, medians of {options.rounds}")
+    _say(f"{found.processor}, {threads}, medians of {options.rounds}")
     _print_table(found.table())
     for label, reason in found.left_out.items():
-        print(f"without {label}: {' '.join(reason.split())}")
+        _say(f"without {label}: {' '.join(reason.split())}")
 
 
 # --- Their parts ----------------------------------------------------------
+
+
+def _say(text):
+    from mpt_keras.summaries import print_text
+
+    print_text(str(text))
 
 
 def _model(path, base=None):
@@ -409,4 +415,4 @@ def _print_table(rows):
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         cells = zip(row, widths, strict=True)
-        print("  ".join(cell.ljust(width) for cell, width in cells).rstrip())
+        _say("  ".join(cell.ljust(width) for cell, width in cells).rstrip())

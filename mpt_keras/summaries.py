@@ -6,6 +6,7 @@ import io
 import math
 import os
 import pathlib
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -209,12 +210,29 @@ class Summary:
         return self.text()
 
 
+def print_text(text: str) -> None:
+    """Prints, with other characters for those that the stream cannot encode.
+
+    Example:
+
+    >>> print_text("-1, 0, +1")
+    -1, 0, +1
+    """
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        plain = text.replace("\N{BOX DRAWINGS LIGHT HORIZONTAL}", "-")
+        text = plain.encode(encoding, "backslashreplace").decode(encoding)
+    print(text)
+
+
 def summary(
     model: keras.Model | str | os.PathLike[str],
     *,
     base: Any = None,
     line_length: int | None = None,
-    print_fn: Callable[[str], Any] | None = print,
+    print_fn: Callable[[str], Any] | None = print_text,
 ) -> Summary:
     """Says and prints what a ticket weighs, and what it computes.
 
@@ -232,7 +250,8 @@ def summary(
         base: For a ticket file, the ticket that it was saved against.
         line_length: Most characters of a line, at least 40; by default as many
             as it has.
-        print_fn: Function of the text; None prints nothing.
+        print_fn: Function of the text; None prints nothing. By default it is
+            printed, in ASCII where that is what the stream encodes.
 
     Returns:
         `Summary`. What a model would weigh as a ticket is found by encoding

@@ -292,3 +292,28 @@ def test_nobody_else_says_anything(folder):
     )
     assert found.stderr == ""
     assert found.stdout.startswith(str(path))
+
+
+@needs_tensorflow
+def test_streams_that_encode_little(folder, tmp_path):
+    path = tmp_path / "網.keras"
+    path.write_bytes((folder / "masked.keras").read_bytes())
+    export = ["export", path, "--format", "saved_model", "--output"]
+    commands = (
+        ["summary", path],
+        ["verify", path],
+        [*export, tmp_path / "網"],
+    )
+    script = "import sys; from mpt_keras.command_line import main\n"
+    script += "for command in eval(sys.argv[1]): assert not main(command)"
+    found = subprocess.run(
+        [sys.executable, "-c", script]
+        + [ascii([list(map(str, command)) for command in commands])],
+        check=True,
+        capture_output=True,
+        env={**os.environ, "PYTHONIOENCODING": "cp1252"},
+    )
+    printed = found.stdout.decode("cp1252")
+    assert "------" in printed
+    assert printed.count("\\u7db2") >= 3
+    assert "u2500" not in printed

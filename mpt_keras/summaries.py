@@ -7,6 +7,7 @@ import math
 import os
 import pathlib
 import sys
+import zipfile
 from collections.abc import Callable
 from typing import Any
 
@@ -310,7 +311,7 @@ def read_model(path: str | os.PathLike[str], base: Any = None) -> keras.Model:
         base: The ticket that a ticket was saved against.
 
     Raises:
-        ValueError: If it is neither.
+        ValueError: If it is neither (`TicketError`, which is one), or damaged.
         OSError: If it cannot be read.
     """
     path = pathlib.Path(path)
@@ -319,11 +320,28 @@ def read_model(path: str | os.PathLike[str], base: Any = None) -> keras.Model:
             f"A file of weights says nothing of the model: '{path}'. Expected "
             "a .keras file or a ticket, or a model that has loaded them."
         )
+    if not path.exists():
+        raise FileNotFoundError(f"There is no file '{path}'.")
+    if path.is_dir() or path.suffix != ".keras" and not _may_be_ticket(path):
+        raise TicketError(
+            f"'{path}' is neither a .keras file nor a ticket. To compare an "
+            "export with the model that it was made from: mpt-keras verify "
+            "MODEL --against EXPORT"
+        )
     if path.suffix != ".keras":
         return load_ticket(path, base)
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no file '{path}'.")
+    if not zipfile.is_zipfile(path):
+        raise ValueError(
+            f"'{path}' is damaged: no .keras file, which is a whole zip "
+            "archive. Save the model again, or copy the file again."
+        )
     return keras.models.load_model(path, compile=False)
+
+
+def _may_be_ticket(path):
+    """Whether a file, as far as it goes, begins as safetensors do."""
+    with path.open("rb") as file:
+        return file.read(9)[8:] in (b"", b"{")
 
 
 def _summary(model, path):

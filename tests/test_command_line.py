@@ -227,6 +227,34 @@ def test_bad_files_are_one_line(folder, capsys, tmp_path):
     assert "There is no file" in line
 
 
+@pytest.mark.parametrize("left", [0, 1, 0.5])
+def test_damaged_keras_files(left, folder, capsys, tmp_path):
+    data = (folder / "masked.keras").read_bytes()
+    cut = len(data) // 2 if left == 0.5 else left
+    (tmp_path / "cut.keras").write_bytes(data[:cut])
+    for command in ("summary", "verify"):
+        line = fails(capsys, command, tmp_path / "cut.keras")
+        assert "cut.keras' is damaged" in line
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"\x1c\0\0\0TFL3" + bytes(99), b"PK\3\4" + bytes(99), b"some text" * 9],
+)
+def test_files_of_other_tools(data, capsys, tmp_path):
+    np.save(tmp_path / "x.npy", np.zeros(3))
+    (tmp_path / "other").write_bytes(data)
+    (tmp_path / "folder.keras").mkdir()
+    for path in (
+        *(tmp_path, tmp_path / "folder.keras"),
+        *(tmp_path / "x.npy", tmp_path / "other"),
+    ):
+        for command in ("summary", "verify"):
+            line = fails(capsys, command, path)
+            assert f"'{path}' is neither a .keras file nor a ticket" in line
+            assert "verify MODEL --against EXPORT" in line
+
+
 def test_what_a_model_may_not_predict(capsys, tmp_path):
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)])
     model.layers[0].bias.assign([0.0, np.nan])

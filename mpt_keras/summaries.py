@@ -326,13 +326,14 @@ def read_model(path: str | os.PathLike[str], base: Any = None) -> keras.Model:
         )
     if not path.exists():
         raise FileNotFoundError(f"There is no file '{path}'.")
-    if path.is_dir() or path.suffix != ".keras" and not _may_be_ticket(path):
+    is_ticket = path.suffix != ".keras"
+    if path.is_dir() or (is_ticket and not _may_be_ticket(path)):
         raise TicketError(
             f"'{path}' is neither a .keras file nor a ticket. To compare an "
             "export with the model that it was made from: mpt-keras verify "
             "MODEL --against EXPORT"
         )
-    if path.suffix != ".keras":
+    if is_ticket:
         return load_ticket(path, base)
     if not zipfile.is_zipfile(path):
         raise ValueError(
@@ -447,7 +448,8 @@ def _kept_and_gains(slot, kind, name):
     kernel = np.abs(np.asarray(ops.convert_to_numpy(slot.kernel), "float32"))
     kept = np.count_nonzero(kernel)
     # Behind a folded batch norm each channel has a magnitude of its own.
-    for gains in (kernel.max(), largest_by_channel(kernel, kind, name)):
+    of_channels = largest_by_channel(kernel, kind, name)
+    for gains in (of_channels.max(), of_channels):
         is_alike = np.all((kernel == 0) | (kernel == gains))
         if is_alike and kept > np.count_nonzero(gains):
             return kept, np.size(gains)

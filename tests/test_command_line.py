@@ -72,6 +72,7 @@ def test_formats_are_the_engines():
     assert set(command_line.FORMATS) == set(engines.ENGINES)
     names = [name.replace("-", " ") for name in command_line.VARIANTS]
     assert set(names) == set(VARIANTS)
+    assert command_line._NARROWEST == summaries._NARROWEST
 
 
 @pytest.mark.parametrize("name", ["masked.keras", "network.ticket"])
@@ -106,6 +107,7 @@ def test_verify_compares_files(folder, capsys, tmp_path):
     other = folder / "other.keras"
     line = fails(capsys, "verify", ticket, "--against", other)
     assert "do not predict the same" in line
+    assert "`--tolerance` sets" in line
     found = prints(
         capsys, "verify", ticket, "--against", other, "--tolerance", 9
     )
@@ -185,7 +187,7 @@ def test_bench(folder, capsys, tmp_path, monkeypatch):
         monkeypatch.setenv(name, os.environ.get(name, "1"))  # and back again
     found = prints(
         capsys,
-        *("bench", folder / "masked.keras", "--formats", "saved_model"),
+        *("bench", "--formats", "saved_model", folder / "masked.keras"),
         *("--rounds", 1, "--output", tmp_path / "exports"),
     )
     assert "1 thread, medians of 1" in found
@@ -297,6 +299,13 @@ def test_long_errors_are_cut_in_their_middle(monkeypatch, capsys):
         ["summary"],
         ["export", "file", "--format", "gif", "--output", "x"],
         ["bench", "file", "--threads", "many"],
+        ["bench", "--formats", "litert,gif", "file"],
+        ["bench", "--formats", "litert", "onnx", "file"],
+        ["verify", "file", "--tolerance", "nan"],
+        ["verify", "file", "--tolerance=-1"],
+        ["verify", "file", "--tolerance", "little"],
+        ["summary", "file", "--width=-5"],
+        ["summary", "file", "--width", "39"],
     ],
 )
 def test_usage(arguments, capsys):
@@ -332,11 +341,11 @@ def test_streams_that_encode_little(folder, tmp_path):
         ["verify", path],
         [*export, tmp_path / "網"],
     )
+    arguments = ascii([list(map(str, command)) for command in commands])
     script = "import sys; from mpt_keras.command_line import main\n"
     script += "for command in eval(sys.argv[1]): assert not main(command)"
     found = subprocess.run(
-        [sys.executable, "-c", script]
-        + [ascii([list(map(str, command)) for command in commands])],
+        [sys.executable, "-c", script, arguments],
         check=True,
         capture_output=True,
         env={**os.environ, "PYTHONIOENCODING": "cp1252"},
@@ -345,3 +354,34 @@ def test_streams_that_encode_little(folder, tmp_path):
     assert "------" in printed
     assert printed.count("\\u7db2") >= 3
     assert "u2500" not in printed
+
+
+def test_formats_are_separated_by_commas():
+    arguments = ["bench", "--formats", "litert,litert-int8", "file"]
+    options = command_line._parser().parse_args(arguments)
+    assert options.formats == ["litert", "litert-int8"]
+    assert str(options.file) == "file"
+
+
+@pytest.mark.parametrize("option", ["format=onnx", "path=x", "model=1"])
+def test_options_that_are_arguments(option, folder, capsys, tmp_path):
+    line = fails(
+        capsys,
+        *("export", folder / "frozen.keras", "--format", "saved_model"),
+        *("--output", tmp_path / "served", "--option", option),
+    )
+    assert f"Received: {option}, for which" in line
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs a POSIX shell")
+@pytest.mark.parametrize("closed", ["2>&-", ">&-", "<&- >&- 2>&-"])
+def test_closed_streams(closed, folder):
+    script = "import sys; from mpt_keras.command_line import main; "
+    script += "sys.exit(main(['verify', sys.argv[1]]))"
+    subprocess.run(
+        [
+            *("sh", "-c", f'exec "$@" {closed}', "sh"),
+            *(sys.executable, "-c", script, folder / "frozen.keras"),
+        ],
+        check=True,
+    )

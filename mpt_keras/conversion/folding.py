@@ -54,9 +54,9 @@ def fold_batch_norms(model: keras.Model) -> keras.Model:
     of a convolution is 0 behind the batch norm); on another axis than that of
     the channels; on TensorFlow behind a `channels_first` layer whose output's
     last size is unknown or the number of channels (Keras adds a bias along the
-    last axis then); in half precision; where the layer is quantized or a scale is
-    not finite; and in wrappers, custom layers and subclassed models, which are
-    copied as they are.
+    last axis then); in half precision; where the layer is quantized or a scale
+    is not finite; and in wrappers, custom layers and subclassed models, which
+    are copied as they are.
 
     Args:
         model: A built Sequential or functional model without masked layers,
@@ -275,12 +275,11 @@ def _is_linear(layer):
 def _is_alike(layer, norm, shape):
     """Whether both use the same axis, in the same, whole precision."""
     first = getattr(layer, "data_format", None) == "channels_first"
-    if first and keras.backend.backend() == "tensorflow":
-        # Keras adds a bias along the last axis wherever its size fits.
-        if shape[-1] in (None, shape[1]):
-            return False
+    # On TensorFlow Keras adds a bias along the last axis if its size fits.
+    is_ambiguous = first and shape[-1] in (None, shape[1])
     return (
-        norm.axis % len(shape) == (1 if first else len(shape) - 1)
+        not (is_ambiguous and keras.backend.backend() == "tensorflow")
+        and norm.axis % len(shape) == (1 if first else len(shape) - 1)
         and layer.dtype_policy == norm.dtype_policy
         and layer.dtype_policy.name in ("float32", "float64")
     )

@@ -18,6 +18,10 @@ VARIANTS = (
     *("saved_model", "litert", "litert-int8", "onnx", "openvino", "larq"),
     "hls4ml",
 )
+_NARROWEST = 40  # lines of a summary
+_NAMED_OPTIONS = {
+    *("model", "path", "format", "fold_batch_norm", "inputs", "tolerance"),
+}
 _LONGEST_ERROR = 1000
 _INPUTS = 8
 _TOLERANCE = 1e-4
@@ -42,6 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
 bits for 8 random inputs
     0
     """
+    _open_closed_streams()
     parser = _parser()
     options = parser.parse_args(arguments)
     try:
@@ -74,6 +79,18 @@ def _one_line(error):
     # Keras quotes whole configurations, and says the cause at the end.
     half = _LONGEST_ERROR // 2
     return f"{text[:half]} ... {text[-half:]}"
+
+
+def _open_closed_streams():
+    """Lets nothing else take the place of standard streams that are closed."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            try:
+                os.fstat(number)
+            except OSError:  # the least number that is free is this one
+                os.open(os.devnull, os.O_RDWR)
+            mode = "r" if name == "stdin" else "w"
+            setattr(sys, name, pathlib.Path(os.devnull).open(mode))  # noqa: SIM115
 
 
 @contextlib.contextmanager
@@ -138,7 +155,9 @@ def _parser():
         "Sparsity, bytes and multiply-accumulates of every kernel.",
     )
     found.add_argument(
-        "--width", type=int, help="most characters of a line (default: any)"
+        "--width",
+        type=_width,
+        help=f"most characters of a line, at least {_NARROWEST} (default: any)",
     )
 
     found = command(
@@ -157,7 +176,7 @@ def _parser():
     found.add_argument("--inputs", **_inputs_argument("compare on as well"))
     found.add_argument(
         "--tolerance",
-        type=float,
+        type=_tolerance,
         help="largest difference, as a fraction of the largest output "
         "(default: the format's)",
     )
@@ -185,7 +204,7 @@ def _parser():
     )
     found.add_argument(
         "--tolerance",
-        type=float,
+        type=_tolerance,
         default=_TOLERANCE,
         help="of OTHER: largest difference, as a fraction of the largest "
         "output (default: %(default)s)",
@@ -199,9 +218,8 @@ def _parser():
     )
     found.add_argument(
         "--formats",
-        nargs="+",
-        choices=VARIANTS,
-        metavar="FORMAT",
+        type=_variants,
+        metavar="FORMAT,...",
         help=f"of {', '.join(VARIANTS)} (default: all that are installed)",
     )
     found.add_argument(
@@ -222,6 +240,36 @@ def _inputs_argument(purpose):
         "type": pathlib.Path,
         "help": f".npy or .npz file of inputs to {purpose}",
     }
+
+
+def _width(text):
+    if not (text.isdecimal() and int(text) >= _NARROWEST):
+        raise argparse.ArgumentTypeError(
+            f"expected an integer of {_NARROWEST} or more, received {text!r}"
+        )
+    return int(text)
+
+
+def _tolerance(text):
+    try:
+        tolerance = float(text)
+    except ValueError:
+        tolerance = -1.0
+    if not tolerance >= 0:
+        raise argparse.ArgumentTypeError(
+            f"expected a number that is not negative, received {text!r}"
+        )
+    return tolerance
+
+
+def _variants(text):
+    names = text.split(",")
+    for name in names:
+        if name not in VARIANTS:
+            raise argparse.ArgumentTypeError(
+                f"expected some of {','.join(VARIANTS)}, received {name!r}"
+            )
+    return names
 
 
 # --- Commands -------------------------------------------------------------
@@ -246,7 +294,7 @@ def _export(options):
         tolerance=options.tolerance,
         **dict(map(_option, options.option)),
     )
-    print(report)
+    _say(report)
 
 
 def _verify(options):
@@ -257,7 +305,7 @@ def _verify(options):
 
     model = _model(options.file, options.base)
     if options.file.suffix != ".keras":
-        print(
+        _say(
             f"{options.file}: whole, and its kernels are those that were saved"
         )
     sources = model_inputs(model)
@@ -269,28 +317,29 @@ def _verify(options):
     outputs = predict(model, arrays)
     if masked_layers(model):
         _check_same_bits(outputs, predict(freeze(model), arrays), options.file)
-        print(
+        _say(
             f"{options.file}: the masked network and its frozen form predict "
             f"the same bits for {inputs}"
         )
     elif options.against is None:
         _check_numbers(outputs, options.file)
-        print(f"{options.file}: predicts numbers for {inputs}")
+        _say(f"{options.file}: predicts numbers for {inputs}")
     if options.against is None:
         return
     found = differences(_predictions(options.against, sources, arrays), outputs)
-    print(
+    _say(
         f"{options.against}: differs from {options.file} by up to "
         f"{found.absolute:.3g} for {inputs}, {found.relative:.2g} of the "
         f"largest output ({found.ulp:.0f} ULP of it)"
     )
     if found.same_class is not None:
-        print(f"same predicted class: {found.same_class:.1%}")
+        _say(f"same predicted class: {found.same_class:.1%}")
     if not found.relative <= options.tolerance:
         raise ValueError(
             f"'{options.against}' and '{options.file}' do not predict the "
             f"same. Expected a difference of at most {options.tolerance:.2g} "
-            f"of the largest output. Received: {found.relative:.2g}"
+            f"of the largest output. Received: {found.relative:.2g}. "
+            "`--tolerance` sets what is accepted (exports of 8 bits: 0.05)."
         )
 
 
@@ -316,13 +365,19 @@ def _bench(options):
             model, folder, labels, options.threads, options.rounds
         )
     threads = "1 thread" if found.threads == 1 else f"{found.threads} threads"
-    print(f"{found.processor}, {threads}, medians of {options.rounds}")
+    _say(f"{found.processor}, {threads}, medians of {options.rounds}")
     _print_table(found.table())
     for label, reason in found.left_out.items():
-        print(f"without {label}: {' '.join(reason.split())}")
+        _say(f"without {label}: {' '.join(reason.split())}")
 
 
 # --- Their parts ----------------------------------------------------------
+
+
+def _say(text):
+    from mpt_keras.summaries import print_text
+
+    print_text(str(text))
 
 
 def _model(path, base=None):
@@ -399,6 +454,11 @@ def _option(text):
             "Invalid value for argument `--option`. Expected NAME=VALUE. "
             f"Received: {text}"
         )
+    if name in _NAMED_OPTIONS:
+        raise ValueError(
+            "Invalid value for argument `--option`. Expected an option of the "
+            f"format. Received: {text}, for which the command has an argument."
+        )
     try:
         return name, ast.literal_eval(value)
     except (ValueError, SyntaxError):
@@ -409,4 +469,4 @@ def _print_table(rows):
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         cells = zip(row, widths, strict=True)
-        print("  ".join(cell.ljust(width) for cell, width in cells).rstrip())
+        _say("  ".join(cell.ljust(width) for cell, width in cells).rstrip())

@@ -6,6 +6,8 @@ import io
 import math
 import os
 import pathlib
+import sys
+import zipfile
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +15,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from mpt_keras.layers.ordinary import largest_by_channel
 from mpt_keras.layers.traversal import walk
 from mpt_keras.macs import kernel_attributes, kernel_uses
 from mpt_keras.ticket.container import Contents
@@ -22,7 +25,7 @@ from mpt_keras.ticket.saving import ticket_bytes
 from mpt_keras.ticket.slots import other_weights, slots_of
 
 FLOAT, BINARY_WEIGHT, BINARY = "float", "binary-weight", "binary"
-_GAIN_BYTES = _FLOAT_BYTES = 4
+_FLOAT_BYTES = 4
 _AS_WIDE_AS_IT_IS = 10_000
 _NARROWEST = 40
 _COLUMNS = (
@@ -42,8 +45,10 @@ class KernelSummary:
         shape: Of the kernel.
         kept: Number of weights that are not pruned.
         arithmetic: `"float"`; `"binary-weight"` where all kept weights are
-            `-a` or `+a` (one `a` for the kernel, or for each output channel);
+            `-a` or `+a` (one `a` for the kernel, or for each output channel)
+            and they outnumber the `a`, as any single weight is alike;
             `"binary"` where its inputs are `-1` or `+1` as well.
+        gains: Number of these `a`; 0 for float weights.
         calls: How often the layer is called per example; None if unknown.
         macs: Multiply-accumulates per example of a dense layer of this shape;
             None if unknown. Products with the 0 of a padding count.
@@ -57,6 +62,7 @@ class KernelSummary:
     shape: tuple[int, ...]
     kept: int
     arithmetic: str
+    gains: int
     calls: int | None
     macs: int | None
     macs_kept: int | None
@@ -81,14 +87,14 @@ class KernelSummary:
     def packed_bytes(self) -> int:
         """What can be computed with as it is: planes of one bit a weight.
 
-        A mask, unless all are kept; beside it a sign and one float32 gain
+        A mask, unless all are kept; beside it a sign and the float32 gains
         for binary weights, the float32 values kept for others.
         """
         plane = math.ceil(self.weights / 8)
         mask = 0 if self.kept == self.weights else plane
         if self.arithmetic == FLOAT:
             return mask + _FLOAT_BYTES * self.kept
-        return mask + plane + _GAIN_BYTES
+        return mask + plane + _FLOAT_BYTES * self.gains
 
     @property
     def entropy_bytes(self) -> float:
@@ -209,12 +215,29 @@ class Summary:
         return self.text()
 
 
+def print_text(text: str) -> None:
+    """Prints, with other characters for those that the stream cannot encode.
+
+    Example:
+
+    >>> print_text("-1, 0, +1")
+    -1, 0, +1
+    """
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        plain = text.replace("\N{BOX DRAWINGS LIGHT HORIZONTAL}", "-")
+        text = plain.encode(encoding, "backslashreplace").decode(encoding)
+    print(text)
+
+
 def summary(
     model: keras.Model | str | os.PathLike[str],
     *,
     base: Any = None,
     line_length: int | None = None,
-    print_fn: Callable[[str], Any] | None = print,
+    print_fn: Callable[[str], Any] | None = print_text,
 ) -> Summary:
     """Says and prints what a ticket weighs, and what it computes.
 
@@ -232,7 +255,8 @@ def summary(
         base: For a ticket file, the ticket that it was saved against.
         line_length: Most characters of a line, at least 40; by default as many
             as it has.
-        print_fn: Function of the text; None prints nothing.
+        print_fn: Function of the text; None prints nothing. By default it is
+            printed, in ASCII where that is what the stream encodes.
 
     Returns:
         `Summary`. What a model would weigh as a ticket is found by encoding
@@ -291,7 +315,7 @@ def read_model(path: str | os.PathLike[str], base: Any = None) -> keras.Model:
         base: The ticket that a ticket was saved against.
 
     Raises:
-        ValueError: If it is neither.
+        ValueError: If it is neither (`TicketError`, which is one), or damaged.
         OSError: If it cannot be read.
     """
     path = pathlib.Path(path)
@@ -300,18 +324,41 @@ def read_model(path: str | os.PathLike[str], base: Any = None) -> keras.Model:
             f"A file of weights says nothing of the model: '{path}'. Expected "
             "a .keras file or a ticket, or a model that has loaded them."
         )
-    if path.suffix != ".keras":
-        return load_ticket(path, base)
-    if not path.is_file():
+    if not path.exists():
         raise FileNotFoundError(f"There is no file '{path}'.")
+    is_ticket = path.suffix != ".keras"
+    if path.is_dir() or (is_ticket and not _may_be_ticket(path)):
+        raise TicketError(
+            f"'{path}' is neither a .keras file nor a ticket. To compare an "
+            "export with the model that it was made from: mpt-keras verify "
+            "MODEL --against EXPORT"
+        )
+    if is_ticket:
+        return load_ticket(path, base)
+    if not zipfile.is_zipfile(path):
+        raise ValueError(
+            f"'{path}' is damaged: no .keras file, which is a whole zip "
+            "archive. Save the model again, or copy the file again."
+        )
     return keras.models.load_model(path, compile=False)
+
+
+def _may_be_ticket(path):
+    """Whether a file, as far as it goes, begins as safetensors do."""
+    with path.open("rb") as file:
+        return file.read(9)[8:] in (b"", b"{")
 
 
 def _summary(model, path):
     is_ticket = path is not None and path.suffix != ".keras"
-    slots = slots_of(model)
-    layers = _layers_of_kernels(model)
+    layers, computed = _layers_of_kernels(model)
+    slots = {
+        name: slot
+        for name, slot in slots_of(model).items()
+        if id(slot.kernel) in layers
+    }
     uses, unknown = kernel_uses(model)
+    unknown.update(computed)
     stored, file_bytes, why = {}, None, None
     try:
         data = path.read_bytes() if is_ticket else ticket_bytes(model)
@@ -356,31 +403,38 @@ def _summary(model, path):
 
 
 def _layers_of_kernels(model):
-    """The layer of each kernel, by the kernel's id."""
-    found = {}
+    """The layer of each kernel, by the kernel's id.
+
+    And the layers, name -> class, that compute kernels in every call (LoRA).
+    """
+    found, computed = {}, {}
     for _, layer in walk(model):
         for name in kernel_attributes(layer) if layer.built else ():
             kernels = getattr(layer, name, None)
-            if kernels is not None:
+            if isinstance(kernels, keras.Variable):
                 found[id(kernels)] = layer
-    return found
+            elif kernels is not None:
+                computed[layer.name] = type(layer).__name__
+    return found, computed
 
 
 def _row(name, slot, layer, uses, stored):
-    kept, is_binary = _kept_and_binary(slot)
+    kind = type(layer).__name__
+    kept, gains = _kept_and_gains(slot, kind, name)
     use = uses.get(id(slot.kernel))
     times = None if use is None else use.times
     arithmetic = FLOAT
-    if is_binary:
+    if gains:
         on_signs = use is not None and use.on_signs
         arithmetic = BINARY if on_signs else BINARY_WEIGHT
     size = math.prod(slot.shape)
     return KernelSummary(
         name=name,
-        kind=type(layer).__name__,
+        kind=kind,
         shape=slot.shape,
         kept=kept,
         arithmetic=arithmetic,
+        gains=gains,
         calls=None if use is None else use.calls,
         macs=None if times is None else times * size,
         macs_kept=None if times is None else times * kept,
@@ -388,18 +442,18 @@ def _row(name, slot, layer, uses, stored):
     )
 
 
-def _kept_and_binary(slot):
+def _kept_and_gains(slot, kind, name):
     if slot.masked is not None:
-        return int(slot.masked.kept()), bool(slot.masked.binarize)
+        return int(slot.masked.kept()), int(slot.masked.binarize)
     kernel = np.abs(np.asarray(ops.convert_to_numpy(slot.kernel), "float32"))
-    mask = kernel != 0
-    kept = int(mask.sum())
-    if np.unique(kernel[mask]).size <= 1:
-        return kept, True
+    kept = np.count_nonzero(kernel)
     # Behind a folded batch norm each channel has a magnitude of its own.
-    channels = kernel.reshape(-1, kernel.shape[-1])
-    is_alike = all(np.unique(row[row > 0]).size <= 1 for row in channels.T)
-    return kept, is_alike and kept > 2 * kernel.shape[-1]
+    of_channels = largest_by_channel(kernel, kind, name)
+    for gains in (of_channels.max(), of_channels):
+        is_alike = np.all((kernel == 0) | (kernel == gains))
+        if is_alike and kept > np.count_nonzero(gains):
+            return kept, np.size(gains)
+    return kept, 0
 
 
 def _record_bytes(data):

@@ -72,6 +72,7 @@ def test_formats_are_the_engines():
     assert set(command_line.FORMATS) == set(engines.ENGINES)
     names = [name.replace("-", " ") for name in command_line.VARIANTS]
     assert set(names) == set(VARIANTS)
+    assert command_line._NARROWEST == summaries._NARROWEST
 
 
 @pytest.mark.parametrize("name", ["masked.keras", "network.ticket"])
@@ -106,6 +107,7 @@ def test_verify_compares_files(folder, capsys, tmp_path):
     other = folder / "other.keras"
     line = fails(capsys, "verify", ticket, "--against", other)
     assert "do not predict the same" in line
+    assert "`--tolerance` sets" in line
     found = prints(
         capsys, "verify", ticket, "--against", other, "--tolerance", 9
     )
@@ -185,7 +187,7 @@ def test_bench(folder, capsys, tmp_path, monkeypatch):
         monkeypatch.setenv(name, os.environ.get(name, "1"))  # and back again
     found = prints(
         capsys,
-        *("bench", folder / "masked.keras", "--formats", "saved_model"),
+        *("bench", "--formats", "saved_model", folder / "masked.keras"),
         *("--rounds", 1, "--output", tmp_path / "exports"),
     )
     assert "1 thread, medians of 1" in found
@@ -225,6 +227,34 @@ def test_bad_files_are_one_line(folder, capsys, tmp_path):
         *("--against", tmp_path / "nowhere.tflite"),
     )
     assert "There is no file" in line
+
+
+@pytest.mark.parametrize("left", [0, 1, 0.5])
+def test_damaged_keras_files(left, folder, capsys, tmp_path):
+    data = (folder / "masked.keras").read_bytes()
+    cut = len(data) // 2 if left == 0.5 else left
+    (tmp_path / "cut.keras").write_bytes(data[:cut])
+    for command in ("summary", "verify"):
+        line = fails(capsys, command, tmp_path / "cut.keras")
+        assert "cut.keras' is damaged" in line
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"\x1c\0\0\0TFL3" + bytes(99), b"PK\3\4" + bytes(99), b"some text" * 9],
+)
+def test_files_of_other_tools(data, capsys, tmp_path):
+    np.save(tmp_path / "x.npy", np.zeros(3))
+    (tmp_path / "other").write_bytes(data)
+    (tmp_path / "folder.keras").mkdir()
+    for path in (
+        *(tmp_path, tmp_path / "folder.keras"),
+        *(tmp_path / "x.npy", tmp_path / "other"),
+    ):
+        for command in ("summary", "verify"):
+            line = fails(capsys, command, path)
+            assert f"'{path}' is neither a .keras file nor a ticket" in line
+            assert "verify MODEL --against EXPORT" in line
 
 
 def test_what_a_model_may_not_predict(capsys, tmp_path):
@@ -269,6 +299,13 @@ def test_long_errors_are_cut_in_their_middle(monkeypatch, capsys):
         ["summary"],
         ["export", "file", "--format", "gif", "--output", "x"],
         ["bench", "file", "--threads", "many"],
+        ["bench", "--formats", "litert,gif", "file"],
+        ["bench", "--formats", "litert", "onnx", "file"],
+        ["verify", "file", "--tolerance", "nan"],
+        ["verify", "file", "--tolerance=-1"],
+        ["verify", "file", "--tolerance", "little"],
+        ["summary", "file", "--width=-5"],
+        ["summary", "file", "--width", "39"],
     ],
 )
 def test_usage(arguments, capsys):
@@ -292,3 +329,59 @@ def test_nobody_else_says_anything(folder):
     )
     assert found.stderr == ""
     assert found.stdout.startswith(str(path))
+
+
+@needs_tensorflow
+def test_streams_that_encode_little(folder, tmp_path):
+    path = tmp_path / "網.keras"
+    path.write_bytes((folder / "masked.keras").read_bytes())
+    export = ["export", path, "--format", "saved_model", "--output"]
+    commands = (
+        ["summary", path],
+        ["verify", path],
+        [*export, tmp_path / "網"],
+    )
+    arguments = ascii([list(map(str, command)) for command in commands])
+    script = "import sys; from mpt_keras.command_line import main\n"
+    script += "for command in eval(sys.argv[1]): assert not main(command)"
+    found = subprocess.run(
+        [sys.executable, "-c", script, arguments],
+        check=True,
+        capture_output=True,
+        env={**os.environ, "PYTHONIOENCODING": "cp1252"},
+    )
+    printed = found.stdout.decode("cp1252")
+    assert "------" in printed
+    assert printed.count("\\u7db2") >= 3
+    assert "u2500" not in printed
+
+
+def test_formats_are_separated_by_commas():
+    arguments = ["bench", "--formats", "litert,litert-int8", "file"]
+    options = command_line._parser().parse_args(arguments)
+    assert options.formats == ["litert", "litert-int8"]
+    assert str(options.file) == "file"
+
+
+@pytest.mark.parametrize("option", ["format=onnx", "path=x", "model=1"])
+def test_options_that_are_arguments(option, folder, capsys, tmp_path):
+    line = fails(
+        capsys,
+        *("export", folder / "frozen.keras", "--format", "saved_model"),
+        *("--output", tmp_path / "served", "--option", option),
+    )
+    assert f"Received: {option}, for which" in line
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs a POSIX shell")
+@pytest.mark.parametrize("closed", ["2>&-", ">&-", "<&- >&- 2>&-"])
+def test_closed_streams(closed, folder):
+    script = "import sys; from mpt_keras.command_line import main; "
+    script += "sys.exit(main(['verify', sys.argv[1]]))"
+    subprocess.run(
+        [
+            *("sh", "-c", f'exec "$@" {closed}', "sh"),
+            *(sys.executable, "-c", script, folder / "frozen.keras"),
+        ],
+        check=True,
+    )

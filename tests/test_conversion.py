@@ -659,3 +659,23 @@ def test_frozen_predictions_under_xla_differ_by_rounding_at_most(ticket):
     np.testing.assert_allclose(
         compiled, frozen.predict(x, verbose=0), rtol=1e-4, atol=1e-5
     )
+
+
+def test_frozen_tickets_can_be_retrained_with_their_masks(rng):
+    """As the docstring of `freeze` says."""
+    model = keras.Sequential([keras.Input((6,)), mpt.MPTDense(4, name="one")])
+    ticket = mpt.freeze(model)
+    ticket.trainable = True
+    kernels = mpt.lottery.kernel_values(ticket)
+    masks = {name: kernel != 0 for name, kernel in kernels.items()}
+    mpt.lottery.apply_masks(ticket, masks)
+    ticket.compile("sgd", "mse")
+    x, y = rng.standard_normal((8, 6)), rng.standard_normal((8, 4))
+    ticket.fit(x, y, verbose=0)
+    kernel = as_numpy(ticket.layers[0].kernel)
+    np.testing.assert_array_equal(kernel != 0, masks["one"])
+    assert (kernel != kernels["one"])[masks["one"]].all()
+    mpt.lottery.remove_masks(ticket)
+    ticket.compile("sgd", "mse")
+    ticket.fit(x, y, verbose=0)
+    assert as_numpy(ticket.layers[0].kernel).all()

@@ -121,8 +121,8 @@ def test_folded_weights_are_the_formulas(rng):
     "case", ["conv2d", "depthwise", "separable", "transposed"]
 )
 def test_channels_first(case):
-    # Where the width is that of the channels, Keras adds the bias along it.
-    make, (*size, channels) = FOLDABLE[case]
+    make, (*size, width, channels) = FOLDABLE[case]
+    size = (*size, width + 3)  # the output's is not the number of channels
     options = {"data_format": "channels_first", "name": "layer"}
     try:
         model = keras.Sequential(
@@ -136,6 +136,25 @@ def test_channels_first(case):
         [keras.Input((channels, *size)), make(**options), norm(axis=-1)]
     )
     check_folded(drawn(model, 0), {})
+
+
+@pytest.mark.parametrize("width", [4, None])
+def test_channels_first_where_keras_adds_biases_elsewhere(width):
+    """On TensorFlow along the width, where it is that of the channels."""
+    inputs = keras.Input((3, 6, width))
+    options = {"padding": "same", "data_format": "channels_first"}
+    layer = layers.Conv2D(4, 3, use_bias=False, name="layer", **options)
+    model = drawn(keras.Model(inputs, norm(axis=1)(layer(inputs))), 0)
+    on_tensorflow = keras.backend.backend() == "tensorflow"
+    names = {} if on_tensorflow else {"layer": "norm"}
+    assert foldable_batch_norms(model) == names
+    x = np.random.default_rng(0).standard_normal((2, 3, 6, 4))
+    try:
+        expected = model.predict_on_batch(x)
+    except Exception as error:
+        pytest.skip(f"the backend cannot compute it: {error}")
+    received = fold_batch_norms(model).predict_on_batch(x)
+    np.testing.assert_allclose(received, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_what_is_not_exact_is_left_alone():

@@ -335,6 +335,61 @@ def test_ordinary_models(rng):
     assert found.rows[0].ticket_bytes is None
 
 
+@pytest.mark.parametrize(
+    ("make", "gains", "packed"),
+    [
+        (lambda: layers.Conv2D(8, 3), 8, 27 + 27 + 8 * 4),
+        (lambda: layers.Conv2DTranspose(8, 3), 8, 27 + 27 + 8 * 4),
+        (lambda: layers.DepthwiseConv2D(5, depth_multiplier=2), 6, 19 * 2 + 24),
+        (lambda: layers.Dense(4), 4, 2 + 2 + 16),
+    ],
+)
+def test_gains_of_folded_tickets(make, gains, packed, rng):
+    layer = make()
+    model = keras.Sequential([keras.Input((9, 9, 3)), layer])
+    model.add(layers.BatchNormalization())
+    kernel = np.where(rng.random(layer.kernel.shape) < 0.3, 0.0, 0.5)
+    kernel.flat[0] = 0.0
+    layer.kernel.assign(kernel * rng.choice([-1, 1], kernel.shape))
+    (row,) = quiet(model).rows
+    assert (row.arithmetic, row.gains) == ("binary-weight", 1)
+    for weight in model.layers[-1].weights:
+        weight.assign(rng.uniform(1, 2, weight.shape))
+    folded = fold_batch_norms(model)
+    assert len(folded.layers) == 1
+    (row,) = quiet(folded).rows
+    assert (row.arithmetic, row.gains) == ("binary-weight", gains)
+    assert row.packed_bytes == packed
+
+
+@pytest.mark.parametrize("kept", [0, 1, 5])
+def test_few_weights_are_not_binary_by_chance(kept):
+    kernel = np.zeros((4, 8), "float32")
+    kernel[0, :kept] = np.arange(1, kept + 1)
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(8)])
+    model.layers[0].kernel.assign(kernel)
+    (row,) = quiet(model).rows
+    assert (row.kept, row.arithmetic, row.gains) == (kept, "float", 0)
+    assert row.packed_bytes == 4 + 4 * kept
+
+
+def test_layers_with_lora_are_not_counted():
+    model = keras.Sequential(
+        [
+            keras.Input((6,)),
+            layers.Dense(4, name="adapted"),
+            layers.Dense(2, name="plain"),
+        ]
+    )
+    model.layers[0].enable_lora(2)
+    found = quiet(model)
+    assert [row.name for row in found.rows] == ["plain"]
+    assert found.totals.unknown == {"adapted": "Dense"}
+    assert found.totals.weights == 8
+    assert found.totals.other_weights == model.count_params() - 8
+    assert "'adapted' (Dense)" in str(found)
+
+
 def test_what_is_printed(capsys):
     model = binary_network()
     found = summary(model)

@@ -52,9 +52,11 @@ def fold_batch_norms(model: keras.Model) -> keras.Model:
     where the layer in front of it is called more than once, or its output is
     used elsewhere, or is one of the model's; in front of a layer (the padding
     of a convolution is 0 behind the batch norm); on another axis than that of
-    the channels; in half precision; where the layer is quantized or a scale is
-    not finite; and in wrappers, custom layers and subclassed models, which are
-    copied as they are.
+    the channels; on TensorFlow behind a `channels_first` layer whose output's
+    last size is unknown or the number of channels (Keras adds a bias along the
+    last axis then); in half precision; where the layer is quantized or a scale
+    is not finite; and in wrappers, custom layers and subclassed models, which
+    are copied as they are.
 
     Args:
         model: A built Sequential or functional model without masked layers,
@@ -256,7 +258,7 @@ def _followed(graph):
             and used[id(tensor)] == 1
             and type(layer) in _FOLDABLE
             and _is_linear(layer)
-            and _is_alike(layer, norm, len(tensor.shape))
+            and _is_alike(layer, norm, tensor.shape)
         ):
             yield layer, norm
 
@@ -270,11 +272,14 @@ def _is_linear(layer):
     )
 
 
-def _is_alike(layer, norm, rank):
+def _is_alike(layer, norm, shape):
     """Whether both use the same axis, in the same, whole precision."""
     first = getattr(layer, "data_format", None) == "channels_first"
+    # On TensorFlow Keras adds a bias along the last axis if its size fits.
+    is_ambiguous = first and shape[-1] in (None, shape[1])
     return (
-        norm.axis % rank == (1 if first else rank - 1)
+        not (is_ambiguous and keras.backend.backend() == "tensorflow")
+        and norm.axis % len(shape) == (1 if first else len(shape) - 1)
         and layer.dtype_policy == norm.dtype_policy
         and layer.dtype_policy.name in ("float32", "float64")
     )

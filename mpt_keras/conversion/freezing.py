@@ -34,7 +34,12 @@ def freeze(model: keras.Model, compile: bool = False) -> keras.Model:
     layer of one's own that assigns a state in its call still does). To
     fine-tune it nevertheless, set `trainable = True` of it and of its layers,
     and compile it; of binary activations only what follows the last sign then
-    learns.
+    learns. That fills the pruned weights as well, unless
+    `mpt_keras.lottery.apply_masks` holds them at 0::
+
+        kernels = mpt_keras.lottery.kernel_values(ticket)
+        masks = {name: kernel != 0 for name, kernel in kernels.items()}
+        mpt_keras.lottery.apply_masks(ticket, masks)
 
     Wrappers (`TimeDistributed`, `Bidirectional`, ...), custom layers and
     subclassed models are copied, with ordinary layers in the place of the

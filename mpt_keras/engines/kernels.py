@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import keras
 import numpy as np
 
-from mpt_keras.layers.ordinary import ordinary_kernels
+from mpt_keras.layers.ordinary import largest_by_channel, ordinary_kernels
 from mpt_keras.layers.traversal import named_layers
 
 # A few roundings of float32: a gain times the scale of a batch norm, a 127th of
@@ -39,15 +39,7 @@ class Kernel:
         batch norms are folded into them.
         """
         magnitudes = np.abs(self.values)
-        if "Depthwise" in self.kind or self.name.endswith("/depthwise_kernel"):
-            others = tuple(range(self.values.ndim - 2))
-        else:
-            channels = -2 if "Transpose" in self.kind else -1
-            channels %= self.values.ndim
-            others = tuple(
-                axis for axis in range(self.values.ndim) if axis != channels
-            )
-        gains = magnitudes.max(axis=others, keepdims=True)
+        gains = largest_by_channel(self.values, self.kind, self.name)
         return bool(np.all((magnitudes == 0) | (magnitudes == gains)))
 
 

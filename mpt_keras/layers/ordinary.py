@@ -62,3 +62,33 @@ def kernels_and_initializers(model, trainable=True):
             part = "depthwise" if isinstance(layer, _DEPTHWISE) else "kernel"
             found[name] = layer.kernel, getattr(layer, f"{part}_initializer")
     return found
+
+
+def largest_by_channel(kernel, kind, name):
+    """Returns the largest magnitude of each output channel of a kernel.
+
+    Args:
+        kernel: NumPy array, in Keras' order of dimensions.
+        kind: Name of the layer's class.
+        name: Of the kernel, as `ordinary_kernels` names it.
+
+    Returns:
+        NumPy array with the kernel's number of dimensions, those that are not
+        the channels' of size 1.
+
+    Example:
+
+    >>> import numpy as np
+    >>> kernel = np.array([[1.0, -3.0], [-2.0, 0.0]])
+    >>> largest_by_channel(kernel, "Dense", "dense").tolist()
+    [[2.0, 3.0]]
+    """
+    dimensions = range(kernel.ndim)
+    if "Depthwise" in kind or name.endswith("/depthwise_kernel"):
+        channels = dimensions[-2:]
+    elif "Transpose" in kind:
+        channels = dimensions[-2:-1]
+    else:
+        channels = dimensions[-1:]
+    others = tuple(axis for axis in dimensions if axis not in channels)
+    return abs(kernel).max(axis=others, keepdims=True, initial=0.0)

@@ -236,6 +236,14 @@ def _summary(options):
 def _export(options):
     from mpt_keras.engines import export
 
+    for source in filter(None, (options.file, options.base)):
+        if os.path.exists(options.output) and os.path.samefile(
+            options.output, source
+        ):
+            raise ValueError(
+                "Invalid value for argument `--output`. Expected another file "
+                f"than the network's own. Received: {options.output}"
+            )
     model = _model(options.file, options.base)
     report = export(
         model,

@@ -180,6 +180,15 @@ def test_export_and_verify(folder, capsys, tmp_path):
 
 
 @needs_tensorflow
+def test_an_export_does_not_overwrite_its_network(folder, capsys, tmp_path):
+    path = tmp_path / "a.keras"
+    path.write_bytes((folder / "masked.keras").read_bytes())
+    before = path.read_bytes()
+    options = ("--format", "hls4ml", "--output", path)
+    assert "`--output`" in fails(capsys, "export", path, *options)
+    assert path.read_bytes() == before
+
+
 def test_bench(folder, capsys, tmp_path, monkeypatch):
     for name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS"):
         monkeypatch.setenv(name, os.environ.get(name, "1"))  # and back again

@@ -777,8 +777,32 @@ def test_what_is_not_an_export_is_not_overwritten(ticket, tmp_path):
         export(ticket, file, format="saved_model")
     folder = tmp_path / "a.onnx"
     folder.mkdir()
+    (tmp_path / "beside").mkdir()
+    for name in ("model.xml", "thesis.txt"):
+        (tmp_path / "beside" / name).write_text("precious")
+    with pytest.raises(ValueError, match=r"also holds 'thesis\.txt'"):
+        export(ticket, tmp_path / "beside", format="openvino")
     with pytest.raises(ValueError, match="which is a folder"):
         export(ticket, folder, format="onnx")
+
+
+def test_exports_are_not_foreign_to_themselves(ticket, tmp_path):
+    for format in ("saved_model", "openvino"):
+        require(format)
+        for _ in range(2):
+            export(ticket, tmp_path / format, format=format)
+
+
+def test_hls4ml_leaves_saved_networks(ticket, tmp_path):
+    require("hls4ml")
+    path = tmp_path / "a.keras"
+    ticket.save(path)
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match="export did not write"):
+        export(ticket, path, format="hls4ml")
+    assert path.read_bytes() == before
+    for _ in range(2):
+        export(ticket, tmp_path / "b.keras", format="hls4ml")
 
 
 @pytest.mark.parametrize("format", FORMATS)

@@ -2,6 +2,7 @@
 
 import abc
 import dataclasses
+import fnmatch
 import pathlib
 from collections.abc import Callable, Sequence
 from typing import ClassVar
@@ -24,6 +25,7 @@ class Engine(abc.ABC):
         name: The format's.
         ending: Of the file's name; of a folder, an empty string.
         holds: Of a folder, a file that is in every one of this format.
+        contents: Of a folder, patterns of all that may be in it.
         backends: Keras backends from which Keras writes it.
         fixed: Whether every dimension but the batch must be known.
     """
@@ -31,6 +33,7 @@ class Engine(abc.ABC):
     name: ClassVar[str]
     ending: ClassVar[str] = ""
     holds: ClassVar[str] = ""
+    contents: ClassVar[tuple[str, ...]] = ()
     backends: ClassVar[tuple[str, ...]] = ("tensorflow",)
     fixed: ClassVar[bool] = False
 
@@ -74,6 +77,27 @@ class Engine(abc.ABC):
         self, model: keras.Model, path: pathlib.Path
     ) -> tuple[LayerReport, ...]:
         """Looks up every kernel of the model in what was written."""
+
+    def foreign(self, path: pathlib.Path) -> str:
+        """What at a path is no export of this format, and would be lost.
+
+        Args:
+            path: A file or folder that exists.
+
+        Returns:
+            A description of it; empty where it is an earlier export.
+        """
+        if self.ending:
+            return "" if path.is_file() else "a folder"
+        if not path.is_dir():
+            return "a file"
+        if not (path / self.holds).exists():
+            return f"a folder without {self.holds}"
+        for found in sorted(path.rglob("*")):
+            name = found.relative_to(path).as_posix()
+            if not any(fnmatch.fnmatch(name, one) for one in self.contents):
+                return f"a folder that also holds '{name}'"
+        return ""
 
     def notes(self, model: keras.Model) -> tuple[str, ...]:
         """What whoever runs the file should know."""

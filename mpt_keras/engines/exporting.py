@@ -192,15 +192,8 @@ def _checked_path(path, engine):
             f"Invalid value for argument `path`. Expected a file or folder in "
             f"a folder that exists. Received: path='{path}'"
         )
-    if not path.exists():
-        return path
-    if engine.ending and not path.is_file():
-        found = "a folder"
-    elif not engine.ending and not path.is_dir():
-        found = "a file"
-    elif not engine.ending and not (path / engine.holds).exists():
-        found = f"a folder without {engine.holds}"
-    else:
+    found = engine.foreign(path) if path.exists() else ""
+    if not found:
         return path
     raise ValueError(
         f"Invalid value for argument `path`. Expected one that is free, or an "

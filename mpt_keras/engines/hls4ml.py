@@ -7,6 +7,7 @@ import pathlib
 import shutil
 import tempfile
 import weakref
+import zipfile
 
 import keras
 import numpy as np
@@ -19,6 +20,8 @@ from mpt_keras.engines.report import LayerReport
 from mpt_keras.engines.signs import is_sign, rewritten, sign_names
 
 _GRAPHS = (keras.Sequential, keras.Function)
+# The comment of the archive, which tells an export from a saved network.
+_MARK = b"mpt_keras.export hls4ml"
 
 
 @keras.saving.register_keras_serializable(package="mpt_keras")
@@ -74,6 +77,17 @@ class HLS4ML(Engine):
                 lambda name: keras.layers.Activation(binary_tanh, name=name),
             )
         model.save(path)
+        with zipfile.ZipFile(path, "a") as archive:
+            archive.comment = _MARK
+
+    def foreign(self, path):
+        if path.is_file():
+            with contextlib.suppress(zipfile.BadZipFile):
+                with zipfile.ZipFile(path) as archive:
+                    if archive.comment == _MARK:
+                        return ""
+            return "a file that this format's export did not write"
+        return super().foreign(path)
 
     def load(self, path, sources, threads=None):
         model = keras.models.load_model(path, compile=False)

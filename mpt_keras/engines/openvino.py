@@ -20,6 +20,7 @@ class OpenVINO(Engine):
 
     name = "openvino"
     holds = _FILE
+    contents = (_FILE, "model.bin")
 
     def require(self):
         requirements.load("openvino", "openvino", "openvino")

@@ -20,6 +20,10 @@ class SavedModel(Engine):
 
     name = "saved_model"
     holds = "saved_model.pb"
+    contents = (
+        *("saved_model.pb", "fingerprint.pb", "keras_metadata.pb"),
+        *("variables", "variables/variables.*", "assets", "assets/*"),
+    )
 
     def require(self):
         requirements.load("tensorflow", "tensorflow", "tensorflow")

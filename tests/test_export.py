@@ -883,6 +883,37 @@ def test_hls4ml_reads_no_nested_models():
         ENGINES["hls4ml"]().check(model)
 
 
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [
+        (lambda **k: keras.layers.Conv2D(4, 3, dilation_rate=2, **k), "dilat"),
+        (lambda **k: keras.layers.Conv2D(4, 3, groups=2, **k), "in groups"),
+        (
+            lambda **k: keras.layers.MaxPooling2D(
+                data_format="channels_first", **k
+            ),
+            "channels_first",
+        ),
+        (
+            lambda **k: keras.layers.UpSampling2D(
+                interpolation="bilinear", **k
+            ),
+            "bilinear",
+        ),
+        (
+            lambda **k: keras.layers.TimeDistributed(
+                keras.layers.Bidirectional(keras.layers.LSTM(2), **k)
+            ),
+            "both directions",
+        ),
+    ],
+)
+def test_hls4ml_is_given_nothing_that_it_misreads(layer, message):
+    model = keras.Sequential([keras.Input((8, 8, 4)), layer(name="odd")])
+    with pytest.raises(ValueError, match=f"{message}.*layer 'odd'"):
+        ENGINES["hls4ml"]().check(model)
+
+
 @pytest.mark.slow
 def test_hls4ml_simulated(tmp_path):
     """Its C++, compiled here, signs included."""

@@ -69,6 +69,15 @@ class HLS4ML(Engine):
                     "hls4ml reads no models inside models. Received: "
                     f"'{layer.name}' in '{model.name}'"
                 )
+        for layer in model._flatten_layers():
+            wrong = _misread(layer)
+            if wrong:
+                raise ValueError(
+                    f"hls4ml accepts {wrong}, and computes something else. "
+                    f"Received: layer '{layer.name}' of class "
+                    f"{type(layer).__name__} in '{model.name}'. Build it "
+                    "otherwise, or use another format."
+                )
 
     def write(self, model, path):
         if sign_names(model):
@@ -173,6 +182,22 @@ class HLS4ML(Engine):
             raise ValueError(
                 f"hls4ml cannot read '{model.name}'. It says: {error}"
             ) from error
+
+
+def _misread(layer):
+    """What of a layer hls4ml passes over, in words; empty if nothing."""
+    if isinstance(layer, keras.layers.Bidirectional):
+        return "layers that run in both directions"
+    if np.max(getattr(layer, "dilation_rate", 1)) > 1:
+        return "dilated kernels"
+    if (getattr(layer, "groups", 1) or 1) > 1 and hasattr(layer, "kernel"):
+        return "kernels in groups"
+    if getattr(layer, "data_format", None) == "channels_first":
+        return "data_format='channels_first'"
+    is_nearest = getattr(layer, "interpolation", "nearest") == "nearest"
+    if isinstance(layer, keras.layers.UpSampling2D) and not is_nearest:
+        return f"interpolation={layer.interpolation!r}"
+    return ""
 
 
 @contextlib.contextmanager

@@ -189,6 +189,7 @@ def test_an_export_does_not_overwrite_its_network(folder, capsys, tmp_path):
     assert path.read_bytes() == before
 
 
+@needs_tensorflow
 def test_bench(folder, capsys, tmp_path, monkeypatch):
     for name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS"):
         monkeypatch.setenv(name, os.environ.get(name, "1"))  # and back again

@@ -596,6 +596,18 @@ def test_open_sizes(format, tmp_path):
         export(model, tmp_path / "a.tflite", format="litert")
 
 
+@pytest.mark.parametrize("format", [of("litert"), of("saved_model")])
+@pytest.mark.parametrize("kind", [dict, list])
+def test_numbered_outputs(format, kind, tmp_path):
+    source = keras.Input((4,))
+    names = [f"head_{number}" for number in (9, 10, *range(9))]
+    heads = {name: keras.layers.Dense(2)(source) for name in names}
+    outputs = heads if kind is dict else list(heads.values())
+    model = keras.Model(source, outputs)
+    report = export(model, tmp_path / NAMES[format], format=format)
+    assert report.differences.relative < 1e-5
+
+
 @backend.needs_tensorflow
 def test_a_saved_model_holds_each_weight_once(tmp_path):
     model = keras.Sequential([keras.Input((256,)), mpt.MPTDense(256, seed=1)])

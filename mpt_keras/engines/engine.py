@@ -4,7 +4,7 @@ import abc
 import dataclasses
 import fnmatch
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar
 
 import keras
@@ -104,16 +104,20 @@ class Engine(abc.ABC):
         return ()
 
 
-def by_number(name: str) -> tuple:
-    """Sorts `output_10` behind `output_9`, as Keras counts them.
+def in_order(outputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+    """An engine's outputs by name, in the order of the model's.
+
+    Keras counts those of a list, `output_0`, `output_1`, ..., and sorts those
+    of a dictionary as text, as `keras.tree.flatten` does.
 
     Example:
 
-    >>> sorted(["output_10", "output_9"], key=by_number)
-    ['output_9', 'output_10']
+    >>> in_order({"head_9": np.array(9), "head_10": np.array(10)})
+    [array(10), array(9)]
     """
-    start, _, number = name.rpartition("_")
-    return (start, int(number)) if number.isdigit() else (name, -1)
+    counted = [f"output_{number}" for number in range(len(outputs))]
+    is_list = outputs.keys() == set(counted)
+    return [outputs[name] for name in (counted if is_list else sorted(outputs))]
 
 
 def by_name(

@@ -17,7 +17,7 @@ from typing import Literal
 import numpy as np
 
 from mpt_keras.engines import requirements
-from mpt_keras.engines.engine import Engine, by_name, by_number
+from mpt_keras.engines.engine import Engine, by_name, in_order
 from mpt_keras.engines.inputs import signature
 from mpt_keras.engines.kernels import find, kernels_of, only_ternary
 from mpt_keras.engines.report import LayerReport
@@ -110,8 +110,7 @@ class LiteRT(Engine):
         size = next(iter(details.values()))["shape"][0]
 
         def one(arrays):
-            outputs = runner(**by_name(arrays, sources, list(details)))
-            return [outputs[name] for name in sorted(outputs, key=by_number)]
+            return in_order(runner(**by_name(arrays, sources, list(details))))
 
         return in_batches(one, size)
 

@@ -1,8 +1,10 @@
 """Exports: each in its own engine, beside the frozen Keras model."""
 
+import errno
 import importlib.util
 import pathlib
 import sys
+import tempfile
 import types
 
 import backend
@@ -276,6 +278,41 @@ def test_a_file_is_replaced_or_left(tmp_path):
         beside.write_text("new")
     assert path.read_text() == "new"
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("name", ["n" * 255, "before", "new"])
+def test_names_that_could_collide(name, tmp_path):
+    path = tmp_path / name
+    for text in ("old", "new"):
+        with replaced(path) as beside:
+            beside.mkdir()
+            (beside / "text").write_text(text)
+    assert (path / "text").read_text() == "new"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_link_is_followed(tmp_path):
+    (tmp_path / "real").mkdir()
+    target, link = tmp_path / "real" / "file.bin", tmp_path / "link.tflite"
+    target.write_text("old")
+    link.symlink_to(target)
+    with replaced(link) as beside:
+        assert beside.name == link.name
+        beside.write_text("new")
+    assert link.is_symlink()
+    assert target.read_text() == "new"
+
+
+def test_where_nothing_may_be_written_the_path_is_named(tmp_path, monkeypatch):
+    def refuse(prefix, dir):
+        raise PermissionError(errno.EACCES, "Permission denied", f"{dir}/.a")
+
+    monkeypatch.setattr(tempfile, "mkdtemp", refuse)
+    with (
+        pytest.raises(PermissionError, match=r"Could not write '.*file\.bin'"),
+        replaced(tmp_path / "file.bin"),
+    ):
+        pass
 
 
 def test_a_folder_is_replaced_or_left(tmp_path):
@@ -772,6 +809,7 @@ def test_arguments_that_do_not_fit(ticket, tmp_path):
     refused("is not built", model=keras.Sequential([keras.layers.Dense(2)]))
     refused("a folder that exists", path=tmp_path / "a" / "b")
     refused("ends in '.onnx'", format="onnx")
+    refused("would take for patterns", path=tmp_path / "a[1]")
     assert not list(tmp_path.iterdir())
 
 

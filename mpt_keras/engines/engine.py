@@ -26,6 +26,7 @@ class Engine(abc.ABC):
         ending: Of the file's name; of a folder, an empty string.
         holds: Of a folder, a file that is in every one of this format.
         contents: Of a folder, patterns of all that may be in it.
+        patterns: Characters that the engine cannot read in a path.
         backends: Keras backends from which Keras writes it.
         fixed: Whether every dimension but the batch must be known.
     """
@@ -34,6 +35,7 @@ class Engine(abc.ABC):
     ending: ClassVar[str] = ""
     holds: ClassVar[str] = ""
     contents: ClassVar[tuple[str, ...]] = ()
+    patterns: ClassVar[str] = ""
     backends: ClassVar[tuple[str, ...]] = ("tensorflow",)
     fixed: ClassVar[bool] = False
 

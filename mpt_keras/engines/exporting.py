@@ -134,7 +134,8 @@ def export(
         of_weights = None
         exact = engine.exact()
         if exact is not None:
-            other = beside.with_name(f"exact_{beside.name}")
+            other = beside.parent.with_name("exact") / beside.name
+            other.parent.mkdir()
             exact.write(stored, other)
             limit_of_weights = max(exact.tolerance(stored), tolerance or 0)
             alone, _ = comparison.accepted(exact, other, limit_of_weights)
@@ -186,6 +187,13 @@ def _checked_path(path, engine):
             f"Invalid value for argument `path`. Expected a file that ends in "
             f"'{engine.ending}', for format={engine.name!r}. Received: "
             f"path='{path}'"
+        )
+    if any(character in engine.patterns for character in str(path)):
+        raise ValueError(
+            f"Invalid value for argument `path`. Expected none of the "
+            f"characters {' '.join(engine.patterns)}, which the engine of "
+            f"format={engine.name!r} would take for patterns when it reads "
+            f"the file. Received: path='{path}'"
         )
     if not path.absolute().parent.is_dir():
         raise ValueError(

@@ -20,6 +20,7 @@ class SavedModel(Engine):
 
     name = "saved_model"
     holds = "saved_model.pb"
+    patterns = "[*?\\"
     contents = (
         *("saved_model.pb", "fingerprint.pb", "keras_metadata.pb"),
         *("variables", "variables/variables.*", "assets", "assets/*"),

@@ -389,7 +389,7 @@ def test_layers_around_signs(ticket, binary):
 def test_rewritten_signs_compute_the_same(binary):
     model = binary
     before = [len(layer._inbound_nodes) for layer in model.layers]
-    plain = signs.rewritten(model, lambda name: signs.PlainSign(name=name))
+    plain = signs.rewritten(model, signs.PlainSign)
     arrays = random_arrays([ModelInput("images", (8, 8, 3), "float32")], 4)
     np.testing.assert_array_equal(
         predict(plain, arrays)[0], predict(model, arrays)[0]
@@ -405,13 +405,28 @@ def test_signs_of_keras_own_operations_are_rewritten():
     model = keras.Sequential(
         [keras.Input((4,)), keras.layers.Dense(8), sign, keras.layers.Dense(3)]
     )
-    plain = signs.rewritten(model, lambda name: signs.PlainSign(name=name))
+    plain = signs.rewritten(model, signs.PlainSign)
     assert any(isinstance(layer, signs.PlainSign) for layer in plain.layers)
     x = np.random.default_rng(0).normal(size=(5, 4)).astype("float32")
     np.testing.assert_allclose(
         predict(plain, [x])[0], predict(model, [x])[0], rtol=1e-6
     )
     assert larq.packed(model).filters == {}  # real weights
+
+
+def test_rewritten_signs_keep_their_type(binary):
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("float16")
+    try:
+        plain = signs.rewritten(binary, signs.PlainSign)
+    finally:
+        keras.config.set_dtype_policy(before)
+    found = [
+        layer.compute_dtype
+        for layer in plain.layers
+        if isinstance(layer, signs.PlainSign)
+    ]
+    assert found == ["float32", "float32"]
 
 
 def test_inputs_near_zero_are_undecided(binary):

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import io
 import pathlib
 import shutil
@@ -82,8 +83,7 @@ class HLS4ML(Engine):
     def write(self, model, path):
         if sign_names(model):
             model = rewritten(
-                model,
-                lambda name: keras.layers.Activation(binary_tanh, name=name),
+                model, functools.partial(keras.layers.Activation, binary_tanh)
             )
         model.save(path)
         with zipfile.ZipFile(path, "a") as archive:

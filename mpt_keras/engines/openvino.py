@@ -27,7 +27,7 @@ class OpenVINO(Engine):
 
     def write(self, model, path):
         # Of a sign with a gradient of its own it would make outputs.
-        plain = rewritten(model, lambda name: PlainSign(name=name))
+        plain = rewritten(model, PlainSign)
         if isinstance(plain, keras.Function):
             # Keras names the inputs of a dictionary in another order.
             plain = keras.Model(plain.inputs, plain.outputs, name=plain.name)

@@ -35,7 +35,7 @@ from mpt_keras.engines.inputs import (
     random_arrays,
 )
 from mpt_keras.engines.replacing import replaced
-from mpt_keras.engines.report import size
+from mpt_keras.engines.report import ExportReport, size
 
 PACKAGES = {
     "saved_model": ("tensorflow",),
@@ -251,6 +251,19 @@ def test_ternary_kernels_may_have_a_gain_per_channel(kind, shape):
     assert kernels.Kernel("a", "a", kind, values).is_ternary
     values[0] *= 1.5
     assert not kernels.Kernel("a", "a", kind, values).is_ternary
+
+
+def test_a_factor_and_a_larger_file_are_named_so():
+    kernel = np.array([[1.0, 0.0], [-1.0, 1.0]], "float32")
+    match = kernels.find(kernel, {0: kernel * np.float32([2, 3])})
+    assert str(match) == "exact, times a factor per channel"
+    found = differences.differences([kernel], [kernel])
+    for written, says in ((400, "4.00 times larger"), (25, "4.00 times smaller")):
+        report = ExportReport(
+            *(pathlib.Path("a.onnx"), "onnx", written, 100, found, 1e-4, None),
+            *(0, ()),
+        )
+        assert f"{says} than 100 bytes" in str(report)
 
 
 def test_a_depthwise_kernel_is_found_with_its_channels_in_one():

@@ -661,6 +661,17 @@ def test_open_sizes(format, tmp_path):
         export(model, tmp_path / "a.tflite", format="litert")
 
 
+def test_batches_may_be_counted_by_numpy():
+    assert type(ENGINES["litert"](batch_size=np.int64(4)).batch_size) is int
+
+
+def test_litert_computes_in_float32():
+    half = keras.layers.Dense(2, dtype="mixed_float16", name="half")
+    model = keras.Sequential([keras.Input((4,)), half])
+    with pytest.raises(ValueError, match="layer 'half'.*set_dtype_policy"):
+        ENGINES["litert"]().check(model)
+
+
 @pytest.mark.parametrize("format", [of("litert"), of("saved_model")])
 @pytest.mark.parametrize("kind", [dict, list])
 def test_numbered_outputs(format, kind, tmp_path):
@@ -811,6 +822,7 @@ def test_too_many_undecided_inputs_are_explained(binary, tmp_path, monkeypatch):
         ({"format": "litert", "weights": "float64"}, "argument `weights`"),
         ({"format": "litert", "activations": "int8"}, "with weights='int8'"),
         ({"format": "litert", "batch_size": 0}, "argument `batch_size`"),
+        ({"format": "litert", "batch_size": True}, "argument `batch_size`"),
         ({"format": "larq", "target": "x86"}, "argument `target`"),
     ],
 )
@@ -830,6 +842,10 @@ def test_arguments_that_do_not_fit(ticket, tmp_path):
 
     refused("argument `tolerance`", tolerance=-1.0)
     refused("argument `tolerance`", tolerance=float("nan"))
+    refused("argument `tolerance`", tolerance="x")
+    refused("argument `seed`", seed=-1)
+    refused("argument `seed`", seed=0.5)
+    refused("argument `format`", format=["onnx"])
     refused("argument `inputs`", inputs=np.ones((2, 8, 8, 1)))
     refused("argument `inputs`", inputs=np.ones((0, 8, 8, 3)))
     refused("argument `inputs`", inputs=[np.ones((2, 8, 8, 3))] * 2)

@@ -1,6 +1,7 @@
 """Exports that are accepted only after their own engine agreed with Keras."""
 
 import dataclasses
+import numbers
 import pathlib
 from typing import Any
 
@@ -102,6 +103,7 @@ def export(
     path = _checked_path(path, engine)
     _check_backend(engine)
     _check_tolerance(tolerance)
+    _check_seed(seed)
     if not isinstance(model, keras.Model):
         raise ValueError(f"Expected a Keras model. Received: {model!r}")
     if not model.built:
@@ -165,7 +167,7 @@ def _arrays(inputs, sources, seed):
 
 
 def _engine(format, options) -> Engine:
-    if format not in ENGINES:
+    if not isinstance(format, str) or format not in ENGINES:
         raise ValueError(
             f"Invalid value for argument `format`. Expected one of "
             f"{sorted(ENGINES)}. Received: format={format!r}"
@@ -222,8 +224,18 @@ def _check_backend(engine):
 
 
 def _check_tolerance(tolerance):
-    if tolerance is not None and not tolerance >= 0:
+    if tolerance is None:
+        return
+    if not isinstance(tolerance, numbers.Real) or not tolerance >= 0:
         raise ValueError(
             "Invalid value for argument `tolerance`. Expected a number that is "
             f"not negative, or None. Received: tolerance={tolerance!r}"
+        )
+
+
+def _check_seed(seed):
+    if not isinstance(seed, numbers.Integral) or seed < 0:
+        raise ValueError(
+            "Invalid value for argument `seed`. Expected an integer that is "
+            f"not negative. Received: seed={seed!r}"
         )

@@ -353,8 +353,12 @@ def _given(path, model):
         with found:
             arrays = dict(found)
         names = [source.name for source in sources]
-        is_named = len(names) > 1 and set(names) <= arrays.keys()
-        found = [arrays[name] for name in (names if is_named else arrays)]
+        if set(names) <= arrays.keys():
+            found = {name: arrays[name] for name in names}
+        elif len(names) == 1 or all(name.startswith("arr_") for name in arrays):
+            found = list(arrays.values())  # as numpy.savez numbers them
+        else:
+            found = arrays  # whose names are none of the model's
     return given_arrays(found, sources)
 
 

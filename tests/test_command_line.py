@@ -150,6 +150,13 @@ def test_inputs_by_name(capsys, tmp_path, rng):
         *("--inputs", tmp_path / "x.npz"),
     )
     assert "for 4 given inputs" in found
+    np.savez(tmp_path / "y.npz", two=np.ones((4, 3)), three=np.ones((4, 2)))
+    line = fails(
+        capsys,
+        *("verify", tmp_path / "two.keras"),
+        *("--inputs", tmp_path / "y.npz"),
+    )
+    assert "with the keys ['two', 'one']" in line
 
 
 @needs_tensorflow

@@ -1091,9 +1091,37 @@ def test_random_inputs_are_those_of_the_model():
 
 def test_given_inputs_may_be_a_dictionary():
     sources = [ModelInput("a", (3,), "float32"), ModelInput("b", (2,), "int32")]
-    found = given_arrays({"b": np.ones((4, 2)), "a": np.ones((4, 3))}, sources)
+    b, a = np.zeros((4, 2), int), np.ones((4, 3))
+    found = given_arrays({"b": b, "a": a}, sources)
     assert [array.shape for array in found] == [(4, 3), (4, 2)]
     assert [array.dtype.name for array in found] == ["float32", "int32"]
+    # By name, wherever the model has them.
+    found = given_arrays({"b": b, "a": a}, sources[::-1])
+    assert [array.shape for array in found] == [(4, 2), (4, 3)]
+    with pytest.raises(ValueError, match=r"keys \['a', 'b'\]"):
+        given_arrays({"a": a, "c": b}, sources)
+
+
+@pytest.mark.parametrize(
+    ("array", "dtype"),
+    [
+        (np.full((2, 3), 0.5), "int32"),
+        (np.full((2, 3), 1j), "float32"),
+        (np.full((2, 3), 256), "uint8"),
+        (np.full((2, 3), "1"), "float32"),
+    ],
+)
+def test_given_inputs_are_not_cast_to_others(array, dtype):
+    with pytest.raises(ValueError, match=f"numbers that {dtype} holds"):
+        given_arrays(array, [ModelInput("a", (3,), dtype)])
+
+
+def test_given_integers_may_be_of_another_width():
+    (found,) = given_arrays(
+        np.full((2, 3), 255), [ModelInput("a", (3,), "uint8")]
+    )
+    assert found.dtype == "uint8"
+    np.testing.assert_array_equal(found, 255)
 
 
 def test_times_are_taken_in_turn():

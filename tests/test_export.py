@@ -672,6 +672,41 @@ def test_litert_computes_in_float32():
         ENGINES["litert"]().check(model)
 
 
+@pytest.mark.parametrize("format", [of("onnx"), of("openvino"), of("litert")])
+def test_adapted_normalization(format, tmp_path):
+    normalization = keras.layers.Normalization()
+    data = np.random.default_rng(0).normal(3, 2, (50, 4)).astype("float32")
+    normalization.adapt(data)
+    model = keras.Sequential(
+        [keras.Input((4,)), normalization, keras.layers.Dense(2)]
+    )
+    report = export(
+        model, tmp_path / NAMES[format], format=format, inputs=data
+    )
+    assert report.differences.relative < 1e-5
+
+
+@pytest.mark.parametrize("format", [of("openvino")])
+@pytest.mark.parametrize("name", ["silu", "bilinear", "attention"])
+def test_only_a_models_outputs_are_outputs(format, name, tmp_path):
+    source = keras.Input((4, 4))
+    if name == "silu":
+        inner = keras.layers.Dense(3, activation="silu")(source)
+    elif name == "bilinear":
+        image = keras.layers.Reshape((4, 4, 1))(source)
+        inner = keras.layers.UpSampling2D(interpolation=name)(image)
+    else:
+        inner = keras.layers.MultiHeadAttention(2, 3)(source, source)
+    outputs = [keras.layers.Dense(n, name=f"d{n}")(inner) for n in (2, 3)]
+    model = keras.Model(source, outputs)
+    report = export(model, tmp_path / NAMES[format], format=format)
+    assert report.differences.relative < 1e-4
+    assert sorted(path.name for path in report.path.iterdir()) == [
+        "model.bin",
+        "model.xml",
+    ]
+
+
 @pytest.mark.parametrize("format", [of("litert"), of("saved_model")])
 @pytest.mark.parametrize("kind", [dict, list])
 def test_numbered_outputs(format, kind, tmp_path):

@@ -236,10 +236,9 @@ def _summary(options):
 def _export(options):
     from mpt_keras.engines import export
 
+    output = pathlib.Path(options.output)
     for source in filter(None, (options.file, options.base)):
-        if os.path.exists(options.output) and os.path.samefile(
-            options.output, source
-        ):
+        if output.exists() and output.samefile(source):
             raise ValueError(
                 "Invalid value for argument `--output`. Expected another file "
                 f"than the network's own. Received: {options.output}"

@@ -258,12 +258,12 @@ def test_a_factor_and_a_larger_file_are_named_so():
     match = kernels.find(kernel, {0: kernel * np.float32([2, 3])})
     assert str(match) == "exact, times a factor per channel"
     found = differences.differences([kernel], [kernel])
-    for written, says in ((400, "4.00 times larger"), (25, "4.00 times smaller")):
+    for written, says in ((400, "times larger"), (25, "times smaller")):
         report = ExportReport(
             *(pathlib.Path("a.onnx"), "onnx", written, 100, found, 1e-4, None),
             *(0, ()),
         )
-        assert f"{says} than 100 bytes" in str(report)
+        assert f"4.00 {says} than 100 bytes" in str(report)
 
 
 def test_a_depthwise_kernel_is_found_with_its_channels_in_one():
@@ -668,7 +668,7 @@ def test_batches_may_be_counted_by_numpy():
 def test_litert_computes_in_float32():
     half = keras.layers.Dense(2, dtype="mixed_float16", name="half")
     model = keras.Sequential([keras.Input((4,)), half])
-    with pytest.raises(ValueError, match="layer 'half'.*set_dtype_policy"):
+    with pytest.raises(ValueError, match=r"layer 'half'.*set_dtype_policy"):
         ENGINES["litert"]().check(model)
 
 
@@ -680,9 +680,7 @@ def test_adapted_normalization(format, tmp_path):
     model = keras.Sequential(
         [keras.Input((4,)), normalization, keras.layers.Dense(2)]
     )
-    report = export(
-        model, tmp_path / NAMES[format], format=format, inputs=data
-    )
+    report = export(model, tmp_path / NAMES[format], format=format, inputs=data)
     assert report.differences.relative < 1e-5
 
 
@@ -814,6 +812,16 @@ def test_an_engine_that_fails_leaves_nothing(ticket, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"cannot hold 'ticket'.*no such"):
         export(ticket, tmp_path / "served", format="saved_model")
     assert not list(tmp_path.iterdir())
+
+
+@backend.needs_tensorflow
+def test_other_outputs_name_the_format_and_layers(
+    ticket, tmp_path, monkeypatch
+):
+    break_engine(monkeypatch, lambda output: output[:, :-1])
+    message = r"'saved_model' cannot hold 'ticket', of layers Conv2D.*was writt"
+    with pytest.raises(ValueError, match=message):
+        export(ticket, tmp_path / "served", format="saved_model")
 
 
 @backend.needs_tensorflow

@@ -132,13 +132,15 @@ def export(
         with refusing(engine, frozen):
             engine.write(stored, beside)
         found, left_out = comparison.accepted(engine, beside, limit)
-        layers = engine.layers(stored, beside)
+        with refusing(engine, frozen):
+            layers = engine.layers(stored, beside)
         of_weights = None
         exact = engine.exact()
         if exact is not None:
             other = beside.parent.with_name("exact") / beside.name
             other.parent.mkdir()
-            exact.write(stored, other)
+            with refusing(engine, frozen):
+                exact.write(stored, other)
             limit_of_weights = max(exact.tolerance(stored), tolerance or 0)
             alone, _ = comparison.accepted(exact, other, limit_of_weights)
             of_weights = alone.relative

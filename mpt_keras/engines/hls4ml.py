@@ -91,10 +91,12 @@ class HLS4ML(Engine):
 
     def foreign(self, path):
         if path.is_file():
-            with contextlib.suppress(zipfile.BadZipFile):
-                with zipfile.ZipFile(path) as archive:
-                    if archive.comment == _MARK:
-                        return ""
+            with (
+                contextlib.suppress(zipfile.BadZipFile),
+                zipfile.ZipFile(path) as archive,
+            ):
+                if archive.comment == _MARK:
+                    return ""
             return "a file that this format's export did not write"
         return super().foreign(path)
 

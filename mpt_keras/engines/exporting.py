@@ -75,11 +75,12 @@ def export(
 
     Args:
         model: A built model, masked (it is frozen first) or ordinary.
-        path: Where to write.
+        path: Where to write: free, or an earlier export of this format.
         format: One of the formats above.
         fold_batch_norm: Whether to fold batch norms into the kernels in front
             of them first, where that is exact to rounding.
-        inputs: A batch as the model takes it, to compare on as well.
+        inputs: A batch as the model takes it, or a dictionary by the names of
+            its inputs, to compare on as well.
         tolerance: Difference to accept; by default 1e-4, where 8 bits are
             used 0.05.
         seed: Of the random inputs.

@@ -284,6 +284,13 @@ def _summary(options):
 def _export(options):
     from mpt_keras.engines import export
 
+    output = pathlib.Path(options.output)
+    for source in filter(None, (options.file, options.base)):
+        if output.exists() and output.samefile(source):
+            raise ValueError(
+                "Invalid value for argument `--output`. Expected another file "
+                f"than the network's own. Received: {options.output}"
+            )
     model = _model(options.file, options.base)
     report = export(
         model,
@@ -400,8 +407,12 @@ def _given(path, model):
         with found:
             arrays = dict(found)
         names = [source.name for source in sources]
-        is_named = len(names) > 1 and set(names) <= arrays.keys()
-        found = [arrays[name] for name in (names if is_named else arrays)]
+        if set(names) <= arrays.keys():
+            found = {name: arrays[name] for name in names}
+        elif len(names) == 1 or all(name.startswith("arr_") for name in arrays):
+            found = list(arrays.values())  # as numpy.savez numbers them
+        else:
+            found = arrays  # whose names are none of the model's
     return given_arrays(found, sources)
 
 

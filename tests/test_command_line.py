@@ -152,6 +152,13 @@ def test_inputs_by_name(capsys, tmp_path, rng):
         *("--inputs", tmp_path / "x.npz"),
     )
     assert "for 4 given inputs" in found
+    np.savez(tmp_path / "y.npz", two=np.ones((4, 3)), three=np.ones((4, 2)))
+    line = fails(
+        capsys,
+        *("verify", tmp_path / "two.keras"),
+        *("--inputs", tmp_path / "y.npz"),
+    )
+    assert "with the keys ['two', 'one']" in line
 
 
 @needs_tensorflow
@@ -179,6 +186,16 @@ def test_export_and_verify(folder, capsys, tmp_path):
         *("--option", "weights"),
     )
     assert "Expected NAME=VALUE" in line
+
+
+@needs_tensorflow
+def test_an_export_does_not_overwrite_its_network(folder, capsys, tmp_path):
+    path = tmp_path / "a.keras"
+    path.write_bytes((folder / "masked.keras").read_bytes())
+    before = path.read_bytes()
+    options = ("--format", "hls4ml", "--output", path)
+    assert "`--output`" in fails(capsys, "export", path, *options)
+    assert path.read_bytes() == before
 
 
 @needs_tensorflow

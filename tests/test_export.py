@@ -1,8 +1,10 @@
 """Exports: each in its own engine, beside the frozen Keras model."""
 
+import errno
 import importlib.util
 import pathlib
 import sys
+import tempfile
 
 import backend
 import keras
@@ -33,7 +35,7 @@ from mpt_keras.engines.inputs import (
     random_arrays,
 )
 from mpt_keras.engines.replacing import replaced
-from mpt_keras.engines.report import size
+from mpt_keras.engines.report import ExportReport, size
 
 PACKAGES = {
     "saved_model": ("tensorflow",),
@@ -251,6 +253,19 @@ def test_ternary_kernels_may_have_a_gain_per_channel(kind, shape):
     assert not kernels.Kernel("a", "a", kind, values).is_ternary
 
 
+def test_a_factor_and_a_larger_file_are_named_so():
+    kernel = np.array([[1.0, 0.0], [-1.0, 1.0]], "float32")
+    match = kernels.find(kernel, {0: kernel * np.float32([2, 3])})
+    assert str(match) == "exact, times a factor per channel"
+    found = differences.differences([kernel], [kernel])
+    for written, says in ((400, "times larger"), (25, "times smaller")):
+        report = ExportReport(
+            *(pathlib.Path("a.onnx"), "onnx", written, 100, found, 1e-4, None),
+            *(0, ()),
+        )
+        assert f"4.00 {says} than 100 bytes" in str(report)
+
+
 def test_a_depthwise_kernel_is_found_with_its_channels_in_one():
     generator = np.random.default_rng(0)
     kernel = generator.choice([-0.2, 0.0, 0.2], (3, 3, 4, 2)).astype("float32")
@@ -276,6 +291,41 @@ def test_a_file_is_replaced_or_left(tmp_path):
         beside.write_text("new")
     assert path.read_text() == "new"
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("name", ["n" * 255, "before", "new"])
+def test_names_that_could_collide(name, tmp_path):
+    path = tmp_path / name
+    for text in ("old", "new"):
+        with replaced(path) as beside:
+            beside.mkdir()
+            (beside / "text").write_text(text)
+    assert (path / "text").read_text() == "new"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_link_is_followed(tmp_path):
+    (tmp_path / "real").mkdir()
+    target, link = tmp_path / "real" / "file.bin", tmp_path / "link.tflite"
+    target.write_text("old")
+    link.symlink_to(target)
+    with replaced(link) as beside:
+        assert beside.name == link.name
+        beside.write_text("new")
+    assert link.is_symlink()
+    assert target.read_text() == "new"
+
+
+def test_where_nothing_may_be_written_the_path_is_named(tmp_path, monkeypatch):
+    def refuse(prefix, dir):
+        raise PermissionError(errno.EACCES, "Permission denied", f"{dir}/.a")
+
+    monkeypatch.setattr(tempfile, "mkdtemp", refuse)
+    with (
+        pytest.raises(PermissionError, match=r"Could not write '.*file\.bin'"),
+        replaced(tmp_path / "file.bin"),
+    ):
+        pass
 
 
 def test_a_folder_is_replaced_or_left(tmp_path):
@@ -352,7 +402,7 @@ def test_layers_around_signs(ticket, binary):
 def test_rewritten_signs_compute_the_same(binary):
     model = binary
     before = [len(layer._inbound_nodes) for layer in model.layers]
-    plain = signs.rewritten(model, lambda name: signs.PlainSign(name=name))
+    plain = signs.rewritten(model, signs.PlainSign)
     arrays = random_arrays([ModelInput("images", (8, 8, 3), "float32")], 4)
     np.testing.assert_array_equal(
         predict(plain, arrays)[0], predict(model, arrays)[0]
@@ -368,13 +418,28 @@ def test_signs_of_keras_own_operations_are_rewritten():
     model = keras.Sequential(
         [keras.Input((4,)), keras.layers.Dense(8), sign, keras.layers.Dense(3)]
     )
-    plain = signs.rewritten(model, lambda name: signs.PlainSign(name=name))
+    plain = signs.rewritten(model, signs.PlainSign)
     assert any(isinstance(layer, signs.PlainSign) for layer in plain.layers)
     x = np.random.default_rng(0).normal(size=(5, 4)).astype("float32")
     np.testing.assert_allclose(
         predict(plain, [x])[0], predict(model, [x])[0], rtol=1e-6
     )
     assert larq.packed(model).filters == {}  # real weights
+
+
+def test_rewritten_signs_keep_their_type(binary):
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("float16")
+    try:
+        plain = signs.rewritten(binary, signs.PlainSign)
+    finally:
+        keras.config.set_dtype_policy(before)
+    found = [
+        layer.compute_dtype
+        for layer in plain.layers
+        if isinstance(layer, signs.PlainSign)
+    ]
+    assert found == ["float32", "float32"]
 
 
 def test_inputs_near_zero_are_undecided(binary):
@@ -596,6 +661,62 @@ def test_open_sizes(format, tmp_path):
         export(model, tmp_path / "a.tflite", format="litert")
 
 
+def test_batches_may_be_counted_by_numpy():
+    assert type(ENGINES["litert"](batch_size=np.int64(4)).batch_size) is int
+
+
+def test_litert_computes_in_float32():
+    half = keras.layers.Dense(2, dtype="mixed_float16", name="half")
+    model = keras.Sequential([keras.Input((4,)), half])
+    with pytest.raises(ValueError, match=r"layer 'half'.*set_dtype_policy"):
+        ENGINES["litert"]().check(model)
+
+
+@pytest.mark.parametrize("format", [of("onnx"), of("openvino"), of("litert")])
+def test_adapted_normalization(format, tmp_path):
+    normalization = keras.layers.Normalization()
+    data = np.random.default_rng(0).normal(3, 2, (50, 4)).astype("float32")
+    normalization.adapt(data)
+    model = keras.Sequential(
+        [keras.Input((4,)), normalization, keras.layers.Dense(2)]
+    )
+    report = export(model, tmp_path / NAMES[format], format=format, inputs=data)
+    assert report.differences.relative < 1e-5
+
+
+@pytest.mark.parametrize("format", [of("openvino")])
+@pytest.mark.parametrize("name", ["silu", "bilinear", "attention"])
+def test_only_a_models_outputs_are_outputs(format, name, tmp_path):
+    source = keras.Input((4, 4))
+    if name == "silu":
+        inner = keras.layers.Dense(3, activation="silu")(source)
+    elif name == "bilinear":
+        image = keras.layers.Reshape((4, 4, 1))(source)
+        inner = keras.layers.UpSampling2D(interpolation=name)(image)
+    else:
+        inner = keras.layers.MultiHeadAttention(2, 3)(source, source)
+    outputs = [keras.layers.Dense(n, name=f"d{n}")(inner) for n in (2, 3)]
+    model = keras.Model(source, outputs)
+    report = export(model, tmp_path / NAMES[format], format=format)
+    assert report.differences.relative < 1e-4
+    assert sorted(path.name for path in report.path.iterdir()) == [
+        "model.bin",
+        "model.xml",
+    ]
+
+
+@pytest.mark.parametrize("format", [of("litert"), of("saved_model")])
+@pytest.mark.parametrize("kind", [dict, list])
+def test_numbered_outputs(format, kind, tmp_path):
+    source = keras.Input((4,))
+    names = [f"head_{number}" for number in (9, 10, *range(9))]
+    heads = {name: keras.layers.Dense(2)(source) for name in names}
+    outputs = heads if kind is dict else list(heads.values())
+    model = keras.Model(source, outputs)
+    report = export(model, tmp_path / NAMES[format], format=format)
+    assert report.differences.relative < 1e-5
+
+
 @backend.needs_tensorflow
 def test_a_saved_model_holds_each_weight_once(tmp_path):
     model = keras.Sequential([keras.Input((256,)), mpt.MPTDense(256, seed=1)])
@@ -694,6 +815,16 @@ def test_an_engine_that_fails_leaves_nothing(ticket, tmp_path, monkeypatch):
 
 
 @backend.needs_tensorflow
+def test_other_outputs_name_the_format_and_layers(
+    ticket, tmp_path, monkeypatch
+):
+    break_engine(monkeypatch, lambda output: output[:, :-1])
+    message = r"'saved_model' cannot hold 'ticket', of layers Conv2D.*was writt"
+    with pytest.raises(ValueError, match=message):
+        export(ticket, tmp_path / "served", format="saved_model")
+
+
+@backend.needs_tensorflow
 def test_inputs_that_rounding_decides_are_left_out(
     binary, tmp_path, monkeypatch
 ):
@@ -734,6 +865,7 @@ def test_too_many_undecided_inputs_are_explained(binary, tmp_path, monkeypatch):
         ({"format": "litert", "weights": "float64"}, "argument `weights`"),
         ({"format": "litert", "activations": "int8"}, "with weights='int8'"),
         ({"format": "litert", "batch_size": 0}, "argument `batch_size`"),
+        ({"format": "litert", "batch_size": True}, "argument `batch_size`"),
         ({"format": "larq", "target": "x86"}, "argument `target`"),
     ],
 )
@@ -753,6 +885,10 @@ def test_arguments_that_do_not_fit(ticket, tmp_path):
 
     refused("argument `tolerance`", tolerance=-1.0)
     refused("argument `tolerance`", tolerance=float("nan"))
+    refused("argument `tolerance`", tolerance="x")
+    refused("argument `seed`", seed=-1)
+    refused("argument `seed`", seed=0.5)
+    refused("argument `format`", format=["onnx"])
     refused("argument `inputs`", inputs=np.ones((2, 8, 8, 1)))
     refused("argument `inputs`", inputs=np.ones((0, 8, 8, 3)))
     refused("argument `inputs`", inputs=[np.ones((2, 8, 8, 3))] * 2)
@@ -760,6 +896,7 @@ def test_arguments_that_do_not_fit(ticket, tmp_path):
     refused("is not built", model=keras.Sequential([keras.layers.Dense(2)]))
     refused("a folder that exists", path=tmp_path / "a" / "b")
     refused("ends in '.onnx'", format="onnx")
+    refused("would take for patterns", path=tmp_path / "a[1]")
     assert not list(tmp_path.iterdir())
 
 
@@ -777,8 +914,32 @@ def test_what_is_not_an_export_is_not_overwritten(ticket, tmp_path):
         export(ticket, file, format="saved_model")
     folder = tmp_path / "a.onnx"
     folder.mkdir()
+    (tmp_path / "beside").mkdir()
+    for name in ("model.xml", "thesis.txt"):
+        (tmp_path / "beside" / name).write_text("precious")
+    with pytest.raises(ValueError, match=r"also holds 'thesis\.txt'"):
+        export(ticket, tmp_path / "beside", format="openvino")
     with pytest.raises(ValueError, match="which is a folder"):
         export(ticket, folder, format="onnx")
+
+
+def test_exports_are_not_foreign_to_themselves(ticket, tmp_path):
+    for format in ("saved_model", "openvino"):
+        require(format)
+        for _ in range(2):
+            export(ticket, tmp_path / format, format=format)
+
+
+def test_hls4ml_leaves_saved_networks(ticket, tmp_path):
+    require("hls4ml")
+    path = tmp_path / "a.keras"
+    ticket.save(path)
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match="export did not write"):
+        export(ticket, path, format="hls4ml")
+    assert path.read_bytes() == before
+    for _ in range(2):
+        export(ticket, tmp_path / "b.keras", format="hls4ml")
 
 
 @pytest.mark.parametrize("format", FORMATS)
@@ -859,6 +1020,37 @@ def test_hls4ml_reads_no_nested_models():
         ENGINES["hls4ml"]().check(model)
 
 
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [
+        (lambda **k: keras.layers.Conv2D(4, 3, dilation_rate=2, **k), "dilat"),
+        (lambda **k: keras.layers.Conv2D(4, 3, groups=2, **k), "in groups"),
+        (
+            lambda **k: keras.layers.MaxPooling2D(
+                data_format="channels_first", **k
+            ),
+            "channels_first",
+        ),
+        (
+            lambda **k: keras.layers.UpSampling2D(
+                interpolation="bilinear", **k
+            ),
+            "bilinear",
+        ),
+        (
+            lambda **k: keras.layers.TimeDistributed(
+                keras.layers.Bidirectional(keras.layers.LSTM(2), **k)
+            ),
+            "both directions",
+        ),
+    ],
+)
+def test_hls4ml_is_given_nothing_that_it_misreads(layer, message):
+    model = keras.Sequential([keras.Input((8, 8, 4)), layer(name="odd")])
+    with pytest.raises(ValueError, match=f"{message}.*layer 'odd'"):
+        ENGINES["hls4ml"]().check(model)
+
+
 @pytest.mark.slow
 def test_hls4ml_simulated(tmp_path):
     """Its C++, compiled here, signs included."""
@@ -934,9 +1126,37 @@ def test_random_inputs_are_those_of_the_model():
 
 def test_given_inputs_may_be_a_dictionary():
     sources = [ModelInput("a", (3,), "float32"), ModelInput("b", (2,), "int32")]
-    found = given_arrays({"b": np.ones((4, 2)), "a": np.ones((4, 3))}, sources)
+    b, a = np.zeros((4, 2), int), np.ones((4, 3))
+    found = given_arrays({"b": b, "a": a}, sources)
     assert [array.shape for array in found] == [(4, 3), (4, 2)]
     assert [array.dtype.name for array in found] == ["float32", "int32"]
+    # By name, wherever the model has them.
+    found = given_arrays({"b": b, "a": a}, sources[::-1])
+    assert [array.shape for array in found] == [(4, 2), (4, 3)]
+    with pytest.raises(ValueError, match=r"keys \['a', 'b'\]"):
+        given_arrays({"a": a, "c": b}, sources)
+
+
+@pytest.mark.parametrize(
+    ("array", "dtype"),
+    [
+        (np.full((2, 3), 0.5), "int32"),
+        (np.full((2, 3), 1j), "float32"),
+        (np.full((2, 3), 256), "uint8"),
+        (np.full((2, 3), "1"), "float32"),
+    ],
+)
+def test_given_inputs_are_not_cast_to_others(array, dtype):
+    with pytest.raises(ValueError, match=f"numbers that {dtype} holds"):
+        given_arrays(array, [ModelInput("a", (3,), dtype)])
+
+
+def test_given_integers_may_be_of_another_width():
+    (found,) = given_arrays(
+        np.full((2, 3), 255), [ModelInput("a", (3,), "uint8")]
+    )
+    assert found.dtype == "uint8"
+    np.testing.assert_array_equal(found, 255)
 
 
 def test_times_are_taken_in_turn():

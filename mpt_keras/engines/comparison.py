@@ -23,12 +23,19 @@ def refusing(engine: Engine, model: keras.Model) -> Iterator[None]:
     """Turns what an engine raises over what it cannot do into `ValueError`."""
     try:
         yield
-    except (ImportError, OSError, MemoryError, ValueError):
+    except (ImportError, OSError, MemoryError):
         raise
     except Exception as error:
+        says = str(error)
+        if not isinstance(error, ValueError):
+            says = f"The engine says: {type(error).__name__}: {error}"
+        kinds = {
+            type(layer).__name__
+            for layer in model._flatten_layers(include_self=False)
+        } - {"InputLayer"}
         raise ValueError(
-            f"format={engine.name!r} cannot hold '{model.name}', and nothing "
-            f"was written. The engine says: {type(error).__name__}: {error}"
+            f"format={engine.name!r} cannot hold '{model.name}', of layers "
+            f"{', '.join(sorted(kinds))}, and nothing was written. {says}"
         ) from error
 
 
@@ -66,7 +73,7 @@ class Comparison:
         """
         with refusing(engine, self._model):
             outputs = engine.load(path, self._sources)(self._arrays)
-        found = differences(outputs, self._reference)
+            found = differences(outputs, self._reference)
         if found.relative <= tolerance:
             return found, 0
         pairs = [

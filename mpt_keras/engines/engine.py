@@ -2,8 +2,9 @@
 
 import abc
 import dataclasses
+import fnmatch
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar
 
 import keras
@@ -24,6 +25,8 @@ class Engine(abc.ABC):
         name: The format's.
         ending: Of the file's name; of a folder, an empty string.
         holds: Of a folder, a file that is in every one of this format.
+        contents: Of a folder, patterns of all that may be in it.
+        patterns: Characters that the engine cannot read in a path.
         backends: Keras backends from which Keras writes it.
         fixed: Whether every dimension but the batch must be known.
     """
@@ -31,6 +34,8 @@ class Engine(abc.ABC):
     name: ClassVar[str]
     ending: ClassVar[str] = ""
     holds: ClassVar[str] = ""
+    contents: ClassVar[tuple[str, ...]] = ()
+    patterns: ClassVar[str] = ""
     backends: ClassVar[tuple[str, ...]] = ("tensorflow",)
     fixed: ClassVar[bool] = False
 
@@ -75,21 +80,46 @@ class Engine(abc.ABC):
     ) -> tuple[LayerReport, ...]:
         """Looks up every kernel of the model in what was written."""
 
+    def foreign(self, path: pathlib.Path) -> str:
+        """What at a path is no export of this format, and would be lost.
+
+        Args:
+            path: A file or folder that exists.
+
+        Returns:
+            A description of it; empty where it is an earlier export.
+        """
+        if self.ending:
+            return "" if path.is_file() else "a folder"
+        if not path.is_dir():
+            return "a file"
+        if not (path / self.holds).exists():
+            return f"a folder without {self.holds}"
+        for found in sorted(path.rglob("*")):
+            name = found.relative_to(path).as_posix()
+            if not any(fnmatch.fnmatch(name, one) for one in self.contents):
+                return f"a folder that also holds '{name}'"
+        return ""
+
     def notes(self, model: keras.Model) -> tuple[str, ...]:
         """What whoever runs the file should know."""
         return ()
 
 
-def by_number(name: str) -> tuple:
-    """Sorts `output_10` behind `output_9`, as Keras counts them.
+def in_order(outputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+    """An engine's outputs by name, in the order of the model's.
+
+    Keras counts those of a list, `output_0`, `output_1`, ..., and sorts those
+    of a dictionary as text, as `keras.tree.flatten` does.
 
     Example:
 
-    >>> sorted(["output_10", "output_9"], key=by_number)
-    ['output_9', 'output_10']
+    >>> in_order({"head_9": np.array(9), "head_10": np.array(10)})
+    [array(10), array(9)]
     """
-    start, _, number = name.rpartition("_")
-    return (start, int(number)) if number.isdigit() else (name, -1)
+    counted = [f"output_{number}" for number in range(len(outputs))]
+    is_list = outputs.keys() == set(counted)
+    return [outputs[name] for name in (counted if is_list else sorted(outputs))]
 
 
 def by_name(

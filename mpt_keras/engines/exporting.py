@@ -1,6 +1,7 @@
 """Exports that are accepted only after their own engine agreed with Keras."""
 
 import dataclasses
+import numbers
 import pathlib
 from typing import Any
 
@@ -74,11 +75,12 @@ def export(
 
     Args:
         model: A built model, masked (it is frozen first) or ordinary.
-        path: Where to write.
+        path: Where to write: free, or an earlier export of this format.
         format: One of the formats above.
         fold_batch_norm: Whether to fold batch norms into the kernels in front
             of them first, where that is exact to rounding.
-        inputs: A batch as the model takes it, to compare on as well.
+        inputs: A batch as the model takes it, or a dictionary by the names of
+            its inputs, to compare on as well.
         tolerance: Difference to accept; by default 1e-4, where 8 bits are
             used 0.05.
         seed: Of the random inputs.
@@ -102,6 +104,7 @@ def export(
     path = _checked_path(path, engine)
     _check_backend(engine)
     _check_tolerance(tolerance)
+    _check_seed(seed)
     if not isinstance(model, keras.Model):
         raise ValueError(f"Expected a Keras model. Received: {model!r}")
     if not model.built:
@@ -130,12 +133,15 @@ def export(
         with refusing(engine, frozen):
             engine.write(stored, beside)
         found, left_out = comparison.accepted(engine, beside, limit)
-        layers = engine.layers(stored, beside)
+        with refusing(engine, frozen):
+            layers = engine.layers(stored, beside)
         of_weights = None
         exact = engine.exact()
         if exact is not None:
-            other = beside.with_name(f"exact_{beside.name}")
-            exact.write(stored, other)
+            other = beside.parent.with_name("exact") / beside.name
+            other.parent.mkdir()
+            with refusing(engine, frozen):
+                exact.write(stored, other)
             limit_of_weights = max(exact.tolerance(stored), tolerance or 0)
             alone, _ = comparison.accepted(exact, other, limit_of_weights)
             of_weights = alone.relative
@@ -164,7 +170,7 @@ def _arrays(inputs, sources, seed):
 
 
 def _engine(format, options) -> Engine:
-    if format not in ENGINES:
+    if not isinstance(format, str) or format not in ENGINES:
         raise ValueError(
             f"Invalid value for argument `format`. Expected one of "
             f"{sorted(ENGINES)}. Received: format={format!r}"
@@ -187,20 +193,20 @@ def _checked_path(path, engine):
             f"'{engine.ending}', for format={engine.name!r}. Received: "
             f"path='{path}'"
         )
+    if any(character in engine.patterns for character in str(path)):
+        raise ValueError(
+            f"Invalid value for argument `path`. Expected none of the "
+            f"characters {' '.join(engine.patterns)}, which the engine of "
+            f"format={engine.name!r} would take for patterns when it reads "
+            f"the file. Received: path='{path}'"
+        )
     if not path.absolute().parent.is_dir():
         raise ValueError(
             f"Invalid value for argument `path`. Expected a file or folder in "
             f"a folder that exists. Received: path='{path}'"
         )
-    if not path.exists():
-        return path
-    if engine.ending and not path.is_file():
-        found = "a folder"
-    elif not engine.ending and not path.is_dir():
-        found = "a file"
-    elif not engine.ending and not (path / engine.holds).exists():
-        found = f"a folder without {engine.holds}"
-    else:
+    found = engine.foreign(path) if path.exists() else ""
+    if not found:
         return path
     raise ValueError(
         f"Invalid value for argument `path`. Expected one that is free, or an "
@@ -221,8 +227,18 @@ def _check_backend(engine):
 
 
 def _check_tolerance(tolerance):
-    if tolerance is not None and not tolerance >= 0:
+    if tolerance is None:
+        return
+    if not isinstance(tolerance, numbers.Real) or not tolerance >= 0:
         raise ValueError(
             "Invalid value for argument `tolerance`. Expected a number that is "
             f"not negative, or None. Received: tolerance={tolerance!r}"
+        )
+
+
+def _check_seed(seed):
+    if not isinstance(seed, numbers.Integral) or seed < 0:
+        raise ValueError(
+            "Invalid value for argument `seed`. Expected an integer that is "
+            f"not negative. Received: seed={seed!r}"
         )

@@ -2,11 +2,13 @@
 
 import contextlib
 import dataclasses
+import functools
 import io
 import pathlib
 import shutil
 import tempfile
 import weakref
+import zipfile
 
 import keras
 import numpy as np
@@ -19,6 +21,8 @@ from mpt_keras.engines.report import LayerReport
 from mpt_keras.engines.signs import is_sign, rewritten, sign_names
 
 _GRAPHS = (keras.Sequential, keras.Function)
+# The comment of the archive, which tells an export from a saved network.
+_MARK = b"mpt_keras.export hls4ml"
 
 
 @keras.saving.register_keras_serializable(package="mpt_keras")
@@ -66,14 +70,35 @@ class HLS4ML(Engine):
                     "hls4ml reads no models inside models. Received: "
                     f"'{layer.name}' in '{model.name}'"
                 )
+        for layer in model._flatten_layers():
+            wrong = _misread(layer)
+            if wrong:
+                raise ValueError(
+                    f"hls4ml accepts {wrong}, and computes something else. "
+                    f"Received: layer '{layer.name}' of class "
+                    f"{type(layer).__name__} in '{model.name}'. Build it "
+                    "otherwise, or use another format."
+                )
 
     def write(self, model, path):
         if sign_names(model):
             model = rewritten(
-                model,
-                lambda name: keras.layers.Activation(binary_tanh, name=name),
+                model, functools.partial(keras.layers.Activation, binary_tanh)
             )
         model.save(path)
+        with zipfile.ZipFile(path, "a") as archive:
+            archive.comment = _MARK
+
+    def foreign(self, path):
+        if path.is_file():
+            with (
+                contextlib.suppress(zipfile.BadZipFile),
+                zipfile.ZipFile(path) as archive,
+            ):
+                if archive.comment == _MARK:
+                    return ""
+            return "a file that this format's export did not write"
+        return super().foreign(path)
 
     def load(self, path, sources, threads=None):
         model = keras.models.load_model(path, compile=False)
@@ -159,6 +184,22 @@ class HLS4ML(Engine):
             raise ValueError(
                 f"hls4ml cannot read '{model.name}'. It says: {error}"
             ) from error
+
+
+def _misread(layer):
+    """What of a layer hls4ml passes over, in words; empty if nothing."""
+    if isinstance(layer, keras.layers.Bidirectional):
+        return "layers that run in both directions"
+    if np.max(getattr(layer, "dilation_rate", 1)) > 1:
+        return "dilated kernels"
+    if (getattr(layer, "groups", 1) or 1) > 1 and hasattr(layer, "kernel"):
+        return "kernels in groups"
+    if getattr(layer, "data_format", None) == "channels_first":
+        return "data_format='channels_first'"
+    is_nearest = getattr(layer, "interpolation", "nearest") == "nearest"
+    if isinstance(layer, keras.layers.UpSampling2D) and not is_nearest:
+        return f"interpolation={layer.interpolation!r}"
+    return ""
 
 
 @contextlib.contextmanager

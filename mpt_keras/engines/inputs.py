@@ -1,7 +1,7 @@
 """What a model takes, and inputs to try it with."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -143,13 +143,22 @@ def given_arrays(given: Any, sources: Sequence[ModelInput]) -> list[np.ndarray]:
     """The arrays of a batch that the user gives, checked.
 
     Args:
-        given: An array, or a list or dictionary of arrays, as the model takes.
+        given: An array, a list of arrays as the model takes them, or a
+            dictionary by the names of the inputs.
         sources: The model's inputs.
 
     Raises:
-        ValueError: If their number, a shape or the length of the batch is not
-            the model's.
+        ValueError: If their number, a name, a shape or the length of the batch
+            is not the model's, or the model's type cannot hold the numbers.
     """
+    if isinstance(given, Mapping):
+        names = [source.name for source in sources]
+        if given.keys() != set(names):
+            raise ValueError(
+                "Invalid value for argument `inputs`. Expected a dictionary "
+                f"with the keys {names}. Received: the keys {list(given)}"
+            )
+        given = [given[name] for name in names]
     arrays = [np.asarray(array) for array in keras.tree.flatten(given)]
     expected = [(None, *source.shape) for source in sources]
     received = [array.shape for array in arrays]
@@ -166,9 +175,26 @@ def given_arrays(given: Any, sources: Sequence[ModelInput]) -> list[np.ndarray]:
             f"of shapes {received}"
         )
     return [
-        array.astype(source.dtype)
+        _cast(array, source)
         for array, source in zip(arrays, sources, strict=True)
     ]
+
+
+def _cast(array, source):
+    if array.dtype.name == source.dtype:
+        return array
+    is_number = array.dtype.kind in "biuf"
+    if is_number and keras.backend.is_float_dtype(source.dtype):
+        return array.astype(source.dtype)
+    if is_number and array.dtype.kind != "f":
+        cast = array.astype(source.dtype)
+        if np.array_equal(cast, array):
+            return cast
+    raise ValueError(
+        f"Invalid value for argument `inputs`. Expected numbers that "
+        f"{source.dtype} holds (input '{source.name}'). Received: an array of "
+        f"{array.dtype.name}"
+    )
 
 
 def as_the_model_takes(model: keras.Model, arrays: Sequence[np.ndarray]) -> Any:

@@ -92,9 +92,7 @@ class Match:
 
     def __str__(self):
         found = "exact" if self.is_exact else f"off by {self.error:.1g}"
-        return (
-            f"{found}, times a batch norm's scale" if self.is_scaled else found
-        )
+        return found + self.is_scaled * ", times a factor per channel"
 
 
 def find(

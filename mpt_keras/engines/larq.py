@@ -158,7 +158,7 @@ class Packed:
 def packed(model: keras.Model) -> Packed:
     """Splits the kernels behind signs of a Sequential or functional model."""
     packing = _Packing()
-    copy = rewritten(model, lambda name: PlainSign(name=name), packing.call)
+    copy = rewritten(model, PlainSign, packing.call)
     return Packed(copy, packing.filters, packing.operations)
 
 

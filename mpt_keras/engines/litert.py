@@ -11,18 +11,23 @@ layers compute in float, from the same 8-bit weights.
 import contextlib
 import dataclasses
 import io
+import numbers
 import re
 from typing import Literal
 
+import keras
 import numpy as np
 
 from mpt_keras.engines import requirements
-from mpt_keras.engines.engine import Engine, by_name, by_number
+from mpt_keras.engines.engine import Engine, by_name, in_order
 from mpt_keras.engines.inputs import signature
 from mpt_keras.engines.kernels import find, kernels_of, only_ternary
 from mpt_keras.engines.report import LayerReport
 from mpt_keras.engines.signs import layers_around_signs
 from mpt_keras.engines.tflite_file import TFLiteFile
+
+# They compute nothing themselves, and have the policy of when they were made.
+_HOLDERS = (keras.Sequential, keras.Function, keras.layers.InputLayer)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,11 +68,14 @@ class LiteRT(Engine):
                 f"{allowed} with weights='int8', None otherwise. Received: "
                 f"activations={self.activations!r}, weights={self.weights!r}"
             )
-        if not isinstance(self.batch_size, int) or self.batch_size < 1:
+        size = self.batch_size
+        is_integer = isinstance(size, numbers.Integral)
+        if not is_integer or isinstance(size, bool) or size < 1:
             raise ValueError(
                 "Invalid value for argument `batch_size`. Expected a positive "
                 f"integer. Received: batch_size={self.batch_size!r}"
             )
+        object.__setattr__(self, "batch_size", int(size))
 
     def tolerance(self, model):
         if self.weights == "float32":
@@ -86,6 +94,20 @@ class LiteRT(Engine):
             requirements.load(
                 "ai_edge_quantizer", "ai-edge-quantizer", "litert"
             )
+
+    def check(self, model):
+        for layer in model._flatten_layers():
+            if isinstance(layer, _HOLDERS):
+                continue
+            if layer.compute_dtype in ("float16", "bfloat16"):
+                raise ValueError(
+                    "LiteRT has no float16 or bfloat16 operations. Received: "
+                    f"layer '{layer.name}', which computes in "
+                    f"{layer.compute_dtype} (model '{model.name}'). Build the "
+                    "network under keras.config.set_dtype_policy('float32'), "
+                    "give it the weights, new.set_weights(old.get_weights()), "
+                    "and export that."
+                )
 
     def write(self, model, path):
         model.export(
@@ -110,8 +132,7 @@ class LiteRT(Engine):
         size = next(iter(details.values()))["shape"][0]
 
         def one(arrays):
-            outputs = runner(**by_name(arrays, sources, list(details)))
-            return [outputs[name] for name in sorted(outputs, key=by_number)]
+            return in_order(runner(**by_name(arrays, sources, list(details))))
 
         return in_batches(one, size)
 

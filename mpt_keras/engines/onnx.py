@@ -3,6 +3,9 @@
 import dataclasses
 import warnings
 
+import keras
+
+from mpt_keras.conversion.copying import copied
 from mpt_keras.engines import requirements
 from mpt_keras.engines.engine import Engine, by_name
 from mpt_keras.engines.inputs import signature
@@ -23,6 +26,12 @@ class ONNX(Engine):
         requirements.load("tf2onnx", "tf2onnx", "onnx")
 
     def write(self, model, path):
+        if _adapted(model):
+            model = copied(model)
+        for layer in _adapted(model):
+            # tf2onnx takes tensors that are no variables for inputs.
+            layer.mean = keras.ops.convert_to_numpy(layer.mean)
+            layer.variance = keras.ops.convert_to_numpy(layer.variance)
         with warnings.catch_warnings():
             # Keras asks NumPy for a name of old, for tf2onnx.
             warnings.simplefilter("ignore", FutureWarning)
@@ -77,3 +86,11 @@ class ONNX(Engine):
                 )
             )
         return tuple(rows)
+
+
+def _adapted(model):
+    return [
+        layer
+        for layer in model._flatten_layers()
+        if isinstance(layer, keras.layers.Normalization)
+    ]

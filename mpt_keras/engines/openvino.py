@@ -1,6 +1,7 @@
 """OpenVINO's intermediate representation."""
 
 import dataclasses
+import re
 
 import keras
 
@@ -12,6 +13,8 @@ from mpt_keras.engines.report import LayerReport
 from mpt_keras.engines.signs import PlainSign, rewritten, sign_names
 
 _FILE = "model.xml"
+# As TensorFlow names what a function returns.
+_OUTPUT = re.compile(r"Identity(_\d+)?:0")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,23 +23,36 @@ class OpenVINO(Engine):
 
     name = "openvino"
     holds = _FILE
+    contents = (_FILE, "model.bin")
 
     def require(self):
         requirements.load("openvino", "openvino", "openvino")
 
     def write(self, model, path):
         # Of a sign with a gradient of its own it would make outputs.
-        plain = rewritten(model, lambda name: PlainSign(name=name))
+        plain = rewritten(model, PlainSign)
         if isinstance(plain, keras.Function):
             # Keras names the inputs of a dictionary in another order.
             plain = keras.Model(plain.inputs, plain.outputs, name=plain.name)
         path.mkdir()
+        whole = path / "whole.xml"
         plain.export(
-            str(path / _FILE),
+            str(whole),
             format="openvino",
             verbose=False,
             input_signature=signature(plain, batch_size=None),
         )
+        openvino = requirements.load("openvino", "openvino", "openvino")
+        graph = openvino.Core().read_model(str(whole))
+        # It also makes outputs of what only gradients use.
+        for result in graph.get_results():
+            names = result.input_value(0).get_names()
+            if not any(map(_OUTPUT.fullmatch, names)):
+                graph.remove_result(result)
+        openvino.serialize(graph, str(path / _FILE))
+        del graph, result  # which hold the file open
+        whole.unlink()
+        whole.with_suffix(".bin").unlink()
 
     def load(self, path, sources, threads=None):
         openvino = requirements.load("openvino", "openvino", "openvino")

@@ -74,10 +74,13 @@ class ExportReport:
 
     def __str__(self):
         found = self.differences
+        ratio, than = self.float32_bytes / self.bytes, "smaller"
+        if ratio < 1:
+            ratio, than = self.bytes / max(self.float32_bytes, 1), "larger"
         lines = [
-            f"{self.path} ({self.format}): {self.bytes:,} bytes, "
-            f"{self.float32_bytes / self.bytes:.2f} times smaller than "
-            f"{self.float32_bytes:,} bytes of float32 weights",
+            f"{self.path} ({self.format}): {self.bytes:,} bytes, {ratio:.2f} "
+            f"times {than} than {self.float32_bytes:,} bytes of float32 "
+            "weights",
             f"largest difference over {found.inputs} inputs: "
             f"{found.absolute:.3g}, {found.relative:.2g} of the largest "
             f"output ({found.ulp:.0f} ULP of it); accepted up to "

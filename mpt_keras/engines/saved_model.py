@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from mpt_keras.engines import requirements
-from mpt_keras.engines.engine import Engine, by_name, by_number
+from mpt_keras.engines.engine import Engine, by_name, in_order
 from mpt_keras.engines.inputs import signature
 from mpt_keras.engines.kernels import find, kernels_of
 from mpt_keras.engines.report import LayerReport
@@ -20,6 +20,11 @@ class SavedModel(Engine):
 
     name = "saved_model"
     holds = "saved_model.pb"
+    patterns = "[*?\\"
+    contents = (
+        *("saved_model.pb", "fingerprint.pb", "keras_metadata.pb"),
+        *("variables", "variables/variables.*", "assets", "assets/*"),
+    )
 
     def require(self):
         requirements.load("tensorflow", "tensorflow", "tensorflow")
@@ -50,9 +55,7 @@ class SavedModel(Engine):
             outputs = serve(
                 **{name: tf.constant(array) for name, array in named.items()}
             )
-            return [
-                outputs[name].numpy() for name in sorted(outputs, key=by_number)
-            ]
+            return [output.numpy() for output in in_order(outputs)]
 
         return run
 

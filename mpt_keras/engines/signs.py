@@ -108,7 +108,7 @@ class PlainSign(keras.layers.Layer):
 
 def rewritten(
     model: keras.Model,
-    sign: Callable[[str], keras.layers.Layer],
+    sign: Callable[..., keras.layers.Layer],
     call: Callable[..., Any] | None = None,
 ) -> keras.Model:
     """Returns a copy of a model in which signs are other layers.
@@ -116,7 +116,7 @@ def rewritten(
     Args:
         model: A frozen model; left as it is. What is subclassed in it is
             copied as it stands.
-        sign: Makes the layer for a sign, from its name.
+        sign: Makes the layer for a sign, `sign(name=name, dtype=dtype)`.
         call: Calls each layer of the copy, `call(layer, *args, **kwargs)`.
 
     Returns:
@@ -131,7 +131,8 @@ def _rewritten(model, sign, call):
 
     def new(layer):
         if is_sign(layer):
-            signs.append(sign(layer.name))
+            dtype = layer._inbound_nodes[0].outputs[0].dtype
+            signs.append(sign(name=layer.name, dtype=dtype))
             return signs[-1]
         if isinstance(layer, _GRAPHS):
             return _rewritten(layer, sign, call)

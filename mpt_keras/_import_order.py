@@ -18,7 +18,7 @@ _WITHOUT_KERAS = {
     *("sums", "ticket", "ticket.container", "ticket.errors", "ticket.kernels"),
     *("ticket.logarithms", "ticket.mask_codec", "ticket.mask_model"),
     *("ticket.mask_settings", "ticket.mask_totals", "ticket.mask_weights"),
-    *("ticket.range_coder", "ticket.reading", "ticket.start"),
+    *("ticket.range_coder", "ticket.reading", "ticket.records", "ticket.start"),
 }
 _WITH_CLASSES = (
     *("layers", "quantizers", "losses", "conversion", "lottery"),

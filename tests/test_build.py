@@ -40,7 +40,7 @@ ROWS = (
     ("callbacks", "conversion", "models", "transfer"),
     ("ticket.errors", "ticket.logarithms", "ticket.range_coder"),
     ("ticket.container", "ticket.mask_totals", "ticket.mask_weights"),
-    ("ticket.mask_model", "ticket.start"),
+    ("ticket.mask_model", "ticket.records", "ticket.start"),
     ("ticket.mask_settings",),
     ("ticket.mask_codec",),
     ("ticket.kernels",),

@@ -10,21 +10,15 @@ are stored, its entry `"kernel"` says:
 
 import dataclasses
 import math
-import reprlib
 from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from mpt_keras.drawing import DISTRIBUTIONS, Draw
+from mpt_keras.drawing import Draw
 from mpt_keras.ticket.errors import TicketError
 from mpt_keras.ticket.mask_codec import decode_mask, encode_mask
+from mpt_keras.ticket.records import check_record, draw_in
 from mpt_keras.ticket.start import Start, draw_quantiles, quantiles_by_rank
-
-# Values of float64 kernels are those of float32 numbers.
-DTYPES = ("float64", "float32", "float16", "bfloat16")
-_LARGEST_FLOAT = float(np.finfo("float32").max)
-_LONGEST_NAME = 1000
-_MOST_DIMENSIONS = 16
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -213,10 +207,7 @@ def decode_kernel(
         TicketError: If the record says what no kernel can be.
     """
     name, shape, kept = check_record(record)
-    draw, scores = (
-        _draw(record[key], name) if key in record else None
-        for key in ("draw", "scores")
-    )
+    draw, scores = (draw_in(record, key) for key in ("draw", "scores"))
     drawn = None if draw is None else draw.values(shape)
     encoded = _bytes_of(arrays, f"masks/{name}")
     size = len(encoded)
@@ -261,89 +252,6 @@ def decode_kernel(
         size,
         values,
     )
-
-
-def _is_size(value):
-    return type(value) is int and 0 <= value < 2**63
-
-
-def _is_number(value):
-    """Whether a float32 can be made of it; neither NaN nor infinite."""
-    return type(value) in (int, float) and abs(value) <= _LARGEST_FLOAT
-
-
-_FIELDS = {
-    "name": lambda value: (
-        isinstance(value, str) and len(value) <= _LONGEST_NAME
-    ),
-    "place": _is_size,
-    "shape": lambda value: (
-        isinstance(value, list)
-        and len(value) <= _MOST_DIMENSIONS
-        and all(_is_size(size) and size > 0 for size in value)
-    ),
-    "kept": _is_size,
-    "dtype": lambda value: value in DTYPES,
-    "binarize": lambda value: value is None or isinstance(value, bool),
-    "kernel": lambda value: value in ("drawn", "signs", "values"),
-}
-_OPTIONAL_FIELDS = {
-    "gain": _is_number,
-    "magnitude": _is_number,
-    "sign_ones": _is_size,
-    "draw": lambda value: isinstance(value, dict),
-    "scores": lambda value: isinstance(value, dict),
-}
-
-
-def check_record(record):
-    """Returns name, shape and number of weights kept; takes no memory.
-
-    Raises:
-        TicketError: If a record is not of this form.
-    """
-    for key, fits in (_FIELDS | _OPTIONAL_FIELDS).items():
-        there = key in record
-        if not (fits(record[key]) if there else key in _OPTIONAL_FIELDS):
-            raise TicketError(
-                f"The kernel {reprlib.repr(record.get('name'))} has a "
-                f"'{key}' that none can have: "
-                f"{reprlib.repr(record.get(key, 'nothing'))}"
-            )
-    shape, kept = tuple(record["shape"]), record["kept"]
-    if kept > math.prod(shape) or (not kept and record["binarize"] is not None):
-        raise TicketError(
-            f"The kernel '{record['name']}' keeps {kept} of "
-            f"{math.prod(shape)} weights."
-        )
-    needed = {"signs": ("magnitude", "sign_ones"), "drawn": ("draw",)}
-    for key in needed.get(record["kernel"], ()):
-        if key not in record:
-            raise TicketError(f"The kernel '{record['name']}' lacks '{key}'.")
-    return record["name"], shape, kept
-
-
-def _draw(fields, name):
-    try:
-        draw = Draw(**fields)
-        fits = (
-            draw.distribution in DISTRIBUTIONS
-            and all(type(n) is int for n in (draw.seed, draw.stream))
-            and min(draw.seed, draw.stream) >= 0
-            and max(draw.seed, draw.stream) < 2**64
-            and _is_number(draw.fan_in)
-            and _is_number(draw.slope)
-            and 1e-30 < draw.fan_in < 1e30
-            and abs(draw.slope) < 1e15
-        )
-    except TypeError:  # other fields, or a distribution that is no text
-        fits = False
-    if not fits:
-        raise TicketError(
-            f"Weights of '{name}' are drawn in a way that is not known: "
-            f"{reprlib.repr(fields)}"
-        )
-    return draw
 
 
 def _start(scores, drawn, shape):

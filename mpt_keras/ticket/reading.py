@@ -13,12 +13,8 @@ import numpy as np
 from mpt_keras import sums
 from mpt_keras.ticket.container import Contents
 from mpt_keras.ticket.errors import TicketError
-from mpt_keras.ticket.kernels import (
-    StoredKernel,
-    check_record,
-    decode_kernel,
-    feed,
-)
+from mpt_keras.ticket.kernels import StoredKernel, decode_kernel, feed
+from mpt_keras.ticket.records import check_record
 
 # One GiB as float32: as many as a file may announce unless more are expected.
 MAX_WEIGHTS = 2**28

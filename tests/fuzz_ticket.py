@@ -10,6 +10,7 @@ file whose checksum is set right, as a description, as the changes of a whole
 file, as the record of a mask.
 """
 
+import hashlib
 import json
 import pathlib
 import sys
@@ -19,13 +20,14 @@ import atheris
 with atheris.instrument_imports(include=["mpt_keras.ticket"]):
     from mpt_keras.ticket import container
     from mpt_keras.ticket.errors import TicketError
-    from mpt_keras.ticket.kernels import encode_kernel
+    from mpt_keras.ticket.kernels import encode_kernel, feed
     from mpt_keras.ticket.mask_codec import decode_mask
     from mpt_keras.ticket.reading import parse_ticket
     from mpt_keras.ticket.start import Start
 
 import numpy as np
 
+from mpt_keras import sums
 from mpt_keras.drawing import Draw
 
 _MAX_WEIGHTS = 2**12
@@ -42,23 +44,31 @@ def _whole():
         "values": (rng.standard_normal((7, 2)).astype("float32"), None, False),
     }
     records, arrays = [], {"weights/bias": np.zeros(3, "float32")}
+    digest = hashlib.sha256()
     for place, (name, (kernel, known, binarize)) in enumerate(kernels.items()):
-        record, own, _ = encode_kernel(
+        mask = rng.random(kernel.shape) < 0.5
+        kept = np.float32(np.count_nonzero(mask))
+        gain = 0.5  # that of signs
+        if name == "drawn":
+            gain = sums.mean_kept(kernel, mask, kept, np)
+        record, own, values = encode_kernel(
             name,
             place,
             kernel,
-            rng.random(kernel.shape) < 0.5,
+            mask,
             binarize=binarize,
+            gain=gain,
             draw=known,
             scores=scores if known else None,
             magnitude=lambda binarize=binarize: 0.5 if binarize else None,
         )
+        feed(digest, mask, values)
         records.append(record)
         arrays |= own
     description = {
         "config": {},
         "kernels": records,
-        "rebuilt": "",
+        "rebuilt": digest.hexdigest(),
         "weights": ["bias"],
     }
     return description, arrays
@@ -66,6 +76,8 @@ def _whole():
 
 _DESCRIPTION, _ARRAYS = _whole()
 _FILE = container.pack(_DESCRIPTION, _ARRAYS)
+# Otherwise the fuzzer would see little of what comes after the first error.
+assert len(parse_ticket(_FILE).kernels) == 3
 
 
 def _with_checksum(data):

@@ -154,6 +154,18 @@ def test_predict_gives_the_same_bits_as_well(tmp_path, rng):
     )
 
 
+def test_channels_first(tmp_path, rng):
+    model = perturbed(convolutions("channels_first"), rng)
+    mpt.save_ticket(model, tmp_path / "a.ticket")
+    loaded = mpt.load_ticket(tmp_path / "a.ticket")
+    assert_same_masks(loaded, model)
+    x = rng.standard_normal((3, *model.input_shape[1:])).astype("float32")
+    # Compiled, because TensorFlow has no eager kernels for it.
+    np.testing.assert_array_equal(
+        loaded.predict(x, verbose=0), model.predict(x, verbose=0)
+    )
+
+
 def test_what_is_read_without_keras_is_what_the_model_has(tmp_path, rng):
     model = perturbed(convolutions(), rng)
     mpt.save_ticket(model, tmp_path / "a.ticket")

@@ -16,8 +16,7 @@ import numpy as np
 from mpt_keras.engines import requirements
 from mpt_keras.engines.engine import Engine
 from mpt_keras.engines.inputs import predict
-from mpt_keras.engines.kernels import find, kernels_of
-from mpt_keras.engines.report import LayerReport
+from mpt_keras.engines.report import layer_reports
 from mpt_keras.engines.signs import is_sign, rewritten, sign_names
 
 _GRAPHS = (keras.Sequential, keras.Function)
@@ -137,24 +136,12 @@ class HLS4ML(Engine):
             for node in nodes
             for weight in node.get_weights()
         }
-        rows = []
-        for kernel in kernels_of(model):
-            match = find(kernel.values, weights)
-            stored, computes = "not found by its values", ""
-            if match is not None:
-                node, precision, _ = match.tensor
-                stored = f"float32, {match}"
-                computes = f"{node} in {precision}"
-            rows.append(
-                LayerReport(
-                    kernel.name,
-                    kernel.kind,
-                    kernel.values.shape,
-                    stored,
-                    computes,
-                )
-            )
-        return tuple(rows)
+
+        def describe(match):
+            node, precision, _ = match.tensor
+            return f"float32, {match}", f"{node} in {precision}"
+
+        return layer_reports(model, weights, describe)
 
     def notes(self, model):
         if self.simulate:

@@ -22,7 +22,7 @@ from mpt_keras.engines import requirements
 from mpt_keras.engines.engine import Engine, by_name, in_order
 from mpt_keras.engines.inputs import signature
 from mpt_keras.engines.kernels import find, kernels_of, only_ternary
-from mpt_keras.engines.report import LayerReport
+from mpt_keras.engines.report import layer_reports
 from mpt_keras.engines.signs import layers_around_signs
 from mpt_keras.engines.tflite_file import TFLiteFile
 
@@ -146,23 +146,12 @@ class LiteRT(Engine):
 
     def layers(self, model, path):
         file = TFLiteFile(path)
-        rows = []
-        for kernel in kernels_of(model):
-            match = find(kernel.values, file.weights)
-            stored, computes = "not found by its values", ""
-            if match is not None:
-                stored = f"{file.encoding(match.tensor)}, {match}"
-                computes = file.use(match.tensor)
-            rows.append(
-                LayerReport(
-                    kernel.name,
-                    kernel.kind,
-                    kernel.values.shape,
-                    stored,
-                    computes,
-                )
-            )
-        return tuple(rows)
+
+        def describe(match):
+            stored = f"{file.encoding(match.tensor)}, {match}"
+            return stored, file.use(match.tensor)
+
+        return layer_reports(model, file.weights, describe)
 
 
 def in_batches(run, size):

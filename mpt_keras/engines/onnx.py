@@ -9,8 +9,7 @@ from mpt_keras.conversion.copying import copied
 from mpt_keras.engines import requirements
 from mpt_keras.engines.engine import Engine, by_name
 from mpt_keras.engines.inputs import signature
-from mpt_keras.engines.kernels import find, kernels_of
-from mpt_keras.engines.report import LayerReport
+from mpt_keras.engines.report import layer_reports
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,24 +67,13 @@ class ONNX(Engine):
         for node in graph.node:
             for name in node.input:
                 users.setdefault(name, node.op_type)
-        rows = []
-        for kernel in kernels_of(model):
-            match = find(kernel.values, arrays)
-            stored, computes = "not found by its values", ""
-            if match is not None:
-                dtype = arrays[match.tensor].dtype
-                stored = f"{dtype}, {match}"
-                computes = f"{users.get(match.tensor)} in {dtype}"
-            rows.append(
-                LayerReport(
-                    kernel.name,
-                    kernel.kind,
-                    kernel.values.shape,
-                    stored,
-                    computes,
-                )
-            )
-        return tuple(rows)
+
+        def describe(match):
+            dtype = arrays[match.tensor].dtype
+            computes = f"{users.get(match.tensor)} in {dtype}"
+            return f"{dtype}, {match}", computes
+
+        return layer_reports(model, arrays, describe)
 
 
 def _adapted(model):

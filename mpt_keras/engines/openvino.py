@@ -8,8 +8,7 @@ import keras
 from mpt_keras.engines import requirements
 from mpt_keras.engines.engine import Engine, by_name
 from mpt_keras.engines.inputs import signature
-from mpt_keras.engines.kernels import find, kernels_of
-from mpt_keras.engines.report import LayerReport
+from mpt_keras.engines.report import layer_reports
 from mpt_keras.engines.signs import PlainSign, rewritten, sign_names
 
 _FILE = "model.xml"
@@ -83,25 +82,16 @@ class OpenVINO(Engine):
             for name, node in constants.items()
             if node.get_element_type().get_type_name() in ("f32", "f16")
         }
-        rows = []
-        for kernel in kernels_of(model):
-            match = find(kernel.values, arrays)
-            stored, computes = "not found by its values", ""
-            if match is not None:
-                (port,) = constants[match.tensor].outputs()
-                user = next(iter(port.get_target_inputs())).get_node()
-                stored = f"{arrays[match.tensor].dtype}, {match}"
-                computes = f"{user.get_type_name()}, float32 when asked for"
-            rows.append(
-                LayerReport(
-                    kernel.name,
-                    kernel.kind,
-                    kernel.values.shape,
-                    stored,
-                    computes,
-                )
+
+        def describe(match):
+            (port,) = constants[match.tensor].outputs()
+            user = next(iter(port.get_target_inputs())).get_node()
+            return (
+                f"{arrays[match.tensor].dtype}, {match}",
+                f"{user.get_type_name()}, float32 when asked for",
             )
-        return tuple(rows)
+
+        return layer_reports(model, arrays, describe)
 
     def notes(self, model):
         note = (

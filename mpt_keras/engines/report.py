@@ -4,6 +4,7 @@ import dataclasses
 import pathlib
 
 from mpt_keras.engines.differences import Differences
+from mpt_keras.engines.kernels import find, kernels_of
 
 _COLUMNS = ("layer", "kind", "kernel", "stored as", "the engine")
 
@@ -25,6 +26,36 @@ class LayerReport:
     shape: tuple[int, ...]
     stored: str
     computes: str
+
+
+def layer_reports(model, tensors, describe):
+    """Looks up every kernel of a model among the tensors of a file.
+
+    Args:
+        model: The model that was written.
+        tensors: Dictionary, key of a tensor -> array of its float values.
+        describe: Function of a `Match`; returns how the file holds the tensor
+            and what the engine does with it.
+
+    Returns:
+        Tuple of `LayerReport`s.
+    """
+    reports = []
+    for kernel in kernels_of(model):
+        match = find(kernel.values, tensors)
+        stored, computes = "not found by its values", ""
+        if match is not None:
+            stored, computes = describe(match)
+        reports.append(
+            LayerReport(
+                kernel.name,
+                kernel.kind,
+                kernel.values.shape,
+                stored,
+                computes,
+            )
+        )
+    return tuple(reports)
 
 
 @dataclasses.dataclass(frozen=True)

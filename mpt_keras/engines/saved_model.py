@@ -10,8 +10,7 @@ import numpy as np
 from mpt_keras.engines import requirements
 from mpt_keras.engines.engine import Engine, by_name, in_order
 from mpt_keras.engines.inputs import signature
-from mpt_keras.engines.kernels import find, kernels_of
-from mpt_keras.engines.report import LayerReport
+from mpt_keras.engines.report import layer_reports
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,22 +72,12 @@ class SavedModel(Engine):
             for name, array in arrays.items()
             if np.issubdtype(array.dtype, np.floating)
         }
-        return tuple(
-            LayerReport(
-                kernel.name,
-                kernel.kind,
-                kernel.values.shape,
-                _stored(find(kernel.values, floats), floats),
-                "TensorFlow, as Keras does",
-            )
-            for kernel in kernels_of(model)
-        )
 
+        def describe(match):
+            stored = f"{floats[match.tensor].dtype}, {match}"
+            return stored, "TensorFlow, as Keras does"
 
-def _stored(match, arrays):
-    if match is None:
-        return "not found by its values"
-    return f"{arrays[match.tensor].dtype}, {match}"
+        return layer_reports(model, floats, describe)
 
 
 def limit_threads(threads: int) -> bool:

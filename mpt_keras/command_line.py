@@ -388,7 +388,7 @@ def _say(text):
 
 
 def _model(path, base=None):
-    from mpt_keras.summaries import read_model
+    from mpt_keras.model_files import read_model
 
     return read_model(path, base)
 

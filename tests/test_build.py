@@ -49,7 +49,7 @@ ROWS = (
     ("ticket.networks",),
     ("ticket.loading", "ticket.saving"),
     ("ticket",),
-    ("analysis", "macs"),
+    ("analysis", "macs", "model_files"),
     ("summaries",),
     ("engines.differences", "engines.inputs", "engines.kernels"),
     ("engines.replacing", "engines.requirements", "engines.timing"),

@@ -4,6 +4,8 @@
 """
 
 import json
+import subprocess
+import sys
 
 import backend
 import every_layer
@@ -75,3 +77,14 @@ def test_predictions_are_those_of_the_model_that_was_saved():
         np.testing.assert_array_equal(
             *map(backend.as_numpy, (found[name], outputs)), name
         )
+
+
+def test_reading_needs_no_keras():
+    code = (
+        "import sys, mpt_keras\n"
+        "found = mpt_keras.ticket.read_ticket(sys.argv[1])\n"
+        "[kernel.effective for kernel in found.kernels.values()]\n"
+        "assert not {'keras', 'tensorflow', 'jax', 'torch'} & set(sys.modules)"
+    )
+    path = FOLDER / "recycled.ticket"
+    subprocess.run([sys.executable, "-c", code, path], check=True)

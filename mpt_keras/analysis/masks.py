@@ -17,6 +17,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from mpt_keras import files
 from mpt_keras.layers.ordinary import ordinary_kernels
 from mpt_keras.layers.traversal import masked_kernels
 
@@ -116,16 +117,13 @@ def save_masks(
     if isinstance(masks, keras.Model):
         masks = masks_of(masks)
     check_masks(masks)
-    beside = path.with_name(f"partial-{path.name}")
-    try:
-        with zipfile.ZipFile(beside, "w") as archive:
-            for name, mask in masks.items():
-                _add(archive, name, mask)
-            # No entry, which readers would take for a mask.
-            archive.comment = (getattr(masks, "kernels", None) or "").encode()
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, mask in masks.items():
+            _add(archive, name, mask)
+        # No entry, which readers would take for a mask.
+        archive.comment = (getattr(masks, "kernels", None) or "").encode()
+    files.write_whole(path, file.getvalue())
 
 
 def read_masks(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:

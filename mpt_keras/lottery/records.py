@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from mpt_keras import files
 from mpt_keras.analysis.masks import read_masks
 from mpt_keras.callbacks.backup import AtomicBackup
 
@@ -131,8 +132,6 @@ def in_short(different, most=5):
 
 
 def write_json(path, content):
-    beside = path.with_name(f"partial-{path.name}")
     # NumPy's numbers are what a `train` returns easily.
     text = json.dumps(content, indent=2, default=lambda value: value.tolist())
-    beside.write_text(text + "\n", encoding="utf-8")
-    beside.replace(path)
+    files.write_whole(path, f"{text}\n".encode())

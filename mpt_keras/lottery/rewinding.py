@@ -1,5 +1,6 @@
 """The states that a ticket goes back to: kept, restored, drawn anew."""
 
+import io
 import os
 import pathlib
 import zipfile
@@ -9,6 +10,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from mpt_keras import files
 from mpt_keras.callbacks.batch_count import BatchCountingCallback
 from mpt_keras.initial_values import reseeded
 from mpt_keras.layers.ordinary import kernels_and_initializers
@@ -25,10 +27,9 @@ def save_state(model, path):
         model: A built Keras model.
         path: `pathlib.Path` that ends in `.npz`.
     """
-    beside = path.with_name(f"partial-{path.name}")
-    with beside.open("wb") as file:
-        np.savez(file, *map(ops.convert_to_numpy, model.variables))
-    beside.replace(path)
+    file = io.BytesIO()
+    np.savez(file, *map(ops.convert_to_numpy, model.variables))
+    files.write_whole(path, file.getvalue())
 
 
 def load_state(model: keras.Model, path: str | os.PathLike[str]) -> None:

@@ -1,0 +1,1 @@
+"""Operations of a plan, packed: kernels, tables and layouts for each."""

@@ -1,0 +1,1 @@
+"""Runs tickets on the bits that they are, without Keras."""

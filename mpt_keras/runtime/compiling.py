@@ -138,7 +138,8 @@ def _compilers() -> Iterator[list[str]]:
             seen.add(key)
             yield [found, *words[1:]]
     if importlib.util.find_spec("ziglang") is not None:
-        yield [sys.executable, "-m", "ziglang", "cc"]
+        # Without the last word it takes all that this processor has.
+        yield [sys.executable, "-m", "ziglang", "cc", "-mcpu=baseline"]
 
 
 def _compiled(compiler, flags):

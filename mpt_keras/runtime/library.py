@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 from mpt_keras import files
 from mpt_keras.runtime import compiling, processor
+from mpt_keras.runtime.structures import structures
 
 VARIABLE = "MPT_KERAS_CACHE"
 
@@ -38,7 +39,7 @@ class Library:
         level: Instruction set, one of `processor.levels()`.
         origin: File that they were loaded from; a temporary one is gone.
         run: `run(steps, count, from, images, to, results, arena)` of
-            `kernels/run.c`: addresses, or objects of ctypes, and a number.
+            `kernels/run.c`; images, results and arena as addresses.
     """
 
     level: str
@@ -171,8 +172,14 @@ def _is_ours(path):
 def _opened(level, path):
     handle = ctypes.CDLL(os.fspath(path))
     run = handle.run
+    kinds = structures()
     run.restype = None
-    run.argtypes = (ctypes.c_void_p, ctypes.c_int32, *[ctypes.c_void_p] * 5)
+    run.argtypes = (
+        *(ctypes.POINTER(Step), ctypes.c_int32),
+        *(ctypes.POINTER(kinds["images_to_planes"]), ctypes.c_void_p),
+        *(ctypes.POINTER(kinds["planes_to_images"]), ctypes.c_void_p),
+        ctypes.c_void_p,
+    )
     return Library(level, path, run, handle)
 
 

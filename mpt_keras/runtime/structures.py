@@ -30,7 +30,7 @@ _GUARDED = re.compile(
 _MACRO = re.compile(r"^\s*#\s*define\s+(\w+)[ \t]+(.+)$", re.MULTILINE)
 _STRUCTURE = re.compile(r"\bstruct\s+(\w+)\s*\{([^{}]*)\}\s*;")
 _KERNEL = re.compile(
-    r"\bMPT_KERNEL\s+void\s+(\w+)\s*\(\s*const\s+struct\s+(\w+)\s*\*"
+    r"\bMPT_KERNEL\s+void\s+(\w+)\s*\(\s*const\s+struct\s+\1\s*\*"
 )
 _DECLARATION = re.compile(
     r"(?:const\s+)?(\w+)\s*(\*?\s*\w+(?:\s*,\s*\*?\s*\w+)*)"
@@ -39,7 +39,7 @@ _DECLARATION = re.compile(
 
 @functools.cache
 def structures() -> dict[str, type[ctypes.Structure]]:
-    """Name of each kernel -> the structure that it takes.
+    """Name of each kernel -> the structure of that name, which it takes.
 
     Raises:
         ValueError: If a source declares fields otherwise than agreed.
@@ -49,12 +49,12 @@ def structures() -> dict[str, type[ctypes.Structure]]:
     bodies = dict(pair for text in texts for pair in _STRUCTURE.findall(text))
     return {
         kernel: type(
-            structure,
+            kernel,
             (ctypes.Structure,),
-            {"_fields_": _fields(structure, bodies[structure], macros)},
+            {"_fields_": _fields(kernel, bodies[kernel], macros)},
         )
         for text in texts
-        for kernel, structure in _KERNEL.findall(text)
+        for kernel in _KERNEL.findall(text)
     }
 
 
@@ -64,7 +64,7 @@ def kernel_files() -> dict[str, str]:
     return {
         kernel: path.name
         for path in sorted(_KERNELS.glob("*.c"))
-        for kernel, _ in _KERNEL.findall(_plain(path))
+        for kernel in _KERNEL.findall(_plain(path))
     }
 
 
@@ -93,7 +93,7 @@ def _plain(path):
     return "".join(_outside_the_library(text)).replace("\\\n", " ")
 
 
-def _fields(structure, body, macros):
+def _fields(kernel, body, macros):
     """Fields of a structure, from what stands between its braces."""
     body = re.sub(
         r"\b[A-Z]\w+\b",
@@ -109,7 +109,7 @@ def _fields(structure, body, macros):
             raise ValueError(
                 "Expected numbers and pointers such as `int32_t a, b;` in a "
                 f"kernel's structure. Received: `{declaration};` in `struct "
-                f"{structure}`"
+                f"{kernel}`"
             )
         for declarator in match[2].split(","):
             name = declarator.replace("*", "").strip()

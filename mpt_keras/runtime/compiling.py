@@ -17,7 +17,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 
-_KERNELS = pathlib.Path(__file__).with_name("kernels")
+_SOURCES = sorted(pathlib.Path(__file__).with_name("kernels").glob("*.[ch]"))
 
 _AVX2 = ("-mavx2", "-mfma", "-mpopcnt")
 _AVX512 = (
@@ -74,12 +74,12 @@ def library_name(level: str) -> str:
         Name that changes with the sources, the flags and the system.
     """
     digest = hashlib.sha256()
-    # C library and system as well; what there is of it differs by version.
-    system = getattr(sys.implementation, "_multiarch", sys.platform)
+    # With Linux, the C library may be another one.
+    is_musl = "musl" in getattr(sys.implementation, "_multiarch", "")
+    system = (sys.platform, is_musl, platform.machine(), struct.calcsize("P"))
     flags = (*_FLAGS, *LEVELS[architecture()][level])
-    for text in (system, platform.machine(), struct.calcsize("P"), flags):
-        digest.update(repr(text).encode())
-    for path in sorted(_KERNELS.iterdir()):
+    digest.update(repr((system, flags)).encode())
+    for path in _SOURCES:
         data = path.read_bytes()
         digest.update(f"{path.name} {len(data)} ".encode() + data)
     return f"kernels-{level}-{digest.hexdigest()[:32]}"
@@ -145,11 +145,14 @@ def _compilers() -> Iterator[list[str]]:
 def _compiled(compiler, flags):
     with tempfile.TemporaryDirectory(prefix="mpt_keras-") as folder:
         path = pathlib.Path(folder) / f"kernels{_SUFFIX}"
-        sources = sorted(map(str, _KERNELS.glob("*.c")))
+        sources = [str(path) for path in _SOURCES if path.suffix == ".c"]
+        # Zig keeps all of its C library there; ours is kept elsewhere.
+        caches = {"ZIG_GLOBAL_CACHE_DIR": folder, "ZIG_LOCAL_CACHE_DIR": folder}
         subprocess.run(
             [*compiler, *_FLAGS, *flags, *sources, "-o", str(path)],
             check=True,
             cwd=folder,
+            env={**caches, **os.environ},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

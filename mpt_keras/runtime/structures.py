@@ -44,7 +44,7 @@ def structures() -> dict[str, type[ctypes.Structure]]:
     Raises:
         ValueError: If a source declares fields otherwise than agreed.
     """
-    texts = [_plain(path) for path in sorted(_KERNELS.iterdir())]
+    texts = [_plain(path) for path in sorted(_KERNELS.glob("*.[ch]"))]
     macros = dict(pair for text in texts for pair in _MACRO.findall(text))
     bodies = dict(pair for text in texts for pair in _STRUCTURE.findall(text))
     return {

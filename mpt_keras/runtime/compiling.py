@@ -162,6 +162,10 @@ def _compiled(compiler, flags):
 
 
 def _message(error):
-    """The error, and the end of what the compiler printed."""
+    """What happened, and the end of what the compiler printed."""
     output = getattr(error, "output", None) or b""
+    if isinstance(error, subprocess.CalledProcessError):
+        error = f"ended with status {error.returncode}"
+    elif isinstance(error, subprocess.TimeoutExpired):
+        error = f"took more than {_PATIENCE} seconds"
     return f"{error}\n{output.decode(errors='replace')[-_LONGEST:]}".rstrip()

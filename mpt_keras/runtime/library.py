@@ -82,20 +82,26 @@ def load(level: str | None = None) -> Library | None:
 def cache_folder() -> pathlib.Path:
     """Where compiled kernels are kept.
 
-    The environment variable `MPT_KERAS_CACHE`, else `mpt_keras` in the user's
-    folder for what can be made anew.
+    The environment variable `MPT_KERAS_CACHE` names it; else it is `mpt_keras`
+    in the user's folder for what can be made anew. Files of other users, and
+    those of a folder that everybody may write to, are not loaded.
     """
     if folder := os.environ.get(VARIABLE):
         return pathlib.Path(folder).absolute()
     if sys.platform == "win32":
         folder = os.environ.get("LOCALAPPDATA") or "~/AppData/Local"
-        return pathlib.Path(folder).expanduser() / "mpt_keras" / "Cache"
-    if sys.platform == "darwin":
-        return pathlib.Path("~/Library/Caches/mpt_keras").expanduser()
-    # The standard wants paths from the root, and others to be ignored.
-    folder = os.environ.get("XDG_CACHE_HOME", "")
-    folder = folder if folder.startswith("/") else "~/.cache"
-    return pathlib.Path(folder).expanduser() / "mpt_keras"
+        folder = f"{folder}/mpt_keras/Cache"
+    elif sys.platform == "darwin":
+        folder = "~/Library/Caches/mpt_keras"
+    else:
+        # The standard wants paths from the root, and others to be ignored.
+        folder = os.environ.get("XDG_CACHE_HOME", "")
+        folder = folder if folder.startswith("/") else "~/.cache"
+        folder = f"{folder}/mpt_keras"
+    try:
+        return pathlib.Path(folder).expanduser()
+    except RuntimeError:  # a user without a home, as in many a container
+        return pathlib.Path(tempfile.gettempdir(), f"mpt_keras-{os.getuid()}")
 
 
 def _found(level):
@@ -120,27 +126,29 @@ def _compiled(level):
     try:
         data = compiling.compile_kernels(level)
     except (compiling.CompilerError, OSError) as error:
-        _warn_of_reference(f"{error}")
+        _warn_once(_slow(error))
         return None
     name = compiling.file_name(compiling.library_name(level), data)
     try:
         return _opened(level, _kept(name, data))
     except OSError as error:
-        _warn_once(
-            "mpt_keras compiles its kernels anew in every process, because it "
-            f"cannot keep them: {error}. Set the environment variable "
-            f"{VARIABLE} to a folder of your own."
-        )
+        reason = error
     try:
         with tempfile.TemporaryDirectory(
             prefix="mpt_keras-", ignore_cleanup_errors=True
         ) as folder:
             path = pathlib.Path(folder) / name
             path.write_bytes(data)
-            return _opened(level, path)
+            library = _opened(level, path)
     except OSError as error:
-        _warn_of_reference(f"could not load the compiled kernels: {error}")
+        _warn_once(_slow(f"could not load the kernels it compiled: {error}"))
         return None
+    _warn_once(
+        "mpt_keras compiles its kernels anew in every process, because it "
+        f"cannot keep them: {reason}. Set the environment variable "
+        f"{VARIABLE} to a folder of your own."
+    )
+    return library
 
 
 def _kept(name, data):
@@ -183,8 +191,8 @@ def _opened(level, path):
     return Library(level, path, run, handle)
 
 
-def _warn_of_reference(reason):
-    _warn_once(
+def _slow(reason):
+    return (
         f"Networks run with NumPy, slowly: mpt_keras {reason}\nA compiler that "
         'pip installs: pip install "mpt_keras[runtime]"'
     )

@@ -16,7 +16,7 @@ import numpy as np
 
 QUANTILES = 2**15
 # As many numbers at a time as stay in a processor's cache.
-_BLOCK = 2**16
+_BLOCK = 2**15
 
 
 def blocks_of_raw_numbers(seed, stream, size):
@@ -85,19 +85,12 @@ def half_normal_quantiles():
 def kaiming_normal(draw):
     """Normal weights of standard deviation `sqrt(2 / fan_in)`."""
     scaled = half_normal_quantiles() * math.sqrt(2.0 / draw.fan_in)
-    magnitudes = scaled.astype("float32")
-
-    def transform(raw):
-        index = (raw & np.uint64(QUANTILES - 1)).astype("intp")
-        return _signed(magnitudes[index], raw)
-
-    return transform
+    return _signed(scaled.astype("float32"))
 
 
 def signed_constant(draw):
     """Weights `+-sqrt(2 / fan_in)`."""
-    magnitude = np.float32(math.sqrt(2.0 / draw.fan_in))
-    return lambda raw: _signed(np.full(raw.shape, magnitude), raw)
+    return _signed(np.array([math.sqrt(2.0 / draw.fan_in)], "float32"))
 
 
 def kaiming_uniform(draw):
@@ -112,10 +105,19 @@ def kaiming_uniform(draw):
     return transform
 
 
-def _signed(magnitudes, raw):
-    """Positive where the highest bit is set."""
-    negative = raw < np.uint64(1 << 63)
-    return np.negative(magnitudes, out=magnitudes, where=negative)
+def _signed(magnitudes):
+    """Looks up a magnitude by the lowest bits, positive if the highest is 1."""
+    table = np.concatenate([-magnitudes, magnitudes])
+    lowest = np.uint64(len(magnitudes) - 1)
+    size = np.uint64(len(magnitudes))
+
+    def transform(raw):
+        index = raw >> np.uint64(63)
+        index *= size
+        index |= raw & lowest
+        return table.take(index.view("int64"))
+
+    return transform
 
 
 # Functions of a `Draw`, which return one from raw numbers to its values.

@@ -41,7 +41,7 @@ ROWS = (
     ("ticket.errors", "ticket.logarithms", "ticket.range_coder"),
     ("ticket.container", "ticket.mask_totals", "ticket.mask_weights"),
     ("ticket.mask_model", "ticket.records", "ticket.start"),
-    ("ticket.mask_settings",),
+    ("ticket.acceleration", "ticket.mask_settings"),
     ("ticket.mask_codec",),
     ("ticket.kernels",),
     ("ticket.reading",),

@@ -224,4 +224,3 @@ def _place(spans):
         ),
         default=0,
     )
-

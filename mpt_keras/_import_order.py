@@ -14,12 +14,12 @@ from mpt_keras import _environment
 
 _PACKAGE = __name__.partition(".")[0]
 _WITHOUT_KERAS = {
-    *("command_line", "config", "drawing", "schedules", "seeds", "sparsity"),
-    *("sums", "ticket", "ticket.acceleration", "ticket.container"),
-    *("ticket.errors", "ticket.kernels", "ticket.logarithms"),
-    *("ticket.mask_codec", "ticket.mask_model", "ticket.mask_settings"),
-    *("ticket.mask_totals", "ticket.mask_weights", "ticket.range_coder"),
-    *("ticket.reading", "ticket.records", "ticket.start"),
+    *("command_line", "config", "drawing", "files", "runtime", "schedules"),
+    *("seeds", "sparsity", "sums", "ticket", "ticket.acceleration"),
+    *("ticket.container", "ticket.errors", "ticket.kernels"),
+    *("ticket.logarithms", "ticket.mask_codec", "ticket.mask_model"),
+    *("ticket.mask_settings", "ticket.mask_totals", "ticket.mask_weights"),
+    *("ticket.range_coder", "ticket.reading", "ticket.records", "ticket.start"),
 }
 _WITH_CLASSES = (
     *("layers", "quantizers", "losses", "conversion", "lottery"),
@@ -37,7 +37,8 @@ def install():
 class _Finder(importlib.abc.MetaPathFinder):
     def find_spec(self, fullname, path=None, target=None):
         package, _, module = fullname.partition(".")
-        needs_keras = package == _PACKAGE and module not in _WITHOUT_KERAS
+        without = module in _WITHOUT_KERAS or module.startswith("runtime.")
+        needs_keras = package == _PACKAGE and not without
         if fullname != "keras" and not needs_keras:
             return None
         spec = importlib.machinery.PathFinder.find_spec(fullname, path, target)

@@ -59,15 +59,16 @@ def evaluate(operation: Operation, *inputs: np.ndarray) -> np.ndarray:
             thresholds = operation.thresholds[:, None, None]
             return _signs(counts - thresholds)
         case Convolution():
-            return _steps(operation.steps, _product(operation, *inputs), output)
+            values = _product(operation, *inputs)
+            return apply_steps(operation.steps, values, output)
         case Pool():
             return _pooled(operation, *inputs)
         case Elementwise():
             values = inputs[0].astype("float32")
-            return _steps(operation.steps, values, output)
+            return apply_steps(operation.steps, values, output)
         case Merge():
             values = _merged(operation.how, inputs)
-            return _steps(operation.steps, values, output)
+            return apply_steps(operation.steps, values, output)
         case Concatenate():
             return np.concatenate(inputs)
         case Gather():
@@ -85,7 +86,9 @@ def _signs(values):
     return np.where(values >= 0, np.int8(1), np.int8(-1))
 
 
-def _steps(steps: Steps, values, output):
+def apply_steps(steps: Steps, values: np.ndarray, output: Value) -> np.ndarray:
+    """What steps make of float32 values of an operation with this output."""
+
     def each(numbers):
         return np.asarray(numbers, "float32").reshape(-1, 1, 1)
 

@@ -1,0 +1,3 @@
+from .errors import UnsupportedLayerError as UnsupportedLayerError
+from .network import Network as Network
+from .network import load as load

@@ -1,0 +1,345 @@
+"""A ticket that runs: arrays in, arrays out."""
+
+import concurrent.futures
+import ctypes
+import numbers
+import os
+import pathlib
+import threading
+import time
+from typing import Any
+
+import numpy as np
+
+from mpt_keras.runtime import library, reference
+from mpt_keras.runtime.fusing import fuse
+from mpt_keras.runtime.lowering import lower
+from mpt_keras.runtime.operations import Plan
+from mpt_keras.runtime.packing import pack
+from mpt_keras.runtime.program import ALIGNMENT, Buffer, Program
+from mpt_keras.runtime.structures import structures
+from mpt_keras.ticket.reading import parse_ticket, read_ticket
+
+# So many images a run, where that is faster than one after another.
+_SIDE_BY_SIDE = 64
+_TRIES = 3
+
+
+def load(
+    path: str | os.PathLike[str],
+    *,
+    threads: int = 1,
+    level: str | None = None,
+) -> "Network":
+    """Reads a ticket and makes it ready to run, without Keras or a backend.
+
+    All that the file holds is checked as `read_ticket` does.
+
+    Args:
+        path: A ticket file that `mpt_keras.save_ticket` wrote.
+        threads: Number of threads among which a batch is divided.
+        level: Instruction set, one of `mpt_keras.runtime.LEVELS`; None for
+            the best that the processor has, `"numpy"` for none: the reference
+            in NumPy, slow.
+
+    Returns:
+        `Network`.
+
+    Raises:
+        TicketError: If the file is no whole, valid ticket.
+        UnsupportedLayerError: If a layer of the network is not supported.
+        OSError: If the file cannot be read.
+
+    Example:
+
+    >>> mpt_keras.save_ticket(model, "first.ticket")
+    >>> network = mpt_keras.runtime.load("first.ticket")
+    >>> network(np.zeros((2, *network.input_shape), "float32")).shape
+    (2, 10)
+    """
+    data = pathlib.Path(os.fsdecode(path)).read_bytes()
+    plan = fuse(lower(read_ticket(path)))
+
+    def again():
+        return fuse(lower(parse_ticket(data)))
+
+    return Network(plan, threads=threads, level=level, plan_again=again)
+
+
+class Network:
+    """A network ready to run; `load` makes it.
+
+    Calls are independent of each other, from any thread.
+
+    Attributes:
+        name: The model's.
+        input_shape: Of one image, as Keras has it.
+        output_shape: Of one result, as Keras has it.
+        level: Instruction set of the kernels; `"numpy"` for none.
+        weight_bytes: Size of the weights as they are packed.
+        arena_bytes: Size of the memory in which one image is computed.
+    """
+
+    def __init__(self, plan: Plan, *, threads=1, level=None, plan_again=None):
+        self.name = plan.name
+        self.input_shape = plan.input_shape
+        self.output_shape = plan.output_shape
+        self._threads = _checked_threads(threads)
+        compiled = None if level == "numpy" else library.load(level)
+        if compiled is None:
+            self.level = "numpy"
+            self.weight_bytes = self.arena_bytes = 0
+            self._one = _Reference(plan)
+            self._many = None
+        else:
+            self.level = compiled.level
+            program = pack(plan)
+            self.weight_bytes = program.table_bytes
+            self.arena_bytes = program.arena_bytes
+            self._one = _Compiled(program, compiled)
+            self._many = _SideBySide(self._one, compiled, plan_again)
+
+    def __call__(self, images: Any) -> np.ndarray:
+        """Computes what the frozen Keras model predicts.
+
+        Where a network has binary activations, NaN counts as -1 there;
+        elsewhere it stays NaN.
+
+        Args:
+            images: Array `(batch, *input_shape)` of real numbers, which are
+                computed with as float32.
+
+        Returns:
+            Float32 array `(batch, *output_shape)`.
+
+        Raises:
+            ValueError: If the shape or the type is another.
+        """
+        images = self._checked(images)
+        results = np.empty((len(images), *self.output_shape), "float32")
+        parts = [
+            slice(
+                len(images) * i // self._threads,
+                len(images) * (i + 1) // self._threads,
+            )
+            for i in range(self._threads)
+        ]
+
+        def compute(part):
+            self._compute(images[part], results[part])
+
+        if self._threads == 1 or len(images) < 2:
+            compute(slice(None))
+        else:
+            with concurrent.futures.ThreadPoolExecutor(self._threads) as pool:
+                list(pool.map(compute, parts))
+        return results
+
+    def _compute(self, images, results):
+        begin = 0
+        if self._many is not None and len(images) >= _SIDE_BY_SIDE:
+            begin = self._many.run(images, results)
+        for image, result in zip(images[begin:], results[begin:], strict=True):
+            self._one.run(image, result)
+
+    def _checked(self, images):
+        images = np.asarray(images)
+        if images.dtype.kind not in "fiub":
+            raise ValueError(
+                f"Network '{self.name}' takes real numbers. Received: images "
+                f"of dtype {images.dtype}"
+            )
+        if images.shape[1:] != self.input_shape or images.ndim == 0:
+            raise ValueError(
+                f"Network '{self.name}' takes images of shape (batch, "
+                f"{', '.join(map(str, self.input_shape))}). Received: shape "
+                f"{images.shape}"
+                + (
+                    ". Give one image as images[None]."
+                    if images.shape == self.input_shape
+                    else ""
+                )
+            )
+        return np.ascontiguousarray(images, "float32")
+
+    def __repr__(self) -> str:
+        return (
+            f"<Network '{self.name}', {self.input_shape} -> "
+            f"{self.output_shape}, {self.weight_bytes:,} bytes of weights, "
+            f"{self.arena_bytes:,} of arena, {self.level}>"
+        )
+
+
+def _checked_threads(threads):
+    if not isinstance(threads, numbers.Integral) or threads < 1:
+        raise ValueError(
+            "Invalid value for argument `threads`. Expected a positive "
+            f"integer. Received: threads={threads!r}"
+        )
+    return int(threads)
+
+
+class _Reference:
+    """Runs a plan with NumPy."""
+
+    def __init__(self, plan):
+        self._plan = plan
+
+    def run(self, image, result):
+        plan = self._plan
+        planes = _to_planes(image, plan)
+        values = reference.run(plan, planes)
+        if not plan.output_channels_first:
+            values = np.moveaxis(values, 0, -1)
+        result[...] = values.reshape(result.shape)
+
+
+def _to_planes(image, plan):
+    channels, rows, columns = plan.input.shape
+    if plan.input_channels_first:
+        return image.reshape(channels, rows, columns)
+    return np.moveaxis(image.reshape(rows, columns, channels), -1, 0)
+
+
+class _Compiled:
+    """Runs a program with compiled kernels."""
+
+    def __init__(self, program: Program, compiled: library.Library):
+        self.images = program.images
+        self._arena_bytes = program.arena_bytes
+        self._arenas = threading.local()
+        self._keep = [_aligned(table) for table in program.tables]
+        places = {
+            id(table): copy.ctypes.data
+            for table, copy in zip(program.tables, self._keep, strict=True)
+        }
+        kinds = structures()
+        steps = []
+        for call in program.calls:
+            fields = _fields(kinds[call.kernel], call.fields, places)
+            self._keep.append(fields)
+            steps.append(
+                library.Step(
+                    compiled.function(call.kernel), ctypes.addressof(fields)
+                )
+            )
+        self._steps = (library.Step * len(steps))(*steps)
+        plan = program.plan
+        self._from = kinds["images_to_planes"](
+            output=program.input.offset,
+            **_sizes(plan.input, plan.input_channels_first, self.images),
+        )
+        self._to = kinds["planes_to_images"](
+            input=program.output.offset,
+            **_sizes(plan.output, plan.output_channels_first, self.images),
+        )
+        self._run = compiled.run
+
+    def run(self, images, results):
+        """Of as many images as the program takes at once."""
+        self._run(
+            self._steps,
+            len(self._steps),
+            self._from,
+            images.ctypes.data,
+            self._to,
+            results.ctypes.data,
+            self._arena(),
+        )
+
+    def _arena(self):
+        try:
+            return self._arenas.address
+        except AttributeError:
+            memory = np.empty(self._arena_bytes + ALIGNMENT, "uint8")
+            self._arenas.memory = memory
+            self._arenas.address = (
+                memory.ctypes.data + -memory.ctypes.data % ALIGNMENT
+            )
+            return self._arenas.address
+
+
+def _sizes(value, channels_first, images):
+    """Planes as [image][row][column][channel] see them."""
+    channels = 1 if channels_first else value.shape[0]
+    return {
+        "channels": channels,
+        "pixels": value.size // channels,
+        "images": images,
+    }
+
+
+def _aligned(table):
+    memory = np.empty(table.nbytes + ALIGNMENT, "uint8")
+    begin = -memory.ctypes.data % ALIGNMENT
+    copy = memory[begin : begin + table.nbytes]
+    copy[...] = np.ascontiguousarray(table).ravel().view("uint8")
+    return copy
+
+
+def _fields(kind, fields, places):
+    values = {}
+    for name, field in fields.items():
+        if isinstance(field, Buffer):
+            field = field.offset
+        elif isinstance(field, np.ndarray):
+            field = places[id(field)]
+        values[name] = field
+    expected = {name for name, _ in kind._fields_}
+    if values.keys() != expected:
+        raise AssertionError(
+            f"Kernel '{kind.__name__}' takes {sorted(expected)}. Received: "
+            f"{sorted(values)}"
+        )
+    return kind(**values)
+
+
+class _SideBySide:
+    """Many images a run, if that is faster than one after another."""
+
+    def __init__(self, one, compiled, plan_again):
+        self._one = one
+        self._compiled = compiled
+        self._plan_again = plan_again
+        self._lock = threading.Lock()
+        self._is_faster: bool | None = None if plan_again else False
+        self._many: _Compiled | None = None
+
+    def run(self, images, results) -> int:
+        """Computes some of the images; returns how many, from the first."""
+        with self._lock:
+            if self._is_faster is None:
+                self._decide(images[:_SIDE_BY_SIDE], results[:_SIDE_BY_SIDE])
+        if not self._is_faster:
+            return 0
+        end = len(images) // _SIDE_BY_SIDE * _SIDE_BY_SIDE
+        for begin in range(0, end, _SIDE_BY_SIDE):
+            part = slice(begin, begin + _SIDE_BY_SIDE)
+            self._many.run(images[part], results[part])
+        return end
+
+    def _decide(self, images, results):
+        many = _Compiled(
+            pack(self._plan_again(), _SIDE_BY_SIDE), self._compiled
+        )
+
+        def one_after_another():
+            for image, result in zip(images, results, strict=True):
+                self._one.run(image, result)
+
+        def side_by_side():
+            many.run(images, results)
+
+        seconds = [
+            min(_seconds(run) for _ in range(_TRIES))
+            for run in (one_after_another, side_by_side)
+        ]
+        self._is_faster = seconds[1] < seconds[0]
+        if self._is_faster:
+            self._many = many
+
+
+def _seconds(run):
+    begin = time.perf_counter()
+    run()
+    return time.perf_counter() - begin

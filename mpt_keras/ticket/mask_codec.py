@@ -12,7 +12,7 @@ import struct
 
 import numpy as np
 
-from mpt_keras.ticket import acceleration, mask_weights, range_coder
+from mpt_keras.ticket import compiled_masks, mask_weights, range_coder
 from mpt_keras.ticket.mask_model import MaskModel
 from mpt_keras.ticket.mask_settings import choose_settings
 from mpt_keras.ticket.mask_weights import Settings
@@ -167,9 +167,9 @@ def _encode_plain(mask, kept):
 
 def _decode_plain(data, shape, kept, start, base):
     size = math.prod(shape)
-    if acceleration.is_used():
-        zeros = _plain_zeros(kept, size)
-        mask = acceleration.decode_plain_mask(data[1:], size, zeros)
+    zeros = _plain_zeros(kept, size)
+    mask = compiled_masks.decode_plain(data[1:], size, zeros)
+    if mask is not None:
         return mask.reshape(shape)
     coder = range_coder.Decoder(data[1:])
     bits = coder.decode(_plain_probability(kept, size), size)
@@ -201,10 +201,10 @@ def _encode_modelled(mask, kept, settings, start, base):
 def _decode_modelled(data, shape, kept, start, base):
     rows, columns = _matrix(shape)
     settings, first = _read_settings(data, rows, start)
-    if acceleration.is_used():
-        mask = acceleration.decode_modelled_mask(
-            data[first:], (rows, columns), kept, settings, start, base
-        )
+    mask = compiled_masks.decode_modelled(
+        data[first:], (rows, columns), kept, settings, start, base
+    )
+    if mask is not None:
         return mask.reshape(shape)
     model = MaskModel((rows, columns), kept, settings, start, base)
     coder = range_coder.Decoder(data[first:])

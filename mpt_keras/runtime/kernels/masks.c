@@ -104,12 +104,15 @@ struct model {
   struct totals row, column;
   int64_t ones[4 * BINS], zeros[4 * BINS];
   /* Of the cell that is decoded. */
-  int32_t odds[4 * BINS];
+  /* By context: odds of a 1, share of 1s, variance, in 16, 8 and 8 bits. */
+  int32_t expected[4 * BINS];
   int32_t *row_scale, *row_push, *column_scale, *column_push;
   int8_t *cell_surprise, *cell_change;
+  int32_t *cell_changed, *cell_surprised, *cell_varied; /* of its columns */
+  int64_t counts[2][8 * BINS]; /* of contexts and bits, two in turn */
   /* Of a row of it. */
   int32_t *beside_surprise, *beside_change;
-  int32_t *context, *row_odds, *row_zeros;
+  int32_t *context, *row_expected, *row_zeros;
   uint8_t *bits;
 };
 
@@ -158,6 +161,9 @@ static int64_t lay_out(struct model *m, const struct modelled_mask *k,
   m->row_push = take(&memory, 4 * longest);
   m->column_scale = take(&memory, 4 * widest);
   m->column_push = take(&memory, 4 * widest);
+  m->cell_changed = take(&memory, 4 * widest);
+  m->cell_surprised = take(&memory, 4 * widest);
+  m->cell_varied = take(&memory, 4 * widest);
   if (k->offset_count) {
     m->cell_surprise = take(&memory, longest * widest);
     m->cell_change = take(&memory, longest * widest);
@@ -165,7 +171,7 @@ static int64_t lay_out(struct model *m, const struct modelled_mask *k,
     m->beside_change = take(&memory, 4 * widest);
   }
   m->context = take(&memory, 4 * widest);
-  m->row_odds = take(&memory, 4 * widest);
+  m->row_expected = take(&memory, 4 * widest);
   m->row_zeros = take(&memory, 4 * widest);
   m->bits = take(&memory, widest);
   return memory.taken;
@@ -395,66 +401,83 @@ static void look_beside(struct model *m, int64_t row, int p, int64_t factor) {
   }
 }
 
-/* A row of a cell: bits by what is known, and what follows from them. */
-static int decode_row(struct model *m, struct words *words, int64_t row, int p,
-                      int32_t scale, int32_t push, int64_t factor,
-                      int64_t place, uint8_t *mask) {
-  const struct modelled_mask *k = m->k;
+/* The weights of the bits of a row of a cell in the range coder. */
+static void weigh_row(struct model *m, int64_t row, int p, int32_t scale,
+                      int32_t push) {
   int64_t width = m->width[p];
-  const int16_t *known = m->known[p] + row * width;
-  int32_t *context = m->context, *odds = m->row_odds, *zeros = m->row_zeros;
-  uint8_t *bits = m->bits;
-  int has_beside = k->offset_count > 0;
-  if (has_beside) look_beside(m, row, p, factor);
+  const int16_t *restrict known = m->known[p] + row * width;
+  const int32_t *restrict column_scale = m->column_scale;
+  const int32_t *restrict column_push = m->column_push;
+  const int32_t *table = m->expected, *weights = m->k->zeros;
+  int32_t *restrict context = m->context, *restrict zeros = m->row_zeros;
+  int32_t *restrict expected = m->row_expected;
   for (int64_t j = 0; j < width; j++) {
-    int32_t of = known[j];
-    int32_t bin = (of >> 3) - scale - m->column_scale[j];
-    int32_t force = push + m->column_push[j];
-    if (has_beside) {
-      bin -= m->beside_change[j];
-      force += m->beside_surprise[j];
-    }
-    bin >>= 1;
-    bin = bin < 0 ? 0 : bin > BINS - 1 ? BINS - 1 : bin;
-    bin |= (of & (GUESS | MOVED)) << 4;
-    force = of & NEGATIVE ? -force : force;
-    int32_t likely = m->odds[bin];
-    force += likely;
-    force = force < -CERTAIN ? -CERTAIN : force > CERTAIN ? CERTAIN : force;
-    context[j] = bin;
-    odds[j] = likely + CERTAIN;
-    zeros[j] = k->zeros[force + CERTAIN];
+    context[j] = (known[j] >> 3) - scale - column_scale[j];
+    zeros[j] = push + column_push[j];
   }
-  if (!decode_bits(words, zeros, 1, width, bits)) return 0;
-  int64_t changed_of_row = 0, surprise_of_row = 0, variance_of_row = 0;
-  for (int64_t j = 0; j < width; j++) {
-    int32_t of = known[j], bit = bits[j];
-    int32_t changed = bit ^ (of >> 1 & 1);
-    int32_t surprise = 64 * bit - k->shares[odds[j]];
-    int32_t variance = k->variances[odds[j]];
-    if (has_beside) {
-      int32_t size = surprise < 0 ? -surprise : surprise;
-      m->cell_change[place + j] = (int8_t)(changed ? size : -size);
+  if (m->k->offset_count) {
+    const int32_t *restrict change = m->beside_change;
+    const int32_t *restrict surprise = m->beside_surprise;
+    for (int64_t j = 0; j < width; j++) {
+      context[j] -= change[j];
+      zeros[j] += surprise[j];
     }
-    surprise = of & NEGATIVE ? -surprise : surprise;
-    if (has_beside) m->cell_surprise[place + j] = (int8_t)surprise;
-    changed_of_row += changed;
+  }
+  for (int64_t j = 0; j < width; j++) {
+    int32_t bin = context[j] >> 1, force = zeros[j];
+    bin = bin < 0 ? 0 : bin > BINS - 1 ? BINS - 1 : bin;
+    context[j] = bin | (known[j] & (GUESS | MOVED)) << 4;
+    zeros[j] = known[j] & NEGATIVE ? -force : force;
+  }
+  for (int64_t j = 0; j < width; j++) {
+    expected[j] = table[context[j]];
+    int32_t odds = zeros[j] + (expected[j] >> 16);
+    odds = odds < -CERTAIN ? -CERTAIN : odds > CERTAIN ? CERTAIN : odds;
+    zeros[j] = weights[odds + CERTAIN];
+  }
+}
+
+/* What the bits of a row of a cell say. */
+static void learn_row(struct model *m, int64_t row, int p, int64_t place) {
+  int64_t width = m->width[p];
+  const int16_t *restrict known = m->known[p] + row * width;
+  const int32_t *restrict expected = m->row_expected;
+  const int32_t *context = m->context;
+  const uint8_t *restrict bits = m->bits;
+  int32_t *restrict changed = m->cell_changed;
+  int32_t *restrict surprised = m->cell_surprised;
+  int32_t *restrict varied = m->cell_varied;
+  int32_t changed_of_row = 0;
+  int64_t surprise_of_row = 0, variance_of_row = 0;
+  if (m->k->offset_count) {
+    int8_t *restrict surprises = m->cell_surprise + place;
+    int8_t *restrict changes = m->cell_change + place;
+    for (int64_t j = 0; j < width; j++) {
+      int32_t surprise = 64 * bits[j] - (expected[j] >> 8 & 255);
+      int32_t size = surprise < 0 ? -surprise : surprise;
+      int32_t is_change = bits[j] ^ (known[j] >> 1 & 1);
+      changes[j] = (int8_t)(is_change ? size : -size);
+      surprises[j] = (int8_t)(known[j] & NEGATIVE ? -surprise : surprise);
+    }
+  }
+  for (int64_t j = 0; j < width; j++) {
+    int32_t is_change = bits[j] ^ (known[j] >> 1 & 1);
+    int32_t surprise = 64 * bits[j] - (expected[j] >> 8 & 255);
+    int32_t variance = expected[j] & 255;
+    surprise = known[j] & NEGATIVE ? -surprise : surprise;
+    changed_of_row += is_change;
     surprise_of_row += surprise;
     variance_of_row += variance;
-    m->column.changed[CLASSES * j + p] += changed;
-    m->column.surprise[CLASSES * j + p] += surprise;
-    m->column.variance[CLASSES * j + p] += variance;
+    changed[j] += is_change;
+    surprised[j] += surprise;
+    varied[j] += variance;
   }
-  for (int64_t j = 0; j < width; j++) {
-    int64_t *of = bits[j] ? m->ones : m->zeros;
-    of[context[j]] += 65536;
-    mask[CLASSES * j] = bits[j];
-  }
+  for (int64_t j = 0; j < width; j++)
+    m->counts[j & 1][context[j] << 1 | bits[j]]++;
   m->row.coded[row] += width;
   m->row.changed[row] += changed_of_row;
   m->row.surprise[row] += surprise_of_row;
   m->row.variance[row] += variance_of_row;
-  return 1;
 }
 
 static int decode_cell(struct model *m, struct words *words,
@@ -473,10 +496,16 @@ static int decode_cell(struct model *m, struct words *words,
     m->column_scale[j] = scale_of(m, &m->column, column, 0, coded, changed);
     m->column_push[j] = push_of(&m->column, column, 185);
   }
-  for (int i = 0; i < 4 * BINS; i++)
-    m->odds[i] = clip(logarithm(k->mantissas, m->ones[i]) -
-                          logarithm(k->mantissas, m->zeros[i]),
-                      -CERTAIN, CERTAIN);
+  for (int i = 0; i < 4 * BINS; i++) {
+    int32_t odds = clip(logarithm(k->mantissas, m->ones[i]) -
+                            logarithm(k->mantissas, m->zeros[i]),
+                        -CERTAIN, CERTAIN);
+    int32_t share = k->shares[odds + CERTAIN];
+    m->expected[i] = odds * 65536 + share * 256 + k->variances[odds + CERTAIN];
+  }
+  for (int i = 0; i < 8 * BINS; i++) m->counts[0][i] = m->counts[1][i] = 0;
+  for (int64_t j = 0; j < width; j++)
+    m->cell_changed[j] = m->cell_surprised[j] = m->cell_varied[j] = 0;
   int64_t factor = 0;
   if (k->offset_count) {
     int64_t variance = (int64_t)sum(m->row.variance, k->rows);
@@ -484,12 +513,25 @@ static int decode_cell(struct model *m, struct words *words,
     factor = 520 * 256 / (variance + 560);
   }
   for (int64_t i = 0; i < count; i++) {
-    if (!decode_row(m, words, rows[i], p, m->row_scale[i], m->row_push[i],
-                    factor, i * width, mask + rows[i] * k->columns + p))
-      return 0;
+    uint8_t *of_row = mask + rows[i] * k->columns + p;
+    if (k->offset_count) look_beside(m, rows[i], p, factor);
+    weigh_row(m, rows[i], p, m->row_scale[i], m->row_push[i]);
+    if (!decode_bits(words, m->row_zeros, 1, width, m->bits)) return 0;
+    for (int64_t j = 0; j < width; j++) of_row[CLASSES * j] = m->bits[j];
+    learn_row(m, rows[i], p, i * width);
   }
-  for (int64_t j = 0; j < width; j++)
-    m->column.coded[CLASSES * j + p] += count;
+  for (int64_t j = 0; j < width; j++) {
+    int64_t column = CLASSES * j + p;
+    m->column.coded[column] += count;
+    m->column.changed[column] += m->cell_changed[j];
+    m->column.surprise[column] += m->cell_surprised[j];
+    m->column.variance[column] += m->cell_varied[j];
+  }
+  for (int i = 0; i < 4 * BINS; i++) {
+    const int64_t *even = m->counts[0], *odd = m->counts[1];
+    m->zeros[i] += (even[2 * i] + odd[2 * i]) * 65536;
+    m->ones[i] += (even[2 * i + 1] + odd[2 * i + 1]) * 65536;
+  }
   if (k->offset_count)
     for (int64_t i = 0; i < count; i++)
       for (int64_t j = 0; j < width; j++) {

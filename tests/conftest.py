@@ -8,6 +8,7 @@ import gc
 import importlib
 import os
 import pathlib
+import tempfile
 import warnings
 
 # These also reach the processes that tests start. One thread for each: as many
@@ -15,6 +16,12 @@ import warnings
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 for _pool in ("OMP_NUM", "TF_NUM_INTRAOP", "TF_NUM_INTEROP"):
     os.environ.setdefault(f"{_pool}_THREADS", "1")
+
+# Kernels are compiled once, for all processes, and not into the user's folder.
+os.environ.setdefault(
+    "MPT_KERAS_CACHE",
+    f"{tempfile.gettempdir()}/mpt_keras-tests-{getattr(os, 'getuid', str)()}",
+)
 
 import progress
 import pytest

@@ -14,7 +14,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 # in this list. The name of a package stands for all modules in it that have
 # no row of their own.
 ROWS = (
-    ("_environment", "config", "schedules", "seeds", "sparsity"),
+    ("_environment", "compiled", "config", "schedules", "seeds", "sparsity"),
     ("drawing", "files", "sums"),
     ("_import_order",),
     ("compilation", "larq", "losses"),
@@ -41,7 +41,7 @@ ROWS = (
     ("ticket.errors", "ticket.logarithms", "ticket.range_coder"),
     ("ticket.container", "ticket.mask_totals", "ticket.mask_weights"),
     ("ticket.mask_model", "ticket.records", "ticket.start"),
-    ("ticket.mask_settings",),
+    ("ticket.compiled_masks", "ticket.mask_settings"),
     ("ticket.mask_codec",),
     ("ticket.kernels",),
     ("ticket.reading",),
@@ -49,6 +49,11 @@ ROWS = (
     ("ticket.networks",),
     ("ticket.loading", "ticket.saving"),
     ("ticket",),
+    ("runtime.compiling", "runtime.errors", "runtime.operations"),
+    ("runtime.structures",),
+    ("runtime.processor", "runtime.program", "runtime.reference"),
+    ("runtime.c_source", "runtime.fusing", "runtime.library"),
+    ("runtime",),
     ("analysis", "macs", "model_files"),
     ("summaries",),
     ("engines.differences", "engines.inputs", "engines.kernels"),
@@ -166,11 +171,15 @@ def imported_labels(path, modules):
 
 
 def targets(root):
-    """The arguments of every py_library and py_binary in BUILD."""
+    """Name, sources and dependencies of all libraries and programs in BUILD."""
     tree = ast.parse((root / "BUILD").read_text(encoding="utf-8"))
     calls = [node.value for node in tree.body if isinstance(node, ast.Expr)]
     return [
-        {word.arg: ast.literal_eval(word.value) for word in call.keywords}
+        {
+            word.arg: ast.literal_eval(word.value)
+            for word in call.keywords
+            if word.arg in ("name", "srcs", "deps")
+        }
         for call in calls
         if isinstance(call, ast.Call)
         and ast.unparse(call.func) in ("py_library", "py_binary")

@@ -18,9 +18,10 @@
 #endif
 #endif
 
-/* In the library kernels are visible; in a file of one network they are not. */
+/* In the library kernels are visible; in a file of one network they are not,
+   and not all of a source file need be called. */
 #ifndef MPT_KERNEL
-#define MPT_KERNEL static
+#define MPT_KERNEL static __attribute__((unused))
 #endif
 
 /* The arena is bytes, and these look into it. */

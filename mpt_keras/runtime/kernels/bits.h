@@ -1,0 +1,56 @@
+/* Signs as bits: words of 64, and the instructions that some processors have
+   for them. */
+#ifndef MPT_BITS_H
+#define MPT_BITS_H
+
+#include "vectors.h"
+
+/* A word at any address of a byte. */
+typedef uint64_t word_at __attribute__((may_alias, aligned(1)));
+typedef uint8_t byte __attribute__((may_alias));
+
+#ifdef __has_builtin
+#define MPT_HAS(builtin) __has_builtin(builtin)
+#else
+#define MPT_HAS(builtin) 0
+#endif
+
+/* Bit `i`: whether lane `i` of the floats is at least zero. */
+static inline uint32_t signs_of(floats v) {
+#if MPT_WIDTH == 64 && MPT_HAS(__builtin_ia32_cmpps512_mask)
+  return (uint16_t)__builtin_ia32_cmpps512_mask(v, (floats){0}, 13, -1, 4);
+#elif MPT_WIDTH == 32 && MPT_HAS(__builtin_ia32_movmskps256)
+  return (uint32_t)__builtin_ia32_movmskps256((floats)(v >= (floats){0}));
+#elif MPT_WIDTH == 16 && MPT_HAS(__builtin_ia32_movmskps)
+  return (uint32_t)__builtin_ia32_movmskps((floats)(v >= (floats){0}));
+#else
+  uint32_t bits = 0;
+  for (int32_t i = 0; i < LANES; i++) bits |= (uint32_t)(v[i] >= 0) << i;
+  return bits;
+#endif
+}
+
+/* The low `count` bits set, of 0 to 64. */
+static inline uint64_t low_bits(int32_t count) {
+  return count < 64 ? ((uint64_t)1 << count) - 1 : ~(uint64_t)0;
+}
+
+/* `count` bits to the bytes at `to`, of 1 to 64. */
+static inline void put_bits(char *to, uint64_t bits, int32_t count) {
+  if (count > 56)
+    *(word_at *)to = bits;
+  else
+    for (int32_t i = 0; i < (count + 7) / 8; i++)
+      ((byte *)to)[i] = (byte)(bits >> 8 * i);
+}
+
+/* `count` bits from the bytes at `from`, of 1 to 64; undefined above them. */
+static inline uint64_t get_bits(const char *from, int32_t count) {
+  if (count > 56) return *(const word_at *)from;
+  uint64_t bits = 0;
+  for (int32_t i = 0; i < (count + 7) / 8; i++)
+    bits |= (uint64_t)((const byte *)from)[i] << 8 * i;
+  return bits;
+}
+
+#endif

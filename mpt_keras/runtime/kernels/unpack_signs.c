@@ -1,0 +1,28 @@
+/* Planes of bits to planes of floats, -1 and +1, and steps of them. */
+#include "bits.h"
+#include "steps.h"
+
+struct unpack_signs {
+  int32_t input, output;
+  int32_t planes, rows, columns;
+  int32_t row_bytes, plane_bytes; /* of the input */
+  MPT_STEPS
+};
+
+MPT_KERNEL void unpack_signs(const struct unpack_signs *k, char *arena) {
+  real *to = (real *)(arena + k->output);
+  for (int32_t p = 0; p < k->planes; p++) {
+    struct channel_steps s = STEPS_OF(k, p);
+    float values[2] = {step(-1, s), step(1, s)};
+    for (int32_t r = 0; r < k->rows; r++) {
+      const char *from =
+          arena + k->input + p * k->plane_bytes + r * k->row_bytes;
+      for (int32_t x = 0; x < k->columns; x += 64) {
+        int32_t count = k->columns - x < 64 ? k->columns - x : 64;
+        uint64_t bits = get_bits(from + x / 8, count);
+        for (int32_t i = 0; i < count; i++) to[x + i] = values[bits >> i & 1];
+      }
+      to += k->columns;
+    }
+  }
+}

@@ -1,0 +1,145 @@
+"""Signs between their layouts, and between floats and signs."""
+
+import numpy as np
+
+from mpt_keras.runtime.operations import Steps, Value
+from mpt_keras.runtime.program import (
+    BITS,
+    PACKED,
+    PLANES,
+    Buffer,
+    Builder,
+    Field,
+    layout_bytes,
+    row_bytes,
+)
+
+
+def plane_fields(value: Value, images: int) -> dict[str, int]:
+    """Of kernels that go over planes of `BITS`: as few, long rows as can be."""
+    _, rows, columns = value.shape
+    row = row_bytes(columns, images)
+    columns *= images
+    plane = -(-rows * row // 8) * 8
+    if columns % 8 == 0:
+        rows, columns, row = 1, rows * columns, rows * row
+    return {
+        "rows": rows,
+        "columns": columns,
+        "row_bytes": row,
+        "plane_bytes": plane,
+    }
+
+
+def step_fields(steps: Steps) -> dict[str, Field]:
+    """The fields of `MPT_STEPS`."""
+
+    def table(numbers):
+        return None if numbers is None else np.ascontiguousarray(numbers, "f4")
+
+    rectifier = steps.rectifier
+    slope = 0.0 if rectifier is None else rectifier.slope
+    return {
+        "scale": table(steps.scale),
+        "offset": table(steps.offset),
+        "slopes": table(slope) if np.ndim(slope) else None,
+        "slope": 0.0 if np.ndim(slope) else float(slope),
+        "threshold": 0.0 if rectifier is None else float(rectifier.threshold),
+        "high": np.inf if rectifier is None else float(rectifier.high),
+        "rectifies": rectifier is not None,
+    }
+
+
+def pack_signs_of(
+    builder: Builder,
+    layer: str,
+    planes: Buffer,
+    value: Value,
+    steps: Steps = Steps(),
+) -> None:
+    """Writes a value: the signs of floats, after steps.
+
+    Args:
+        builder: `Builder`.
+        layer: Name of the layer.
+        planes: The floats, in `PLANES`, of the value's shape.
+        value: Of kind `SIGN`.
+        steps: `Steps`.
+    """
+    output = builder.write(value)
+    packed = builder.layout(value) == PACKED
+    bits = (
+        builder.scratch(layout_bytes(value, BITS, builder.images))
+        if packed
+        else output
+    )
+    builder.call(
+        "pack_signs",
+        layer,
+        input=planes,
+        output=bits,
+        planes=value.shape[0],
+        **plane_fields(value, builder.images),
+        **step_fields(steps),
+    )
+    if packed:
+        _transpose(builder, layer, "bits_to_packed", bits, output, value)
+
+
+def unpack_signs_of(
+    builder: Builder,
+    layer: str,
+    value: Value,
+    planes: Buffer,
+    steps: Steps = Steps(),
+) -> None:
+    """Writes the floats that steps make of a value of signs.
+
+    Args:
+        builder: `Builder`.
+        layer: Name of the layer.
+        value: Of kind `SIGN`.
+        planes: Room for the floats, in `PLANES`.
+        steps: `Steps`.
+    """
+    builder.call(
+        "unpack_signs",
+        layer,
+        input=builder.read(value, BITS),
+        output=planes,
+        planes=value.shape[0],
+        **plane_fields(value, builder.images),
+        **step_fields(steps),
+    )
+
+
+def convert(
+    builder: Builder, value: Value, source: str, layout: str, target: Buffer
+) -> None:
+    """Adds the call that brings a value from one layout to another.
+
+    Args:
+        builder: `Builder`.
+        value: Of kind `SIGN`.
+        source: The layout in which it lies.
+        layout: That in which it shall lie.
+        target: Where.
+    """
+    layer = "layout"
+    if layout == PLANES:
+        unpack_signs_of(builder, layer, value, target)
+        return
+    kernel = "bits_to_packed" if layout == PACKED else "packed_to_bits"
+    origin = builder.read(value, source)
+    _transpose(builder, layer, kernel, origin, target, value)
+
+
+def _transpose(builder, layer, kernel, source, target, value):
+    builder.call(
+        kernel,
+        layer,
+        input=source,
+        output=target,
+        channels=value.shape[0],
+        **plane_fields(value, builder.images),
+    )

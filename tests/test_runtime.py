@@ -1,0 +1,177 @@
+"""Tickets on bits give what the frozen Keras models predict.
+
+Kernels of one magnitude, a power of two, and images of few digits: all sums
+are exact then, in any order, so that no sign may differ.
+"""
+
+import warnings
+
+import keras
+import numpy as np
+import pytest
+
+import mpt_keras as mpt
+from mpt_keras.runtime import reference
+from mpt_keras.runtime.fusing import fuse
+from mpt_keras.runtime.lowering import lower
+
+_SMALL = {"width": 0.1, "sparsity": 0.6}
+_NETWORKS = {
+    "conv2": {},
+    "conv4": {},
+    "conv6": {},
+    "conv8": {},
+    "lenet_300_100": {},
+    "vgg_small": {},
+    "resnet18": {},
+    "resnet20": {"width": 0.5},
+    "resnet50": {},
+    "wide_resnet18_2": {},
+    "imagenet_resnet18": {"input_shape": (64, 64, 3), "classes": 12},
+    "imagenet_resnet50": {"input_shape": (32, 32, 3), "classes": 12},
+}
+
+
+def with_exact_sums(model, rng):
+    """Gives a model weights whose sums no order of adding changes."""
+    for layer in mpt.masked_layers(model):
+        shape = layer.kernel.shape
+        layer.kernel.assign(rng.choice([-0.5, 0.5], shape))
+        layer.scores.assign(rng.normal(size=shape))
+    for layer in model._flatten_layers():
+        if isinstance(layer, keras.layers.BatchNormalization):
+            size = layer.moving_mean.shape
+            layer.moving_mean.assign(rng.normal(0, 2, size))
+            layer.moving_variance.assign(rng.uniform(1, 20, size))
+            if layer.scale:
+                layer.gamma.assign(rng.normal(1, 0.7, size))
+                layer.beta.assign(rng.normal(0, 0.5, size))
+    return model
+
+
+def images_for(shape, count, rng):
+    return rng.integers(-32, 33, (count, *shape)).astype("float32") / 16
+
+
+def ticket_of(model, tmp_path):
+    path = tmp_path / "network.ticket"
+    mpt.save_ticket(model, path)
+    return path
+
+
+@pytest.mark.parametrize("activations", ["real", "binary"])
+@pytest.mark.parametrize("name", _NETWORKS)
+def test_networks_give_what_keras_predicts(name, activations, tmp_path):
+    rng = np.random.default_rng(3)
+    options = {**_SMALL, **_NETWORKS[name]}
+    options["binary_activations"] = activations == "binary"
+    options["trained_batch_norm"] = True
+    model = with_exact_sums(getattr(mpt.models, name)(**options), rng)
+    images = images_for(model.input_shape[1:], 3, rng)
+    expected = np.asarray(mpt.freeze(model).predict(images, verbose=0))
+    network = mpt.runtime.load(ticket_of(model, tmp_path))
+    found = network(images)
+    assert found.dtype == "float32"
+    assert found.shape == expected.shape
+    largest = np.abs(expected).max()
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * largest)
+
+
+@pytest.mark.parametrize("form", ["norm_everywhere", "norm_at_pools"])
+def test_counts_are_the_integers_of_keras(form, tmp_path):
+    rng = np.random.default_rng(5)
+    model = mpt.models.vgg_small(width=0.1, binary_activations=True, form=form)
+    with_exact_sums(model, rng)
+    frozen = mpt.freeze(model)
+    images = images_for((32, 32, 3), 1, rng)
+    plan = lower(mpt.ticket.read_ticket(ticket_of(model, tmp_path)))
+    values = reference.run_all(plan, np.moveaxis(images[0], -1, 0))
+    by_layer = {}
+    for operation in plan.operations:
+        by_layer[operation.layer] = values[operation.output]
+    for layer in frozen.layers:
+        if isinstance(layer, keras.layers.Conv2D):
+            probe = keras.Model(frozen.inputs, layer.output)
+            expected = np.asarray(probe(images))[0]
+            found = np.moveaxis(by_layer[layer.name], 0, -1)
+            np.testing.assert_array_equal(found, expected)
+
+
+def test_many_images_are_those_alone(tmp_path):
+    rng = np.random.default_rng(7)
+    model = mpt.models.vgg_small(width=0.1, binary_activations=True)
+    with_exact_sums(model, rng)
+    path = ticket_of(model, tmp_path)
+    images = images_for((32, 32, 3), 131, rng)
+    network = mpt.runtime.load(path)
+    alone = np.concatenate([network(image[None]) for image in images])
+    for threads in (1, 2, 3):
+        together = mpt.runtime.load(path, threads=threads)(images)
+        np.testing.assert_allclose(together, alone, rtol=1e-5, atol=1e-5)
+    assert network(images[:0]).shape == (0, 10)
+
+
+def test_the_reference_runs_where_nothing_is_compiled(tmp_path):
+    rng = np.random.default_rng(9)
+    model = mpt.models.resnet20(width=0.25, binary_activations=True)
+    with_exact_sums(model, rng)
+    path = ticket_of(model, tmp_path)
+    images = images_for((32, 32, 3), 2, rng)
+    slow = mpt.runtime.load(path, level="numpy")
+    assert slow.level == "numpy"
+    np.testing.assert_allclose(
+        slow(images), mpt.runtime.load(path)(images), rtol=1e-5, atol=1e-6
+    )
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory):
+    model = mpt.models.dense_net((4,), input_shape=(2, 3, 1), sparsity=0.5)
+    path = tmp_path_factory.mktemp("runtime") / "small.ticket"
+    mpt.save_ticket(model, path)
+    return mpt.runtime.load(path)
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (np.zeros((2, 3, 1)), r"images\[None\]"),
+        (np.zeros((1, 3, 2, 1)), r"\(batch, 2, 3, 1\).*\(1, 3, 2, 1\)"),
+        (np.float32(1), r"shape \(\)"),
+        (np.zeros((1, 2, 3, 1), "complex64"), "real numbers.*complex64"),
+        (np.full((1, 2, 3, 1), "1"), "real numbers"),
+    ],
+)
+def test_other_images_are_refused(network, images, message):
+    with pytest.raises(ValueError, match=message):
+        network(images)
+
+
+def test_all_real_numbers_are_taken(network):
+    images = np.arange(6).reshape(1, 2, 3, 1)
+    expected = network(images.astype("float32"))
+    for dtype in ("uint8", "int64", "float16", "float64"):
+        np.testing.assert_array_equal(network(images.astype(dtype)), expected)
+    strided = np.repeat(images, 2, axis=2)[:, :, ::2]
+    np.testing.assert_array_equal(network(strided), expected)
+
+
+def test_threads_are_a_positive_integer(tmp_path):
+    model = mpt.models.dense_net((4,), input_shape=(2, 3, 1))
+    path = ticket_of(model, tmp_path)
+    for threads in (0, -1, 1.5, "2"):
+        with pytest.raises(ValueError, match="threads"):
+            mpt.runtime.load(path, threads=threads)
+
+
+def test_a_network_says_what_it_is(network):
+    assert "dense_net" in repr(network) or network.name in repr(network)
+    assert "(2, 3, 1) -> (10,)" in repr(network)
+
+
+def test_damaged_files_are_ticket_errors(tmp_path):
+    model = mpt.models.dense_net((4,), input_shape=(2, 3, 1))
+    path = ticket_of(model, tmp_path)
+    path.write_bytes(path.read_bytes()[:-3])
+    with pytest.raises(mpt.TicketError):
+        mpt.runtime.load(path)

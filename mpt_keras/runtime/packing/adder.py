@@ -23,6 +23,7 @@ from mpt_keras.runtime.packing.windows import inside, window_fields
 from mpt_keras.runtime.program import BITS, Buffer, Builder, row_bytes
 
 _MOST_DIGITS = 15  # MPT_DIGITS in kernels/adder.h
+_MOST_PLANES = 1 << 13  # whose number, times 8, has 16 bits
 _LEAST_DIGITS = 5
 _CLASSES_OF_GROUP = 3
 _BLOCK = 64
@@ -34,7 +35,7 @@ def covers(operation: Convolution | Threshold) -> bool:
     planes = height * width * operation.inputs[0].shape[0] + 1
     classes, _ = _classes(operation)
     return (
-        planes <= 1 << 16
+        planes <= _MOST_PLANES
         and _digits(operation.kernel) <= _MOST_DIGITS
         and len(classes) <= 1 << 8
     )
@@ -115,7 +116,11 @@ def _classes(operation):
 
 
 def _weights(operation):
-    """For each filter: eights of -1, eights of +1, numbers of planes."""
+    """For each filter: eights of -1, eights of +1; then planes, times eight.
+
+    Planes of zeros fill up the eights, and the sixteens of long lists: one
+    branch less to guess.
+    """
     kernel = operation.kernel
     channels = operation.inputs[0].shape[0]
     height, width, of_group, filters = kernel.shape
@@ -128,9 +133,10 @@ def _weights(operation):
             row, column, channel = np.nonzero(kernel[..., number] == sign)
             planes = (row * width + column) * channels
             planes += group * of_group + channel
-            counts.append(-(-len(planes) // 8))
-            padding = np.full(-len(planes) % 8, zeros)
-            lists.extend([planes, padding])
+            whole = 16 if len(planes) > 32 else 8
+            padding = np.full(-len(planes) % whole, zeros)
+            counts.append((len(planes) + len(padding)) // 8)
+            lists.extend([8 * planes, 8 * padding])
         parts.extend([counts, *lists])
     return np.concatenate(parts).astype("u2")
 

@@ -5,11 +5,6 @@
 
 #include "bits.h"
 
-typedef uint64_t words __attribute__((vector_size(MPT_WIDTH < 8 ? 8 : MPT_WIDTH)));
-typedef uint64_t words_at
-    __attribute__((vector_size(MPT_WIDTH < 8 ? 8 : MPT_WIDTH), may_alias,
-                   aligned(1)));
-
 struct taps {
   const char *input;
   char *planes;
@@ -50,8 +45,6 @@ static uint64_t bits_from(const struct taps *t, int32_t bit) {
   uint64_t high = index + 1 >= 0 && index + 1 < words ? input[index + 1] : 0;
   return low >> shift | high << (64 - shift);
 }
-
-enum { MPT_WORDS = sizeof(words) / 8 };
 
 /* A vector of the input from a bit on, all of it inside. */
 static inline words words_from(const struct taps *t, int32_t bit) {

@@ -11,15 +11,9 @@ pixels of a class, those at which the same taps are inside.
 
 import numpy as np
 
-from mpt_keras.runtime.operations import (
-    FLOAT,
-    Convolution,
-    Steps,
-    Threshold,
-    Value,
-)
+from mpt_keras.runtime.operations import Convolution, Steps, Threshold
 from mpt_keras.runtime.packing.sign_layouts import step_fields
-from mpt_keras.runtime.packing.windows import inside, window_fields
+from mpt_keras.runtime.packing.windows import classes_of, inside, window_fields
 from mpt_keras.runtime.program import BITS, Buffer, Builder, row_bytes
 
 _MOST_DIGITS = 15  # MPT_DIGITS in kernels/adder.h
@@ -33,7 +27,7 @@ def covers(operation: Convolution | Threshold) -> bool:
     """Whether numbers of planes, digits and classes fit the tables."""
     height, width = operation.window.size
     planes = height * width * operation.inputs[0].shape[0] + 1
-    classes, _ = _classes(operation)
+    classes, _ = classes_of(operation)
     return (
         planes <= _MOST_PLANES
         and _digits(operation.kernel) <= _MOST_DIGITS
@@ -56,7 +50,7 @@ def pack_adder(
     channels, in_rows, in_columns = source.shape
     filters, rows, columns = operation.output.shape
     is_threshold = isinstance(operation, Threshold)
-    classes, numbers = _classes(operation)
+    classes, numbers = classes_of(operation)
     groups = -(-len(classes) // _CLASSES_OF_GROUP)
     digits = _digits(operation.kernel)
     in_plane, plane = (
@@ -102,17 +96,6 @@ def _digits(kernel):
     filters = kernel.reshape(-1, kernel.shape[-1])
     most = max((filters < 0).sum(0).max(), (filters > 0).sum(0).max())
     return max(_LEAST_DIGITS, int(most).bit_length() + 1)
-
-
-def _classes(operation):
-    """`(classes, taps)`, what is inside, and each pixel's class."""
-    rows, columns = inside(
-        operation.inputs[0], operation.window, operation.output
-    )
-    seen = rows[:, None, :, None] & columns[None, :, None, :]
-    seen = seen.reshape(rows.shape[0] * columns.shape[0], -1)
-    classes, numbers = np.unique(seen, axis=0, return_inverse=True)
-    return classes, numbers.astype("u1").ravel()
 
 
 def _weights(operation):

@@ -148,7 +148,11 @@ def assert_alike(pair):
 
 
 @settings(deadline=None, max_examples=100)
-@given(data=st.binary(max_size=100), kept=st.integers(0, 120), kind=st.integers(1, 2))
+@given(
+    data=st.binary(max_size=100),
+    kept=st.integers(0, 120),
+    kind=st.integers(1, 2),
+)
 def test_any_bytes(both, data, kept, kind):
     start = Start(np.arange(120, dtype="uint16") * 546)
     data = bytes([kind]) + data

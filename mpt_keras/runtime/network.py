@@ -57,6 +57,8 @@ def load(
     >>> network(np.zeros((2, *network.input_shape), "float32")).shape
     (2, 10)
     """
+    if level != "numpy":
+        library.load(level)  # which also reads tickets faster
     data = pathlib.Path(os.fsdecode(path)).read_bytes()
     plan = fuse(lower(read_ticket(path)))
 

@@ -63,27 +63,43 @@ static inline floats floats_of(ints value, float offset, float gain,
   return steps(v, s);
 }
 
+#if MPT_WIDTH == 64 && MPT_HAS(__builtin_ia32_cvtmask2b512)
+typedef char bytes_64 __attribute__((vector_size(64)));
+typedef char bytes_16 __attribute__((vector_size(16), may_alias));
+typedef uint8_t numbers_16 __attribute__((vector_size(16)));
+
+/* `digits` at most 8, from the last to the first. */
+static inline bytes_64 bytes_of(const uint64_t *digit, int32_t digits,
+                                int32_t stride) {
+  bytes_64 sum = {0};
+  for (int32_t i = digits - 1; i >= 0; i--)
+    sum += sum - (bytes_64)__builtin_ia32_cvtmask2b512(digit[i * stride]);
+  return sum;
+}
+
+/* GCC makes single bytes of a conversion from memory. */
+static inline ints integers_of(const char *from) {
+  bytes_16 v = *(const bytes_16 *)from;
+#if MPT_HAS(__builtin_ia32_pmovzxbd512_mask)
+  return (ints)__builtin_ia32_pmovzxbd512_mask(v, (ints){0}, -1);
+#else
+  return __builtin_convertvector((numbers_16)v, ints);
+#endif
+}
+#endif
+
 /* 64 entries of the output, from a word of each digit, `stride` words apart. */
 static inline void put_64(const uint64_t *digit, int32_t digits,
                           int32_t stride, float offset, float gain,
                           struct channel_steps s, real *to) {
 #if MPT_WIDTH == 64 && MPT_HAS(__builtin_ia32_cvtmask2b512)
-  typedef char bytes __attribute__((vector_size(64)));
-  typedef uint8_t sixteen __attribute__((vector_size(16)));
-  union {
-    bytes all;
-    sixteen part[4];
-  } low = {{0}}, high = {{0}};
-  for (int32_t i = digits - 1; i >= 8; i--)
-    high.all += high.all -
-                (bytes)__builtin_ia32_cvtmask2b512(digit[i * stride]);
-  for (int32_t i = digits < 8 ? digits - 1 : 7; i >= 0; i--)
-    low.all +=
-        low.all - (bytes)__builtin_ia32_cvtmask2b512(digit[i * stride]);
-  for (int32_t i = 0; i < 4; i++) {
-    ints value = __builtin_convertvector(low.part[i], ints);
-    value += __builtin_convertvector(high.part[i], ints) << 8;
-    *(floats_at *)(to + 16 * i) = floats_of(value, offset, gain, s);
+  int32_t low = digits < 8 ? digits : 8;
+  bytes_64 both[2] = {bytes_of(digit, low, stride),
+                      bytes_of(digit + 8 * stride, digits - 8, stride)};
+  for (int32_t i = 0; i < 64; i += 16) {
+    ints value = integers_of((const char *)both + i) |
+                 integers_of((const char *)both + 64 + i) << 8;
+    *(floats_at *)(to + i) = floats_of(value, offset, gain, s);
   }
 #else
   ints lane;

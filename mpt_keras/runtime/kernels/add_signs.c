@@ -16,8 +16,8 @@ struct add_signs {
   int32_t before_rows, before_columns;
   const int32_t *shifts;
   const uint64_t *inside;
-  /* For each filter how many eights of planes have weights -1 and +1, and
-     their numbers. */
+  /* For each filter its number, how many eights of planes have weights -1 and
+     +1, and these planes. */
   const uint16_t *weights;
   int32_t digits;
   /* Pixels of a class see the same taps; three classes are a group. For each
@@ -145,7 +145,7 @@ static void put_floats(const struct add_signs *k, char *arena, int32_t filter,
 
 /* All filters, for the pixels of a block. */
 #define MPT_ADD_FILTERS(NAME, N)                                              \
-  MPT_ADD_LIST(list_##NAME, N)                                                \
+  MPT_SUM(sum_##NAME, N)                                                      \
   static void filters_##NAME(const struct add_signs *k, char *arena,          \
                              int32_t begin) {                                 \
     const char *planes = arena + k->planes;                                   \
@@ -153,16 +153,13 @@ static void put_floats(const struct add_signs *k, char *arena, int32_t filter,
     const uint16_t *weights = k->weights;                                     \
     const uint8_t *number = k->numbers;                                       \
     int32_t left = k->plane_bytes - begin;                                    \
-    for (int32_t f = 0; f < k->filters; f++) {                                \
+    for (int32_t i = 0; i < k->filters; i++) {                                \
       words_##N digit[MPT_DIGITS + 1];                                        \
-      int32_t digits = k->digits, minus = weights[0], plus = weights[1];      \
-      for (int32_t i = 0; i < digits; i++) digit[i] ^= digit[i];              \
-      weights += 2;                                                           \
-      list_##NAME(planes, weights, minus, digit, digits);                     \
-      weights += 8 * minus;                                                   \
-      for (int32_t i = 0; i < digits - 1; i++) digit[i] = ~digit[i];          \
-      list_##NAME(planes, weights, plus, digit, digits);                      \
-      weights += 8 * plus;                                                    \
+      int32_t digits = k->digits, f = weights[0];                             \
+      int32_t minus = weights[1], plus = weights[2];                          \
+      weights += 3;                                                           \
+      sum_##NAME(planes, weights, minus, plus, digit, digits);                \
+      weights += 8 * (minus + plus);                                          \
       words_##N none = digit[0] ^ digit[0], before = none;                    \
       /* `y >= t` is the last carry of `y + ~t + 1`. */                       \
       words_##N carry = k->is_threshold ? ~none : none;                       \

@@ -38,7 +38,7 @@ def load(
     Args:
         path: A ticket file that `mpt_keras.save_ticket` wrote.
         threads: Number of threads among which a batch is divided.
-        level: Instruction set, one of `mpt_keras.runtime.LEVELS`; None for
+        level: Instruction set, one of `mpt_keras.runtime.levels()`; None for
             the best that the processor has, `"numpy"` for none: the reference
             in NumPy, slow.
 

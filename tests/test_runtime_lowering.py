@@ -277,7 +277,7 @@ _LAYERS = {
             *("linear", "relu", "relu6", "leaky_relu", "elu", "selu"),
             *("sigmoid", "hard_sigmoid", "tanh", "softplus", "silu"),
             *("swish", "gelu", "softmax", "exponential", "hard_silu"),
-            "mish",
+            *("mish", "hard_tanh"),
         )
     },
     "activation_layer": (
@@ -642,6 +642,7 @@ _GRAPHS = {
     "op_maximum": lambda x: ops.maximum(x, -x),
     "op_maximum_0": lambda x: ops.maximum(x, 0),
     "op_clip": lambda x: ops.clip(x, 0, 0.5),
+    "op_clip_to_signs": lambda x: ops.clip(x, -0.25, 0.5),
     "op_relu": lambda x: ops.relu(x),
     "op_relu6": lambda x: ops.relu6(x),
     "op_leaky_relu": lambda x: ops.leaky_relu(x, 0.3),
@@ -1030,7 +1031,7 @@ def test_what_is_not_supported_is_named(says):
         lambda x: ops.mean(x, axis=1),
         lambda x: ops.reshape(x, (-1, 4)),
         lambda x: ops.sqrt(x),
-        lambda x: ops.clip(x, -1, 1),
+        lambda x: ops.clip(x, 1, 2),
         lambda x: layers.Dropout(0.1)(x, training=True),
         lambda x: layers.BatchNormalization()(x, training=True),
         lambda x: layers.Softmax()(x, mask=x > 0),

@@ -3,7 +3,7 @@
 
    The output falls into tiles of `tile_rows` x `tile_columns` pixels, and the
    channels into blocks, so that what a tile sees of a block's channels, which
-   `gather` brings together, stays in the nearest cache. A stride splits the
+   `fill_tile` brings together, stays in the nearest cache. A stride splits the
    input into phases (rows y % stride == a, columns x % stride == b), each a
    plane of its own here, so that neighbours lie side by side.
 
@@ -24,7 +24,7 @@
 struct sparse_convolution {
   int32_t input, output;
   int32_t tile;  /* what a tile sees of a block's channels */
-  int32_t sides; /* sums of each group: `margin`, the tile, `margin` */
+  int32_t sides; /* sums of each group and of all: `margin`, tile, `margin` */
   int32_t sums;  /* sums of each filter over the blocks so far */
   int32_t images, lanes;
   int32_t rows, columns, out_rows, out_columns;
@@ -48,10 +48,10 @@ struct sparse_convolution {
 
 
 /* Copies of what does not change: no store can reach them. */
-#define INLINE static inline __attribute__((always_inline))
+#define MPT_INLINE static inline __attribute__((always_inline))
 
 /* A row of `count` columns, the first at `first`, zeros outside. */
-INLINE void gather_row(const struct sparse_convolution *k, const real *row,
+MPT_INLINE void tile_row(const struct sparse_convolution *k, const real *row,
                        int32_t first, int32_t count, real *to) {
   int32_t lanes = k->lanes, stride = k->column_stride, x = first, n = 0;
   if (!row) x = k->columns;
@@ -73,14 +73,14 @@ INLINE void gather_row(const struct sparse_convolution *k, const real *row,
     for (int32_t i = 0; i < lanes; i++) *to++ = 0;
 }
 
-INLINE void copy(real *to, const real *from, int32_t count) {
+MPT_INLINE void copy_floats(real *to, const real *from, int32_t count) {
   int32_t i = 0;
   for (; i + LANES <= count; i += LANES)
     *(floats_at *)(to + i) = *(const floats_at *)(from + i);
   for (; i < count; i++) to[i] = from[i];
 }
 
-INLINE void clear(real *to, int32_t count) {
+MPT_INLINE void clear_floats(real *to, int32_t count) {
   int32_t i = 0;
   for (; i + LANES <= count; i += LANES) *(floats_at *)(to + i) = (floats){0};
   for (; i < count; i++) to[i] = 0;
@@ -88,7 +88,7 @@ INLINE void clear(real *to, int32_t count) {
 
 /* The same for a stride of 1 where a tile is as wide as the map and its rows
    follow one another, also in the map. */
-INLINE void gather_whole(const struct sparse_convolution *k,
+MPT_INLINE void tile_rows_of(const struct sparse_convolution *k,
                          const int32_t *block, int32_t y, const real *input,
                          real *to) {
   int32_t first = k->row[0] + y, last = first + k->seen;
@@ -101,19 +101,19 @@ INLINE void gather_whole(const struct sparse_convolution *k,
   above *= k->pitch, below *= k->pitch, first *= k->pitch;
   input += block[0] * plane + first + above;
   for (int32_t c = 0; c < block[1]; c++, input += plane, to += size) {
-    clear(to, above);
-    copy(to + above, input, inside);
-    clear(to + above + inside, below);
+    clear_floats(to, above);
+    copy_floats(to + above, input, inside);
+    clear_floats(to + above + inside, below);
   }
 }
 
 /* What the tile at (y, x) of images from `image` on sees of a block. */
-INLINE void gather(const struct sparse_convolution *k, const int32_t *block,
+MPT_INLINE void fill_tile(const struct sparse_convolution *k, const int32_t *block,
                    int32_t image, int32_t y, int32_t x, char *arena) {
   const real *input = (const real *)(arena + k->input) + image;
   real *to = (real *)(arena + k->tile) + k->zeros;
   if (k->contiguous) {
-    gather_whole(k, block, y, input, to);
+    tile_rows_of(k, block, y, input, to);
     return;
   }
   int32_t row_floats = k->columns * k->images;
@@ -126,7 +126,7 @@ INLINE void gather(const struct sparse_convolution *k, const int32_t *block,
       for (int32_t r = 0; r < k->seen; r++) {
         int32_t from = (k->row[r] + y) * k->row_stride + phase[0];
         int32_t inside = from >= 0 && from < k->rows;
-        gather_row(k, inside ? plane + from * row_floats : 0, first, columns,
+        tile_row(k, inside ? plane + from * row_floats : 0, first, columns,
                    to);
         to += k->pitch;
       }
@@ -135,7 +135,7 @@ INLINE void gather(const struct sparse_convolution *k, const int32_t *block,
 }
 
 /* The sums of one list over a tile. */
-INLINE void sum(const real *tile, struct list list, int32_t size, real *out,
+MPT_INLINE void sum_tile(const real *tile, struct list list, int32_t size, real *out,
                 const struct ending *ending) {
   int32_t at = 0;
 #define MPT_RUN(N)                                       \
@@ -155,18 +155,18 @@ INLINE void sum(const real *tile, struct list list, int32_t size, real *out,
 }
 
 /* The finished sums of a tile, to where they belong. */
-INLINE void put(const struct sparse_convolution *k, const real *sums,
+MPT_INLINE void put_tile(const struct sparse_convolution *k, const real *sums,
                 int32_t rows, int32_t columns, real *out) {
   int32_t row_floats = k->out_columns * k->images;
   for (int32_t r = 0; r < rows; r++, sums += k->pitch, out += row_floats)
     if (k->images == 1)
-      copy(out, sums, columns);
+      copy_floats(out, sums, columns);
     else
       for (int32_t i = 0; i < columns; i++)
-        copy(out + i * k->images, sums + i * k->lanes, k->lanes);
+        copy_floats(out + i * k->images, sums + i * k->lanes, k->lanes);
 }
 
-INLINE void convolve_tile(const struct sparse_convolution *k, int32_t image,
+MPT_INLINE void convolve_tile(const struct sparse_convolution *k, int32_t image,
                           int32_t y, int32_t x, char *arena) {
   const real *tile = (const real *)(arena + k->tile);
   const uint16_t *stream = k->stream;
@@ -175,6 +175,7 @@ INLINE void convolve_tile(const struct sparse_convolution *k, int32_t image,
   int32_t side = size + 2 * k->margin, groups = k->groups;
   struct ending ending = {0};
   real *const sides = (real *)(arena + k->sides) + k->margin;
+  real *const done = sides + groups * side;
   ending.sides = sides, ending.shifts = k->shifts, ending.masks = k->masks;
   ending.others = groups, ending.apart = side, ending.masks_apart = size;
   ending.gain = k->gain;
@@ -189,7 +190,7 @@ INLINE void convolve_tile(const struct sparse_convolution *k, int32_t image,
                    rows * k->pitch == size;
   for (int32_t b = 0; b < k->blocks; b++) {
     const int32_t *block = k->block + 3 * b;
-    gather(k, block, image, y, x, arena);
+    fill_tile(k, block, image, y, x, arena);
     for (int32_t job = 0; job < block[2]; job++) {
       int32_t filter = *stream++, flags = *stream++;
       struct list list = {0, weights, 0, 0};
@@ -198,7 +199,7 @@ INLINE void convolve_tile(const struct sparse_convolution *k, int32_t image,
         if (!weights) list.minus = *stream++;
         list.entries = stream;
         if (g == 0) break;
-        sum(tile, list, size, sides + (g - 1) * side, 0);
+        sum_tile(tile, list, size, sides + (g - 1) * side, 0);
         stream += list.plus + list.minus;
         if (weights) list.weights += list.plus;
       }
@@ -207,11 +208,11 @@ INLINE void convolve_tile(const struct sparse_convolution *k, int32_t image,
       ending.more = flags & 1 ? 0 : sums;
       ending.last = flags & 2;
       ending.steps = STEPS_OF(k, filter);
-      sum(tile, list, size, !ending.last ? sums : direct ? out : sides,
+      sum_tile(tile, list, size, !ending.last ? sums : direct ? out : done,
           &ending);
       stream += list.plus + list.minus;
       if (weights) weights = list.weights + list.plus;
-      if (ending.last && !direct) put(k, sides, rows, columns, out);
+      if (ending.last && !direct) put_tile(k, done, rows, columns, out);
     }
   }
 }

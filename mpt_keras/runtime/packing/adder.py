@@ -182,7 +182,9 @@ def _shifts(operation, images):
     seen = rows.T[:, None, :, None] & wide[None, :, None, :]
     packed = np.packbits(seen, axis=-1, bitorder="little")
     packed = packed.reshape(window.size[0] * window.size[1], -1)
-    padded = np.zeros((len(packed), -(-packed.shape[1] // _BLOCK) * _BLOCK), "u1")
+    padded = np.zeros(
+        (len(packed), -(-packed.shape[1] // _BLOCK) * _BLOCK), "u1"
+    )
     padded[:, : packed.shape[1]] = packed
     shifts = vertical[:, None] * 8 * pitch + horizontal[None, :]
     return {

@@ -46,7 +46,11 @@ def pack_dense(
     share = np.count_nonzero(weights) / weights.size
     few = _FEW_SIGNS if operation.is_ternary else _FEW_FLOATS
     if share < few and filters <= _FURTHEST:
-        kernel, width, fields = "dense_lists", filters, _lists(operation, weights)
+        kernel, width, fields = (
+            "dense_lists",
+            filters,
+            _lists(operation, weights),
+        )
     elif operation.is_ternary:
         kernel = "dense_bits"
         width, fields = _bits(weights)

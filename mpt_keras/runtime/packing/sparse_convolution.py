@@ -134,14 +134,12 @@ def pack_sparse_convolution(
     places = _places(tiling, vertical, horizontal, seen, phases)
     groups, group_of = _groups(tiling, vertical, horizontal)
     shifts = [row * tiling.pitch + column for row, column in groups]
-    lists = _lists(
-        operation, depth, plane, zeros, places, group_of, multiple
-    )
+    lists = _lists(operation, depth, plane, zeros, places, group_of, multiple)
     contiguous = (
         tiling.whole
         and window.strides == (1, 1)
         and tiling.pitch == columns
-        and np.all(np.diff(seen) == 1)
+        and bool(np.all(np.diff(seen) == 1))
     )
     sums = 16 * chunks
     margin = -(-max(map(abs, shifts)) // 16) * 16
@@ -151,7 +149,7 @@ def pack_sparse_convolution(
         input=builder.read(operation.inputs[0], PLANES),
         output=output,
         tile=builder.scratch(4 * (zeros + depth * plane + sums)),
-        sides=builder.scratch(4 * max(1, len(shifts) - 1) * (sums + 2 * margin)),
+        sides=builder.scratch(4 * len(shifts) * (sums + 2 * margin)),
         sums=builder.scratch(4 * sums * (filters if lists.blocks > 1 else 1)),
         images=builder.images,
         lanes=tiling.lanes,

@@ -103,7 +103,7 @@ def _chunked(weights, most):
 
 def _bits(weights):
     chunked = _chunked(weights, 16)
-    chunks, units, width = chunked.shape
+    chunks, _, width = chunked.shape
     signs = np.stack([chunked > 0, chunked < 0], 2)
     bits = np.packbits(signs, axis=-1, bitorder="little").view("<u2")
     return chunks * width, {
@@ -115,7 +115,7 @@ def _bits(weights):
 
 def _rows(weights):
     chunked = _chunked(weights, 8)
-    chunks, units, width = chunked.shape
+    chunks, _, width = chunked.shape
     return chunks * width, {
         "chunks": chunks,
         "width": width,

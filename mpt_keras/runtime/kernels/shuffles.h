@@ -18,10 +18,20 @@
 #define MPT_SECOND(o) o
 #endif
 
+/* Four floats, for rows shorter than a vector; any address of a float. */
+typedef float four __attribute__((vector_size(16)));
+typedef int32_t four_ints __attribute__((vector_size(16)));
+typedef float four_at
+    __attribute__((vector_size(16), may_alias, aligned(4)));
+
 #ifdef __clang__
+#define MPT_FOUR_EVENS(a, b) __builtin_shufflevector((a), (b), 0, 2, 4, 6)
+#define MPT_FOUR_ODDS(a, b) __builtin_shufflevector((a), (b), 1, 3, 5, 7)
 #define MPT_EVENS(a, b) __builtin_shufflevector((a), (b), MPT_SECOND(0))
 #define MPT_ODDS(a, b) __builtin_shufflevector((a), (b), MPT_SECOND(1))
 #else
+#define MPT_FOUR_EVENS(a, b) __builtin_shuffle((a), (b), (four_ints){0, 2, 4, 6})
+#define MPT_FOUR_ODDS(a, b) __builtin_shuffle((a), (b), (four_ints){1, 3, 5, 7})
 #define MPT_EVENS(a, b) __builtin_shuffle((a), (b), (ints){MPT_SECOND(0)})
 #define MPT_ODDS(a, b) __builtin_shuffle((a), (b), (ints){MPT_SECOND(1)})
 #endif

@@ -16,12 +16,18 @@ static inline void split_row(const real *row, int32_t columns, int32_t first,
                              int32_t stride, int32_t images, int32_t count,
                              real *to) {
   int32_t n = 0, x = first;
-  if (images == 1 && stride == 2)
+  if (images == 1 && stride == 2) {
     for (; n + LANES <= count && 2 * (n + LANES) <= columns; n += LANES) {
       floats a = *(const floats_at *)(row + 2 * n);
       floats b = *(const floats_at *)(row + 2 * n + LANES);
       *(floats_at *)(to + n) = first ? MPT_ODDS(a, b) : MPT_EVENS(a, b);
     }
+    for (; n + 4 <= count && 2 * (n + 4) <= columns; n += 4) {
+      four a = *(const four_at *)(row + 2 * n);
+      four b = *(const four_at *)(row + 2 * n + 4);
+      *(four_at *)(to + n) = first ? MPT_FOUR_ODDS(a, b) : MPT_FOUR_EVENS(a, b);
+    }
+  }
   for (x += n * stride; n < count && x < columns; n++, x += stride)
     for (int32_t i = 0; i < images; i++)
       to[n * images + i] = row[x * images + i];

@@ -15,7 +15,7 @@ import struct
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 _SOURCES = sorted(pathlib.Path(__file__).with_name("kernels").glob("*.[ch]"))
 
@@ -41,11 +41,14 @@ LEVELS = {
 }
 # No flag lets a sum or a product be rounded otherwise than its source says.
 _FLAGS = (
-    *("-std=c99", "-O3", "-shared", "-fvisibility=hidden"),
+    *("-std=c99", "-O3", "-shared"),
     *("-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"),
+    *(() if sys.platform == "win32" else ("-fPIC",)),
+)
+_OF_KERNELS = (
+    "-fvisibility=hidden",
     "-DMPT_LIBRARY",
     '-DMPT_KERNEL=__attribute__((visibility("default")))',
-    *(() if sys.platform == "win32" else ("-fPIC",)),
 )
 _SUFFIX = {"win32": ".dll", "darwin": ".dylib"}.get(sys.platform, ".so")
 _PATIENCE = 300  # seconds for one compiler; a first run of zig takes 20
@@ -77,7 +80,7 @@ def library_name(level: str) -> str:
     # With Linux, the C library may be another one.
     is_musl = "musl" in getattr(sys.implementation, "_multiarch", "")
     system = (sys.platform, is_musl, platform.machine(), struct.calcsize("P"))
-    flags = (*_FLAGS, *LEVELS[architecture()][level])
+    flags = (*_FLAGS, *_OF_KERNELS, *LEVELS[architecture()][level])
     digest.update(repr((system, flags)).encode())
     for path in _SOURCES:
         data = path.read_bytes()
@@ -98,10 +101,31 @@ def file_name(begin: str, data: bytes) -> str:
 def compile_kernels(level: str) -> bytes:
     """The library of one instruction set.
 
+    Args:
+        level: Instruction set of this architecture.
+
+    Returns:
+        Contents of a shared library.
+
+    Raises:
+        CompilerError: If there is no compiler, or none that compiles them.
+        OSError: If there is no room for temporary files.
+    """
+    sources = [path for path in _SOURCES if path.suffix == ".c"]
+    flags = (*_OF_KERNELS, *LEVELS[architecture()][level])
+    return shared_library(sources, flags)
+
+
+def shared_library(
+    sources: Sequence[pathlib.Path], flags: Sequence[str] = ()
+) -> bytes:
+    """Compiles C99 for this machine.
+
     It tries `$CC`, cc, gcc, clang, and the compiler of the package `ziglang`.
 
     Args:
-        level: Instruction set of this architecture.
+        sources: Files.
+        flags: Of the compiler, behind those that all libraries have.
 
     Returns:
         Contents of a shared library.
@@ -113,7 +137,7 @@ def compile_kernels(level: str) -> bytes:
     failures = []
     for compiler in _compilers():
         try:
-            return _compiled(compiler, LEVELS[architecture()][level])
+            return _compiled(compiler, sources, flags)
         except (OSError, subprocess.SubprocessError) as error:
             failures.append(f"`{shlex.join(compiler)}`: {_message(error)}")
     if not failures:
@@ -122,8 +146,17 @@ def compile_kernels(level: str) -> bytes:
             "package ziglang)"
         )
     raise CompilerError(
-        "could not compile the kernels.\n" + "\n".join(failures)
+        f"could not compile {_described(sources)}.\n" + "\n".join(failures)
     )
+
+
+def has_compiler() -> bool:
+    """Whether there is a compiler to try."""
+    return next(_compilers(), None) is not None
+
+
+def _described(sources):
+    return f"'{sources[0].name}'" if len(sources) == 1 else "the kernels"
 
 
 def _compilers() -> Iterator[list[str]]:
@@ -142,14 +175,19 @@ def _compilers() -> Iterator[list[str]]:
         yield [sys.executable, "-m", "ziglang", "cc", "-mcpu=baseline"]
 
 
-def _compiled(compiler, flags):
+def _compiled(compiler, sources, flags):
     with tempfile.TemporaryDirectory(prefix="mpt_keras-") as folder:
-        path = pathlib.Path(folder) / f"kernels{_SUFFIX}"
-        sources = [str(path) for path in _SOURCES if path.suffix == ".c"]
+        path = pathlib.Path(folder) / f"library{_SUFFIX}"
         # Zig keeps all of its C library there; ours is kept elsewhere.
         caches = {"ZIG_GLOBAL_CACHE_DIR": folder, "ZIG_LOCAL_CACHE_DIR": folder}
         subprocess.run(
-            [*compiler, *_FLAGS, *flags, *sources, "-o", str(path)],
+            [
+                *compiler,
+                *_FLAGS,
+                *flags,
+                *(os.fspath(source.absolute()) for source in sources),
+                *("-o", os.fspath(path)),
+            ],
             check=True,
             cwd=folder,
             env={**caches, **os.environ},

@@ -4,6 +4,7 @@ This module needs nothing but Python: `hatch_build.py` runs it where nothing is
 installed yet.
 """
 
+import concurrent.futures
 import hashlib
 import importlib.util
 import os
@@ -41,7 +42,7 @@ LEVELS = {
 }
 # No flag lets a sum or a product be rounded otherwise than its source says.
 _FLAGS = (
-    *("-std=c99", "-O3", "-shared"),
+    *("-std=c99", "-O3"),
     *("-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"),
     *(() if sys.platform == "win32" else ("-fPIC",)),
 )
@@ -49,6 +50,12 @@ _OF_KERNELS = (
     "-fvisibility=hidden",
     "-DMPT_LIBRARY",
     '-DMPT_KERNEL=__attribute__((visibility("default")))',
+)
+# Else zig takes all that this processor has, and builds its own C library,
+# in many seconds; on Linux the process has one.
+_ZIG_FLAGS = (
+    "-mcpu=baseline",
+    *(("-nostdlib",) if sys.platform == "linux" else ()),
 )
 _SUFFIX = {"win32": ".dll", "darwin": ".dylib"}.get(sys.platform, ".so")
 _PATIENCE = 300  # seconds for one compiler; a first run of zig takes 20
@@ -113,19 +120,20 @@ def compile_kernels(level: str) -> bytes:
     """
     sources = [path for path in _SOURCES if path.suffix == ".c"]
     flags = (*_OF_KERNELS, *LEVELS[architecture()][level])
-    return shared_library(sources, flags)
+    return shared_library(sources, flags, "the kernels")
 
 
 def shared_library(
-    sources: Sequence[pathlib.Path], flags: Sequence[str] = ()
+    sources: Sequence[pathlib.Path], flags: Sequence[str], what: str
 ) -> bytes:
     """Compiles C99 for this machine.
 
     It tries `$CC`, cc, gcc, clang, and the compiler of the package `ziglang`.
 
     Args:
-        sources: Files.
+        sources: Files of different names.
         flags: Of the compiler, behind those that all libraries have.
+        what: It is, for messages.
 
     Returns:
         Contents of a shared library.
@@ -145,18 +153,12 @@ def shared_library(
             "found no C compiler (looked for $CC, cc, gcc, clang and the "
             "package ziglang)"
         )
-    raise CompilerError(
-        f"could not compile {_described(sources)}.\n" + "\n".join(failures)
-    )
+    raise CompilerError(f"could not compile {what}.\n" + "\n".join(failures))
 
 
 def has_compiler() -> bool:
     """Whether there is a compiler to try."""
     return next(_compilers(), None) is not None
-
-
-def _described(sources):
-    return f"'{sources[0].name}'" if len(sources) == 1 else "the kernels"
 
 
 def _compilers() -> Iterator[list[str]]:
@@ -171,39 +173,46 @@ def _compilers() -> Iterator[list[str]]:
             seen.add(key)
             yield [found, *words[1:]]
     if importlib.util.find_spec("ziglang") is not None:
-        # Without the last word it takes all that this processor has.
-        yield [sys.executable, "-m", "ziglang", "cc", "-mcpu=baseline"]
+        yield [sys.executable, "-m", "ziglang", "cc", *_ZIG_FLAGS]
 
 
 def _compiled(compiler, sources, flags):
     with tempfile.TemporaryDirectory(prefix="mpt_keras-") as folder:
-        path = pathlib.Path(folder) / f"library{_SUFFIX}"
-        # Zig keeps all of its C library there; ours is kept elsewhere.
+        # What zig would keep is large; the library itself is kept elsewhere.
         caches = {"ZIG_GLOBAL_CACHE_DIR": folder, "ZIG_LOCAL_CACHE_DIR": folder}
-        subprocess.run(
-            [
-                *compiler,
-                *_FLAGS,
-                *flags,
-                *(os.fspath(source.absolute()) for source in sources),
-                *("-o", os.fspath(path)),
-            ],
-            check=True,
-            cwd=folder,
-            env={**caches, **os.environ},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            timeout=_PATIENCE,
-        )
+
+        def run(*arguments):
+            subprocess.run(
+                [*compiler, *arguments],
+                check=True,
+                cwd=folder,
+                env={**caches, **os.environ},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                timeout=_PATIENCE,
+            )
+
+        def compile_file(source):
+            compiled = f"{source.stem}.o"
+            run(
+                *(*_FLAGS, *flags),
+                *("-c", os.fspath(source.absolute()), "-o", compiled),
+            )
+            return compiled
+
+        with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+            files = list(pool.map(compile_file, sources))
+        path = pathlib.Path(folder) / f"library{_SUFFIX}"
+        run("-shared", *files, "-o", str(path))
         return path.read_bytes()
 
 
 def _message(error):
-    """What happened, and the end of what the compiler printed."""
+    """What happened, and the begin of what the compiler printed."""
     output = getattr(error, "output", None) or b""
     if isinstance(error, subprocess.CalledProcessError):
         error = f"ended with status {error.returncode}"
     elif isinstance(error, subprocess.TimeoutExpired):
         error = f"took more than {_PATIENCE} seconds"
-    return f"{error}\n{output.decode(errors='replace')[-_LONGEST:]}".rstrip()
+    return f"{error}\n{output.decode(errors='replace')[:_LONGEST]}".rstrip()

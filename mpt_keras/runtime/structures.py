@@ -23,6 +23,12 @@ _TYPES = {
         for bits in (8, 16, 32, 64)
     },
 }
+# Of what is in a header not all need be called, and clang minds.
+_UNUSED = """\
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wunused-function"
+"""
+_END = "#pragma GCC diagnostic pop\n"
 _COMMENT = re.compile(r"/\*.*?\*/|//[^\n]*", re.DOTALL)
 _GUARDED = re.compile(
     r"^#ifndef (\w+_H)\n#define \1\n(.*)^#endif\s*\Z", re.DOTALL | re.MULTILINE
@@ -84,7 +90,7 @@ def source_of(kernels: Iterable[str]) -> str:
     for name in sorted({files[kernel] for kernel in kernels}):
         _add(name, system, parts)
     lines = "".join(f"#include <{name}>\n" for name in sorted(system))
-    return "\n".join(filter(None, (lines, *parts.values())))
+    return "\n".join((lines, _UNUSED, *parts.values(), _END))
 
 
 def _plain(path):

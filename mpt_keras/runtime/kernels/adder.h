@@ -1,0 +1,121 @@
+/* Sums of planes of bits, for all pixels at once: bit `i` of the words
+   `digit[0], digit[1], ...` are the binary digits of the sum at pixel `i`. */
+#ifndef MPT_ADDER_H
+#define MPT_ADDER_H
+
+#include "bits.h"
+
+enum { MPT_DIGITS = 15 };
+
+typedef uint64_t words_64 __attribute__((vector_size(64), may_alias));
+typedef uint64_t words_32 __attribute__((vector_size(32), may_alias));
+typedef uint64_t words_16 __attribute__((vector_size(16), may_alias));
+typedef uint64_t words_8 __attribute__((may_alias));
+typedef words_64 words_64_at __attribute__((aligned(1)));
+typedef words_32 words_32_at __attribute__((aligned(1)));
+typedef words_16 words_16_at __attribute__((aligned(1)));
+typedef words_8 words_8_at __attribute__((aligned(1)));
+
+/* A full adder; `sum` may be one of the summands. No compiler makes one
+   instruction of a majority by itself. */
+#define MPT_FULL_ADDER(N, XOR3, MAJORITY)                                   \
+  __attribute__((unused, always_inline)) static inline words_##N majority_##N( \
+      words_##N a, words_##N b, words_##N c) {                              \
+    return MAJORITY;                                                        \
+  }                                                                         \
+  __attribute__((unused, always_inline)) static inline words_##N add_##N(   \
+      words_##N *sum, words_##N a, words_##N b, words_##N c) {              \
+    *sum = XOR3;                                                            \
+    return MAJORITY;                                                        \
+  }
+
+#define MPT_TERNARY(BITS, a, b, c, table)                                    \
+  ((words_##BITS)MPT_TERNARY_##BITS((quads_##BITS)(a), (quads_##BITS)(b),    \
+                                    (quads_##BITS)(c), table, -1))
+#define MPT_TERNARY_64 __builtin_ia32_pternlogq512_mask
+#define MPT_TERNARY_32 __builtin_ia32_pternlogq256_mask
+#define MPT_TERNARY_16 __builtin_ia32_pternlogq128_mask
+#define MPT_PLAIN_ADDER(N) \
+  MPT_FULL_ADDER(N, a ^ (b ^ c), (b & c) | (a & (b ^ c)))
+#define MPT_TERNARY_ADDER(N)                        \
+  MPT_FULL_ADDER(N, MPT_TERNARY(N, a, b, c, 0x96), \
+                 MPT_TERNARY(N, a, b, c, 0xe8))
+
+#if MPT_WIDTH == 64 && MPT_HAS(__builtin_ia32_pternlogq512_mask) && \
+    MPT_HAS(__builtin_ia32_pternlogq256_mask) &&                    \
+    MPT_HAS(__builtin_ia32_pternlogq128_mask)
+#define MPT_HAS_TERNARY 1
+typedef long long quads_64 __attribute__((vector_size(64)));
+typedef long long quads_32 __attribute__((vector_size(32)));
+typedef long long quads_16 __attribute__((vector_size(16)));
+MPT_TERNARY_ADDER(64)
+MPT_TERNARY_ADDER(32)
+MPT_TERNARY_ADDER(16)
+#else
+#define MPT_HAS_TERNARY 0
+#if MPT_WIDTH >= 64
+MPT_PLAIN_ADDER(64)
+#endif
+#if MPT_WIDTH >= 32
+MPT_PLAIN_ADDER(32)
+#endif
+#if MPT_WIDTH >= 16
+MPT_PLAIN_ADDER(16)
+#endif
+#endif
+MPT_PLAIN_ADDER(8)
+
+/* Adds the planes of a list, eight at a time. `NAME` names the function, `N`
+   is the size of a vector, planes begin `STRIDE` bytes apart. */
+#define MPT_PLANE(N, STRIDE, i) \
+  (*(const words_##N##_at *)(planes + (uint32_t)list[i] * STRIDE))
+/* Four planes more into `p0`: two carries. */
+#define MPT_ADD_FOUR(N, STRIDE, i, one, two)                                \
+  one = add_##N(&sum, MPT_PLANE(N, STRIDE, i), MPT_PLANE(N, STRIDE, i + 1), \
+                MPT_PLANE(N, STRIDE, i + 2));                               \
+  two = add_##N(&p0, p0, sum, MPT_PLANE(N, STRIDE, i + 3));
+/* Eight planes more into `p0, p1, p2`: one carry. */
+#define MPT_ADD_EIGHT(N, STRIDE, i, carry) \
+  MPT_ADD_FOUR(N, STRIDE, i, a, b)         \
+  MPT_ADD_FOUR(N, STRIDE, i + 4, c, d)     \
+  a = add_##N(&sum, a, b, c);              \
+  b = add_##N(&p1, p1, sum, d);            \
+  carry = add_##N(&p2, p2, a, b);
+
+#define MPT_ADD_LIST(NAME, N, STRIDE)                                        \
+  __attribute__((unused)) static void NAME(                                  \
+      const char *planes, const uint16_t *list, int32_t eights,              \
+      words_##N *digit, int32_t digits) {                                    \
+    words_##N p0 = digit[0], p1 = digit[1], p2 = digit[2], p3 = digit[3],    \
+              p4 = digit[4];                                                 \
+    words_##N a, b, c, d, sum, low, high;                                    \
+    for (; eights >= 4; eights -= 4, list += 32) {                           \
+      MPT_ADD_EIGHT(N, STRIDE, 0, low)                                       \
+      MPT_ADD_EIGHT(N, STRIDE, 8, high)                                      \
+      words_##N first = add_##N(&p3, p3, low, high);                         \
+      MPT_ADD_EIGHT(N, STRIDE, 16, low)                                      \
+      MPT_ADD_EIGHT(N, STRIDE, 24, high)                                     \
+      words_##N second = add_##N(&p3, p3, low, high);                        \
+      words_##N carry = add_##N(&p4, p4, first, second);                     \
+      for (int32_t i = 5; i < digits; i++) {                                 \
+        words_##N next = digit[i] & carry;                                   \
+        digit[i] ^= carry;                                                   \
+        carry = next;                                                        \
+      }                                                                      \
+    }                                                                        \
+    digit[3] = p3;                                                           \
+    digit[4] = p4;                                                           \
+    for (; eights; eights--, list += 8) {                                    \
+      MPT_ADD_EIGHT(N, STRIDE, 0, low)                                       \
+      for (int32_t i = 3; i < digits; i++) {                                 \
+        words_##N next = digit[i] & low;                                     \
+        digit[i] ^= low;                                                     \
+        low = next;                                                          \
+      }                                                                      \
+    }                                                                        \
+    digit[0] = p0;                                                           \
+    digit[1] = p1;                                                           \
+    digit[2] = p2;                                                           \
+  }
+
+#endif

@@ -1,0 +1,143 @@
+/* What each tap of a window sees: a plane of bits in the geometry of the
+   output for each (tap, channel), zeros outside. Of one block of pixels. */
+#ifndef MPT_TAPS_H
+#define MPT_TAPS_H
+
+#include "bits.h"
+
+typedef uint64_t words __attribute__((vector_size(MPT_WIDTH < 8 ? 8 : MPT_WIDTH)));
+typedef uint64_t words_at
+    __attribute__((vector_size(MPT_WIDTH < 8 ? 8 : MPT_WIDTH), may_alias,
+                   aligned(1)));
+
+struct taps {
+  const char *input;
+  char *planes;
+  int32_t channels, images;
+  int32_t in_rows, in_columns, in_row_bits, in_plane_bytes;
+  int32_t rows, columns, row_bits, plane_bytes;
+  int32_t tap_rows, tap_columns;
+  int32_t vertical_stride, horizontal_stride;
+  int32_t vertical_dilation, horizontal_dilation;
+  int32_t before_rows, before_columns;
+  /* Where input and output have the same rows: by how many bits a tap is off,
+     and the pixels that see something there, planes of whole 64 bytes. */
+  const int32_t *shifts;
+  const uint64_t *inside;
+};
+
+/* The bit of the input's plane that a tap sees from a bit of the output's; -1
+   for none. */
+static int32_t seen_bit(const struct taps *t, int32_t tap, int32_t bit) {
+  int32_t row = bit / t->row_bits, column = bit % t->row_bits / t->images;
+  int32_t y = row * t->vertical_stride - t->before_rows +
+              tap / t->tap_columns * t->vertical_dilation;
+  int32_t x = column * t->horizontal_stride - t->before_columns +
+              tap % t->tap_columns * t->horizontal_dilation;
+  if (row >= t->rows || column >= t->columns || y < 0 || y >= t->in_rows ||
+      x < 0 || x >= t->in_columns)
+    return -1;
+  return y * t->in_row_bits + x * t->images + bit % t->images;
+}
+
+/* The 64 bits of the input from a bit on, zeros outside. */
+static uint64_t bits_from(const struct taps *t, int32_t bit) {
+  int32_t words = t->channels * t->in_plane_bytes / 8;
+  int32_t index = bit >> 6, shift = bit & 63;
+  const word *input = (const word *)t->input;
+  uint64_t low = index >= 0 && index < words ? input[index] : 0;
+  if (!shift) return low;
+  uint64_t high = index + 1 >= 0 && index + 1 < words ? input[index + 1] : 0;
+  return low >> shift | high << (64 - shift);
+}
+
+/* `count` words of the planes of a tap from `to` on: the input from a bit on,
+   where `inside`, which repeats after `period` words. */
+static void shifted(const struct taps *t, int32_t bit, const uint64_t *inside,
+                    int32_t period, char *to, int32_t count) {
+  enum { WORDS = sizeof(words) / 8 };
+  int32_t last = t->channels * t->in_plane_bytes - (int32_t)sizeof(words) - 8;
+  int32_t i = 0;
+  while (i < count) {
+    int32_t at = bit + 64 * i, from = at >> 3, shift = at & 7;
+    if (count - i < WORDS || from < 0 || from > last) {
+      int32_t end = count - i < WORDS ? count : i + WORDS;
+      for (; i < end; i++)
+        *(word_at *)(to + 8 * i) =
+            bits_from(t, bit + 64 * i) & inside[i % period];
+      continue;
+    }
+    words mask;
+    if (period >= WORDS)
+      mask = *(const words_at *)(inside + i % period);
+    else
+      for (int32_t lane = 0; lane < WORDS; lane++)
+        mask[lane] = inside[(i + lane) % period];
+    do {
+      const char *source = t->input + ((bit + 64 * i) >> 3);
+      words value = *(const words_at *)source;
+      if (shift)
+        value = value >> shift | *(const words_at *)(source + 8) << (64 - shift);
+      *(words_at *)(to + 8 * i) = value & mask;
+      i += WORDS;
+    } while (period <= WORDS && count - i >= WORDS &&
+             ((bit + 64 * i) >> 3) <= last);
+  }
+}
+
+/* Planes of `size` bytes, of the pixels from byte `begin` of the output on;
+   behind the last a plane of zeros. */
+static void gather_taps(const struct taps *t, int32_t begin, int32_t size) {
+  char *to = t->planes;
+  int32_t count = size / 8;
+  int32_t mask_words = (t->plane_bytes + 63) / 64 * 8;
+  for (int32_t tap = 0; tap < t->tap_rows * t->tap_columns; tap++) {
+    if (t->shifts) {
+      const uint64_t *inside = t->inside + tap * mask_words + begin / 8;
+      int32_t bit = t->shifts[tap] + 8 * begin;
+      if (t->in_plane_bytes == size) {
+        shifted(t, bit, inside, count, to, count * t->channels);
+        to += size * t->channels;
+      } else {
+        for (int32_t c = 0; c < t->channels; c++, to += size)
+          shifted(t, bit + 8 * c * t->in_plane_bytes, inside, count, to, count);
+      }
+    } else if (t->images > 1) {
+      int32_t seen[8], whole = 1;
+      for (int32_t i = 0; i < count; i++) {
+        seen[i] = seen_bit(t, tap, 8 * begin + 64 * i);
+        whole &= seen[i] >= 0 && seen[i] == seen[0] + 64 * i;
+      }
+      const char *from = t->input;
+      for (int32_t c = 0; c < t->channels; c++, to += size) {
+        if (whole && size % sizeof(words) == 0)
+          for (int32_t i = 0; i < size; i += sizeof(words))
+            *(words_at *)(to + i) = *(const words_at *)(from + seen[0] / 8 + i);
+        else
+          for (int32_t i = 0; i < count; i++)
+            *(word *)(to + 8 * i) =
+                seen[i] < 0 ? 0 : *(const word *)(from + seen[i] / 8);
+        from += t->in_plane_bytes;
+      }
+    } else {
+      for (int32_t i = 0; i < count; i++) {
+        int32_t seen[64];
+        for (int32_t b = 0; b < 64; b++)
+          seen[b] = seen_bit(t, tap, 8 * begin + 64 * i + b);
+        const byte *from = (const byte *)t->input;
+        for (int32_t c = 0; c < t->channels; c++) {
+          uint64_t bits = 0;
+          for (int32_t b = 0; b < 64; b++)
+            if (seen[b] >= 0)
+              bits |= (uint64_t)(from[seen[b] >> 3] >> (seen[b] & 7) & 1) << b;
+          *(word *)(to + c * size + 8 * i) = bits;
+          from += t->in_plane_bytes;
+        }
+      }
+      to += size * t->channels;
+    }
+  }
+  for (int32_t i = 0; i < size; i += 8) *(word *)(to + i) = 0;
+}
+
+#endif

@@ -1,0 +1,191 @@
+"""Convolutions of signs by sums of planes of bits.
+
+The cost grows as the surviving weights. Of a filter the planes that its
+weights of -1 see are summed, for all pixels at once, the sum is taken from
+`2**(digits - 1) - 1` by flipping its digits, and the planes that its weights
+of +1 see are added. So with the weights' sum `k` at a pixel and the result
+`y`, the convolution is `n = 2 * (y - 2**(digits - 1) + 1) - k`. Outside the
+map all bits are 0, and `k` counts the weights inside: it is the same at
+pixels of a class, those at which the same taps are inside.
+"""
+
+import numpy as np
+
+from mpt_keras.runtime.operations import (
+    FLOAT,
+    Convolution,
+    Steps,
+    Threshold,
+    Value,
+)
+from mpt_keras.runtime.packing.sign_layouts import step_fields
+from mpt_keras.runtime.packing.windows import inside, window_fields
+from mpt_keras.runtime.program import BITS, Buffer, Builder, row_bytes
+
+_MOST_DIGITS = 15  # MPT_DIGITS in kernels/adder.h
+_LEAST_DIGITS = 5
+_CLASSES_OF_GROUP = 3
+_BLOCK = 64
+
+
+def covers(operation: Convolution | Threshold) -> bool:
+    """Whether numbers of planes, digits and classes fit the tables."""
+    height, width = operation.window.size
+    planes = height * width * operation.inputs[0].shape[0] + 1
+    classes, _ = _classes(operation)
+    return (
+        planes <= 1 << 16
+        and _digits(operation.kernel) <= _MOST_DIGITS
+        and len(classes) <= 1 << 8
+    )
+
+
+def pack_adder(
+    operation: Convolution | Threshold, builder: Builder, output: Buffer
+) -> None:
+    """Adds the call of a convolution of signs.
+
+    Args:
+        operation: `Threshold`; or `Convolution`, whose steps are followed, but
+            floats are written.
+        builder: `Builder`.
+        output: Room for bits in `BITS`, or for floats in `PLANES`.
+    """
+    source, images = operation.inputs[0], builder.images
+    channels, in_rows, in_columns = source.shape
+    filters, rows, columns = operation.output.shape
+    is_threshold = isinstance(operation, Threshold)
+    classes, numbers = _classes(operation)
+    groups = -(-len(classes) // _CLASSES_OF_GROUP)
+    digits = _digits(operation.kernel)
+    in_plane, plane = (
+        -(-value.shape[1] * row_bytes(value.shape[2], images) // 8) * 8
+        for value in (source, operation.output)
+    )
+    block = min(_BLOCK, 1 << max(3, (plane - 1).bit_length()))
+    height, width = operation.window.size
+    weights = _weights(operation)
+    builder.call(
+        "add_signs",
+        operation.layer,
+        input=builder.read(source, BITS),
+        output=output,
+        planes=builder.scratch((height * width * channels + 1) * block),
+        choices=builder.scratch(8 * groups * block),
+        channels=channels,
+        filters=filters,
+        images=images,
+        in_rows=in_rows,
+        in_columns=in_columns,
+        in_row_bits=8 * row_bytes(in_columns, images),
+        in_plane_bytes=in_plane,
+        rows=rows,
+        columns=columns,
+        row_bits=8 * row_bytes(columns, images),
+        plane_bytes=plane,
+        **window_fields(operation.window),
+        **_shifts(operation, images),
+        weights=weights,
+        digits=digits,
+        classes=numbers,
+        numbers=_numbers(operation, classes, digits, groups),
+        groups=groups,
+        is_threshold=is_threshold,
+        gain=1.0 if is_threshold else float(operation.gain),
+        **step_fields(Steps() if is_threshold else operation.steps),
+    )
+
+
+def _digits(kernel):
+    """So that either half of them holds either sign's weights."""
+    filters = kernel.reshape(-1, kernel.shape[-1])
+    most = max((filters < 0).sum(0).max(), (filters > 0).sum(0).max())
+    return max(_LEAST_DIGITS, int(most).bit_length() + 1)
+
+
+def _classes(operation):
+    """`(classes, taps)`, what is inside, and each pixel's class."""
+    rows, columns = inside(
+        operation.inputs[0], operation.window, operation.output
+    )
+    seen = rows[:, None, :, None] & columns[None, :, None, :]
+    seen = seen.reshape(rows.shape[0] * columns.shape[0], -1)
+    classes, numbers = np.unique(seen, axis=0, return_inverse=True)
+    return classes, numbers.astype("u1").ravel()
+
+
+def _weights(operation):
+    """For each filter: eights of -1, eights of +1, numbers of planes."""
+    kernel = operation.kernel
+    channels = operation.inputs[0].shape[0]
+    height, width, of_group, filters = kernel.shape
+    zeros = height * width * channels
+    parts = []
+    for number in range(filters):
+        group = number // (filters // operation.groups)
+        counts, lists = [], []
+        for sign in (-1, 1):
+            row, column, channel = np.nonzero(kernel[..., number] == sign)
+            planes = (row * width + column) * channels
+            planes += group * of_group + channel
+            counts.append(-(-len(planes) // 8))
+            padding = np.full(-len(planes) % 8, zeros)
+            lists.extend([planes, padding])
+        parts.extend([counts, *lists])
+    return np.concatenate(parts).astype("u2")
+
+
+def _numbers(operation, classes, digits, groups):
+    """What is compared with the sum, or added to it, digit by digit."""
+    kernel = operation.kernel
+    height, width, _, filters = kernel.shape
+    of_taps = kernel.sum(2, dtype="int64").reshape(height * width, filters)
+    inside_sums = classes.astype("int64") @ of_taps  # (classes, filters)
+    if isinstance(operation, Threshold):
+        least = operation.thresholds.astype("int64") + inside_sums
+        least = -(-least // 2) + (1 << (digits - 1)) - 1
+        numbers = ~np.clip(least, 0, (1 << digits) - 1)
+    else:
+        digits += 1
+        numbers = 2 - inside_sums
+    bits = numbers.T[:, None, :] >> np.arange(digits)[:, None] & 1
+    padded = np.zeros((filters, digits, groups * _CLASSES_OF_GROUP), "u1")
+    padded[..., : len(classes)] = bits
+    padded = padded.reshape(filters, digits, groups, _CLASSES_OF_GROUP)
+    weights = 1 << np.arange(_CLASSES_OF_GROUP)
+    return (padded * weights).sum(-1).astype("u1")
+
+
+def _shifts(operation, images):
+    """Where taps lie, if rows of input and output are alike."""
+    source, output, window = (
+        operation.inputs[0],
+        operation.output,
+        operation.window,
+    )
+    pitch = row_bytes(output.shape[2])
+    if (
+        images > 1
+        or window.strides != (1, 1)
+        or row_bytes(source.shape[2]) != pitch
+    ):
+        return {"shifts": None, "inside": None}
+    vertical, horizontal = (
+        np.arange(taps) * dilation - before
+        for taps, dilation, before in zip(
+            window.size, window.dilation, window.before, strict=True
+        )
+    )
+    rows, columns = inside(source, window, output)
+    wide = np.zeros((len(horizontal), 8 * pitch), bool)
+    wide[:, : columns.shape[0]] = columns.T
+    seen = rows.T[:, None, :, None] & wide[None, :, None, :]
+    packed = np.packbits(seen, axis=-1, bitorder="little")
+    packed = packed.reshape(window.size[0] * window.size[1], -1)
+    padded = np.zeros((len(packed), -(-packed.shape[1] // _BLOCK) * _BLOCK), "u1")
+    padded[:, : packed.shape[1]] = packed
+    shifts = vertical[:, None] * 8 * pitch + horizontal[None, :]
+    return {
+        "shifts": shifts.astype("i4").ravel(),
+        "inside": padded.view("<u8").ravel(),
+    }

@@ -3,54 +3,302 @@
 import ctypes
 import dataclasses
 import hashlib
+import math
 import pathlib
 import re
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 
 import keras
 import numpy as np
 
 from mpt_keras import _environment
-from mpt_keras.engines.engine import Engine
+from mpt_keras.engines.engine import Engine, Runner
 from mpt_keras.engines.kernels import kernels_of
 from mpt_keras.engines.plans import plan_of
 from mpt_keras.engines.report import LayerReport
-from mpt_keras.runtime import c_source, compiling, processor
+from mpt_keras.runtime import compiling, processor
+from mpt_keras.runtime.c_source import SCALAR, c_source, reserved_words
 from mpt_keras.runtime.fusing import fuse
 from mpt_keras.runtime.packing import pack
+from mpt_keras.runtime.program import Program
 
 _NAME = re.compile(r"[A-Za-z]\w*", re.ASCII)
-_WORD = re.compile(r"[A-Za-z_]\w*", re.ASCII)
-_KEYWORDS = frozenset(
-    "auto break case char const continue default do double else enum extern "
-    "float for goto if inline int long register restrict return short signed "
-    "sizeof static struct switch typedef union unsigned void volatile while "
-    "main".split()
-)
-_FACT = re.compile(r"^   (\w+): +(.*)$", re.MULTILINE)
-_LAYER = re.compile(r"^     ([\d,]+) bytes, (\w+), (.+)$", re.MULTILINE)
-# Flags of the compiler for two builds that compute in other ways.
+_BEGIN = re.compile(r"/\* .* as C99, by mpt_keras ")
+# Builds of a file that compute in other ways: flags of the compiler.
 BUILDS: Mapping[str, tuple[str, ...]] = {
-    "vectors": (),
-    "plain C": ("-Os", f"-DMPT_WIDTH={c_source.SCALAR}"),
+    "with vectors": (),
+    "without": ("-Os", f"-DMPT_WIDTH={SCALAR}"),
 }
+_PROTOTYPE = "void {function}(const float *input, float *output);"
 
 
 @dataclasses.dataclass(frozen=True)
 class CFile(Engine):
-    """A file with the weights and the code, which nothing else is needed for.
+    """A file of weights and code that needs nothing but a C compiler.
 
     Attributes:
-        vectors: Whether to compute with vectors, of the size that the compiler
-            is told that the processor has; without, it is for microcontrollers.
-        name: Of the function, and the only one that others see.
+        vectors: Whether it computes with vectors, as large as the compiler is
+            told that the processor has them; without, it is plain code for
+            microcontrollers.
+        function: Name of the function, the only one that others see.
     """
 
     vectors: bool = True
-    name: str = "predict"
+    function: str = "predict"
 
-    format = "c"
+    name = "c"
     ending = ".c"
     backends = ("tensorflow", "jax", "torch")
     fixed = True
+
+    def __post_init__(self):
+        if not isinstance(self.vectors, bool):
+            raise ValueError(
+                "Invalid value for argument `vectors`. Expected True or False. "
+                f"Received: vectors={self.vectors!r}"
+            )
+        name = self.function
+        is_name = isinstance(name, str) and _NAME.fullmatch(name)
+        if not is_name or name in reserved_words() or name.startswith("net_"):
+            raise ValueError(
+                "Invalid value for argument `function`. Expected a name for a "
+                "function in C that is no word of C, and none that the file "
+                f"needs itself. Received: function={name!r}"
+            )
+
+    def require(self):
+        if not compiling.has_compiler():
+            raise ImportError(
+                "This format needs a C compiler, to check what it wrote, and "
+                "there is none (looked for $CC, cc, gcc, clang). One that pip "
+                'installs: pip install "mpt_keras[runtime]"'
+            )
+
+    def write(self, model, path):
+        plan = fuse(plan_of(model))
+        program = pack(plan)
+        text = c_source(
+            program,
+            heading(model, program, self.function),
+            width=None if self.vectors else SCALAR,
+            function=self.function,
+        )
+        path.write_text(text, encoding="utf-8", newline="\n")
+
+    def load(self, path, sources, threads=None):
+        return build(path)
+
+    def size(self, path):
+        return Heading(path).table_bytes
+
+    def layers(self, model, path):
+        stored = Heading(path).layers
+        reports = []
+        for kernel in kernels_of(model):
+            part, _, _ = kernel.name.rpartition("/")
+            size, how = next(
+                (
+                    stored[name]
+                    for name in (kernel.name, part)
+                    if name in stored
+                ),
+                (0, ""),
+            )
+            sparsity = np.mean(kernel.values == 0)
+            reports.append(
+                LayerReport(
+                    kernel.name,
+                    kernel.kind,
+                    kernel.values.shape,
+                    f"{size:,} bytes, {sparsity:.1%} pruned",
+                    how,
+                )
+            )
+        return tuple(reports)
+
+    def foreign(self, path):
+        found = super().foreign(path)
+        if found:
+            return found
+        with path.open("rb") as file:
+            begin = file.read(1000).decode("utf-8", "replace")
+        return "" if _BEGIN.match(begin) else "a C file of another origin"
+
+    def notes(self, model, path):
+        found = Heading(path)
+        return (
+            f"flash: {found.table_bytes:,} bytes of tables, and the code",
+            f"RAM: {found.arena_bytes:,} bytes, and less than 2,000 of stack",
+        )
+
+
+def heading(model: keras.Model, program: Program, function: str) -> str:
+    """What the comment at the top says.
+
+    Args:
+        model: The frozen model.
+        program: What the file computes.
+        function: Its name.
+    """
+    plan = program.plan
+    kernels = kernels_of(model)
+    weights = sum(kernel.values.size for kernel in kernels)
+    pruned = sum(np.count_nonzero(kernel.values == 0) for kernel in kernels)
+    lines = [
+        f"{_line(plan.name)} as C99, by mpt_keras {_environment.version()}.",
+        "",
+        f"  {_PROTOTYPE.format(function=function)}",
+        "",
+        f"input: {_shape(plan.input_shape)} floats",
+        f"output: {_shape(plan.output_shape)} floats",
+        f"flash: {program.table_bytes:,} bytes of tables, and the code",
+        f"RAM: {program.arena_bytes:,} bytes, and less than 2,000 of stack; "
+        "two calls at once would disturb each other",
+        f"pruned: {pruned:,} of {weights:,} weights of kernels",
+        f"weights: SHA-256 {weights_checksum(model)}",
+        "compile: gcc -std=c99 -Os -c, or clang",
+        "",
+        "bytes of tables, by layer, and the kernel:",
+        *(
+            f"  {size:,} {kernel} {_line(layer)}"
+            for layer, (size, kernel) in _by_layer(program).items()
+        ),
+    ]
+    return "\n".join(lines)
+
+
+def weights_checksum(model: keras.Model) -> str:
+    """SHA-256 of all weights of a frozen model, in their order.
+
+    Example:
+
+    >>> len(weights_checksum(mpt_keras.freeze(model)))
+    64
+    """
+    digest = hashlib.sha256()
+    for variable in model.weights:
+        values = np.asarray(keras.ops.convert_to_numpy(variable))
+        digest.update(f"{values.shape} ".encode())
+        digest.update(values.astype("<f4").tobytes())
+    return digest.hexdigest()
+
+
+def _by_layer(program):
+    """Layer -> bytes of its tables, and the kernel that has most of them."""
+    found: dict[str, dict[str, int]] = {}
+    seen = set()
+    for call in program.calls:
+        tables = [
+            field
+            for field in call.fields.values()
+            if isinstance(field, np.ndarray) and id(field) not in seen
+        ]
+        seen.update(map(id, tables))
+        kernels = found.setdefault(call.layer, {})
+        kernels.setdefault(call.kernel, 0)
+        kernels[call.kernel] += sum(table.nbytes for table in tables)
+    return {
+        layer: (sum(kernels.values()), max(kernels, key=kernels.__getitem__))
+        for layer, kernels in found.items()
+    }
+
+
+def _line(name):
+    return " ".join(name.split())
+
+
+def _shape(shape):
+    return " x ".join(map(str, shape))
+
+
+class Heading:
+    """What the comment at the top of a file says, read again.
+
+    Attributes:
+        function: Name of the function.
+        input_shape, output_shape: Of one example.
+        table_bytes, arena_bytes: What it needs of flash and of RAM.
+        checksum: `weights_checksum` of the frozen model.
+        layers: Layer -> bytes of its tables, and the kernel.
+
+    Raises:
+        ValueError: If the file was not written by `export`.
+    """
+
+    def __init__(self, path: pathlib.Path):
+        text = path.read_text(encoding="utf-8", errors="replace")
+        comment, _, _ = text.partition("*/")
+
+        def found(pattern):
+            match = re.search(pattern, comment, re.MULTILINE)
+            if not _BEGIN.match(text) or match is None:
+                raise ValueError(
+                    f"'{path}' is no C file that mpt_keras.export wrote, or "
+                    "the comment at its top was changed."
+                )
+            return match[1]
+
+        def number(pattern):
+            return int(found(pattern).replace(",", ""))
+
+        def shape(pattern):
+            return tuple(map(int, found(pattern).split(" x ")))
+
+        self.function = found(r"^ +void (\w+)\(const float \*input,")
+        self.input_shape = shape(r"^ +input: ([\d x]+) floats$")
+        self.output_shape = shape(r"^ +output: ([\d x]+) floats$")
+        self.table_bytes = number(r"^ +flash: ([\d,]+) bytes")
+        self.arena_bytes = number(r"^ +RAM: ([\d,]+) bytes")
+        self.checksum = found(r"^ +weights: SHA-256 (\w+)$")
+        self.layers = {
+            layer: (int(size.replace(",", "")), kernel)
+            for size, kernel, layer in re.findall(
+                r"^ {5}([\d,]+) (\w+) (.*?)(?: \*/)?$", comment, re.MULTILINE
+            )
+        }
+
+
+def build(path: pathlib.Path, flags: Sequence[str] = ()) -> Runner:
+    """Compiles a C file for this processor, and loads it.
+
+    Args:
+        path: A file that `export` wrote.
+        flags: Of the compiler, behind others.
+
+    Raises:
+        ValueError: If it was not written by `export`, or does not compile.
+    """
+    found = Heading(path)
+    flags = (
+        *compiling.LEVELS[compiling.architecture()][processor.choose()],
+        *flags,
+    )
+    try:
+        data = compiling.shared_library([path], flags, f"'{path.name}'")
+    except compiling.CompilerError as error:
+        raise ValueError(f"The compiler {error}") from error
+    with tempfile.TemporaryDirectory(
+        prefix="mpt_keras-", ignore_cleanup_errors=True
+    ) as folder:
+        library = pathlib.Path(folder) / "library"
+        library.write_bytes(data)
+        predict = getattr(ctypes.CDLL(str(library)), found.function)
+    predict.restype = None
+    predict.argtypes = (ctypes.c_void_p, ctypes.c_void_p)
+    size = math.prod(found.input_shape)
+
+    def run(arrays):
+        (inputs,) = arrays
+        if inputs[0].size != size:
+            raise ValueError(
+                f"'{path}' takes other inputs. Expected the shape "
+                f"{found.input_shape}. Received: {inputs.shape[1:]}"
+            )
+        inputs = np.ascontiguousarray(inputs, "float32")
+        outputs = np.empty((len(inputs), *found.output_shape), "float32")
+        for one, result in zip(inputs, outputs, strict=True):
+            predict(one.ctypes.data, result.ctypes.data)
+        return [outputs]
+
+    return run

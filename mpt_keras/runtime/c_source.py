@@ -1,14 +1,13 @@
 """A program as one C99 file that needs nothing else."""
 
-import dataclasses
+import functools
 import re
 import textwrap
-from collections.abc import Iterable, Mapping
 
 import numpy as np
 
 from mpt_keras.runtime.program import ALIGNMENT, Buffer, Call, Program
-from mpt_keras.runtime.structures import source_of
+from mpt_keras.runtime.structures import kernel_files, source_of
 
 _TYPES = {
     "i1": "int8_t",
@@ -22,6 +21,46 @@ _TYPES = {
     "f4": "float",
 }
 _LINE = 78
+_WORD = re.compile(r"[A-Za-z_]\w*", re.ASCII)
+_KEYWORDS = frozenset(
+    [
+        "auto",
+        "break",
+        "case",
+        "char",
+        "const",
+        "continue",
+        "default",
+        "do",
+        "double",
+        "else",
+        "enum",
+        "extern",
+        "float",
+        "for",
+        "goto",
+        "if",
+        "inline",
+        "int",
+        "long",
+        "main",
+        "register",
+        "restrict",
+        "return",
+        "short",
+        "signed",
+        "sizeof",
+        "static",
+        "struct",
+        "switch",
+        "typedef",
+        "union",
+        "unsigned",
+        "void",
+        "volatile",
+        "while",
+    ]
+)
 # Bytes of a vector where there are none, and how its tables are aligned.
 SCALAR = 4
 _SCALAR_ALIGNMENT = 8
@@ -48,7 +87,7 @@ def c_source(
     heading: str = "",
     *,
     width: int | None = None,
-    name: str = "predict",
+    function: str = "predict",
 ) -> str:
     """Prints a program of one image as C.
 
@@ -64,7 +103,7 @@ def c_source(
         heading: Text of the comment at the top.
         width: Bytes of a vector, `SCALAR` for none; by default what the
             compiler is told that the processor has.
-        name: Of the function.
+        function: Its name, one that is not in `reserved_words()`.
     """
     printer = _Printer(_SCALAR_ALIGNMENT if width == SCALAR else ALIGNMENT)
     for call in program.calls:
@@ -91,14 +130,20 @@ def c_source(
         *printer.parts,
         f"static char net_arena[{max(program.arena_bytes, 1)}] "
         f"__attribute__((aligned({ALIGNMENT})));\n",
-        f"void {name}(const float *input, float *output);\n",
-        f"void {name}(const float *input, float *output) {{",
+        f"void {function}(const float *input, float *output);\n",
+        f"void {function}(const float *input, float *output) {{",
         f"  images_to_planes(&{first}, input, net_arena);",
         *printer.calls,
         f"  planes_to_images(&{last}, net_arena, output);",
         "}",
     ]
     return "\n".join(line for line in lines if line) + "\n"
+
+
+@functools.cache
+def reserved_words() -> frozenset[str]:
+    """What no function of a file can be called: words of C and of kernels."""
+    return _KEYWORDS | set(_WORD.findall(source_of(kernel_files())))
 
 
 class _Printer:
@@ -112,7 +157,9 @@ class _Printer:
         self._tables: dict[int, str] = {}
 
     def call(self, call: Call) -> None:
-        self.calls.append(f"  {call.kernel}(&{self.structure(call)}, net_arena);")
+        self.calls.append(
+            f"  {call.kernel}(&{self.structure(call)}, net_arena);"
+        )
 
     def structure(self, call: Call) -> str:
         """Prints the fields of a call; returns the name of the structure."""

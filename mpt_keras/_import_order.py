@@ -14,19 +14,13 @@ from mpt_keras import _environment
 
 _PACKAGE = __name__.partition(".")[0]
 _WITHOUT_KERAS = {
-    *("command_line", "config", "drawing", "files", "runtime", "schedules"),
-    *(
-        "seeds",
-        "sparsity",
-        "sums",
-        "ticket",
-        "ticket.container",
-        "ticket.errors",
-        "ticket.kernels",
-    ),
-    *("ticket.logarithms", "ticket.mask_codec", "ticket.mask_model"),
-    *("ticket.mask_settings", "ticket.mask_totals", "ticket.mask_weights"),
-    *("ticket.range_coder", "ticket.reading", "ticket.records", "ticket.start"),
+    *("command_line", "compiled", "config", "drawing", "files", "runtime"),
+    *("schedules", "seeds", "sparsity", "sums", "ticket"),
+    *("ticket.compiled_masks", "ticket.container", "ticket.errors"),
+    *("ticket.kernels", "ticket.logarithms", "ticket.mask_codec"),
+    *("ticket.mask_model", "ticket.mask_settings", "ticket.mask_totals"),
+    *("ticket.mask_weights", "ticket.range_coder", "ticket.reading"),
+    *("ticket.records", "ticket.start"),
 }
 _WITH_CLASSES = (
     *("layers", "quantizers", "losses", "conversion", "lottery"),

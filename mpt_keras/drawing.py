@@ -7,6 +7,7 @@ functions (docs/ticket_format.md defines them): what a seed gives must not
 change. Another distribution is another name.
 """
 
+import ctypes
 import dataclasses
 import functools
 import math
@@ -14,9 +15,11 @@ import statistics
 
 import numpy as np
 
+from mpt_keras import compiled
+
 QUANTILES = 2**15
 # As many numbers at a time as stay in a processor's cache.
-_BLOCK = 2**16
+_BLOCK = 2**15
 
 
 def blocks_of_raw_numbers(seed, stream, size):
@@ -57,6 +60,9 @@ class Draw:
     def values(self, shape) -> np.ndarray:
         """Returns the float32 values of a shape, row by row."""
         values = np.empty(math.prod(shape), "float32")
+        table = signed_table(self)
+        if table is not None and _draw_compiled(self, table, values):
+            return values.reshape(shape)
         transform = DISTRIBUTIONS[self.distribution](self)
         blocks = blocks_of_raw_numbers(self.seed, self.stream, values.size)
         for part, raw in blocks:
@@ -84,20 +90,30 @@ def half_normal_quantiles():
 
 def kaiming_normal(draw):
     """Normal weights of standard deviation `sqrt(2 / fan_in)`."""
-    scaled = half_normal_quantiles() * math.sqrt(2.0 / draw.fan_in)
-    magnitudes = scaled.astype("float32")
-
-    def transform(raw):
-        index = (raw & np.uint64(QUANTILES - 1)).astype("intp")
-        return _signed(magnitudes[index], raw)
-
-    return transform
+    return _from_table(signed_table(draw))
 
 
 def signed_constant(draw):
     """Weights `+-sqrt(2 / fan_in)`."""
-    magnitude = np.float32(math.sqrt(2.0 / draw.fan_in))
-    return lambda raw: _signed(np.full(raw.shape, magnitude), raw)
+    return _from_table(signed_table(draw))
+
+
+def signed_table(draw):
+    """The values among which a draw chooses, by bits of raw numbers.
+
+    Returns:
+        float32 array, in its first half the negative values, in its second
+        half the positive ones, which are taken if a number's highest bit is
+        set. Its lowest bits say which. None for `"kaiming_uniform"`.
+    """
+    deviation = math.sqrt(2.0 / draw.fan_in)
+    if draw.distribution == "kaiming_normal":
+        magnitudes = (half_normal_quantiles() * deviation).astype("float32")
+    elif draw.distribution == "signed_constant":
+        magnitudes = np.array([deviation], "float32")
+    else:
+        return None
+    return np.concatenate([-magnitudes, magnitudes])
 
 
 def kaiming_uniform(draw):
@@ -112,10 +128,32 @@ def kaiming_uniform(draw):
     return transform
 
 
-def _signed(magnitudes, raw):
-    """Positive where the highest bit is set."""
-    negative = raw < np.uint64(1 << 63)
-    return np.negative(magnitudes, out=magnitudes, where=negative)
+def _draw_compiled(draw, table, values):
+    """Fills an array, if there is compiled code for it; returns if it did."""
+    compute = compiled.function(
+        "draw_from_table",
+        *(ctypes.c_uint64, ctypes.c_uint64, ctypes.c_int64, ctypes.c_void_p),
+        *(ctypes.c_void_p, ctypes.c_int64),
+    )
+    if compute is None:
+        return False
+    compute(
+        *(draw.seed, draw.stream, values.size, compiled.address(values)),
+        *(compiled.address(table), len(table) // 2),
+    )
+    return True
+
+
+def _from_table(table):
+    half = np.uint64(len(table) // 2)
+
+    def transform(raw):
+        index = raw >> np.uint64(63)
+        index *= half
+        index |= raw & (half - np.uint64(1))
+        return table.take(index.view("int64"))
+
+    return transform
 
 
 # Functions of a `Draw`, which return one from raw numbers to its values.

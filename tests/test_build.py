@@ -14,7 +14,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 # in this list. The name of a package stands for all modules in it that have
 # no row of their own.
 ROWS = (
-    ("_environment", "config", "schedules", "seeds", "sparsity"),
+    ("_environment", "compiled", "config", "schedules", "seeds", "sparsity"),
     ("drawing", "files", "sums"),
     ("_import_order",),
     ("compilation", "larq", "losses"),
@@ -41,7 +41,7 @@ ROWS = (
     ("ticket.errors", "ticket.logarithms", "ticket.range_coder"),
     ("ticket.container", "ticket.mask_totals", "ticket.mask_weights"),
     ("ticket.mask_model", "ticket.records", "ticket.start"),
-    ("ticket.mask_settings",),
+    ("ticket.compiled_masks", "ticket.mask_settings"),
     ("ticket.mask_codec",),
     ("ticket.kernels",),
     ("ticket.reading",),

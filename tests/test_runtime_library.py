@@ -74,6 +74,21 @@ def kept(cache, compiled):
     return path
 
 
+def compiler_that(folder, line, name="compiler"):
+    """A compiler that is a shell script."""
+    path = folder / name
+    path.write_text(f"#!/bin/sh\n{line}\n")
+    path.chmod(0o755)
+    return str(path)
+
+
+@pytest.fixture
+def quickly():
+    """The line of one that compiles quickly, because nobody measures it."""
+    found = shutil.which(COMPILERS[0])
+    return f"PATH='{os.environ['PATH']}' exec {found} \"$@\" -O1"
+
+
 def copies(loaded):
     """Whether it takes images to planes and back, between two orders."""
     kinds = structures.structures()
@@ -401,7 +416,10 @@ def test_a_folder_that_cannot_be_written_is_named_once(
     assert copies(library.load("plain"))  # warnings are errors
 
 
-def test_processes_at_once_leave_one_file(cache):
+def test_processes_at_once_leave_one_file(
+    cache, tmp_path, monkeypatch, quickly
+):
+    monkeypatch.setenv("CC", compiler_that(tmp_path, quickly))
     command = [
         sys.executable,
         "-c",
@@ -428,14 +446,6 @@ def test_without_a_compiler_there_is_one_warning(cache, no_compiler):
     assert caught[0].filename == __file__
 
 
-def compiler_that(folder, line):
-    """A compiler that is a shell script."""
-    path = folder / "compiler"
-    path.write_text(f"#!/bin/sh\n{line}\n")
-    path.chmod(0o755)
-    return str(path)
-
-
 def test_what_a_compiler_says_is_in_the_warning(
     cache, no_compiler, tmp_path, monkeypatch
 ):
@@ -450,8 +460,11 @@ def test_what_a_compiler_says_is_in_the_warning(
         compiling.compile_kernels("plain")
 
 
-def test_the_next_compiler_may_do(cache, tmp_path, monkeypatch):
-    monkeypatch.setenv("CC", compiler_that(tmp_path, "exit 1"))
+def test_the_next_compiler_may_do(cache, tmp_path, monkeypatch, quickly):
+    compiler_that(tmp_path, "exit 1", "cc")
+    compiler_that(tmp_path, quickly, "clang")
+    monkeypatch.setenv("CC", "no-such-compiler")
+    monkeypatch.setenv("PATH", str(tmp_path))
     assert copies(library.load("plain"))
 
 
@@ -471,7 +484,8 @@ def test_the_compiler_of_ziglang(cache, tmp_path, monkeypatch):
         "import subprocess, sys\n"
         "what, target, *arguments = sys.argv[1:]\n"
         f"open({str(log)!r}, 'a').write(f'{{what}} {{target}}\\n')\n"
-        f"sys.exit(subprocess.call([{COMPILERS[0]!r}, *arguments, '-lgcc']))"
+        f"sys.exit(subprocess.call([{COMPILERS[0]!r}, "
+        "*arguments, '-lgcc', '-O1']))"
     )
     monkeypatch.setattr(shutil, "which", lambda name: None)
     monkeypatch.syspath_prepend(tmp_path)
@@ -628,10 +642,8 @@ def test_a_wheel_is_pure_and_has_the_sources(tmp_path, monkeypatch):
     assert not [name for name in names if "compiled" in name]
 
 
-def test_a_wheel_can_have_compiled_kernels(tmp_path, monkeypatch):
-    # Quickly, because nobody measures them.
-    quick = compiler_that(tmp_path, f'exec {COMPILERS[0]} "$@" -O1')
-    monkeypatch.setenv("CC", quick)
+def test_a_wheel_can_have_compiled_kernels(tmp_path, monkeypatch, quickly):
+    monkeypatch.setenv("CC", compiler_that(tmp_path, quickly))
     monkeypatch.setenv("MPT_KERAS_COMPILE", "1")
     wheel = build_wheel(tmp_path)
     assert "-py3-none-" in wheel.name

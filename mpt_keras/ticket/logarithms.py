@@ -48,7 +48,7 @@ def _mantissas():
     return np.array(table, "int32")
 
 
-_MANTISSAS = _mantissas()
+MANTISSAS = _mantissas()
 
 
 def log2(values):
@@ -64,7 +64,7 @@ def log2(values):
     """
     bits = np.asarray(values).astype("float64").view("int64")
     exponents = (bits >> 52).astype("int32") - 1023
-    return exponents * UNIT + _MANTISSAS[bits >> 44 & 255]
+    return exponents * UNIT + MANTISSAS[bits >> 44 & 255]
 
 
 def _zero_weights():

@@ -12,7 +12,7 @@ import struct
 
 import numpy as np
 
-from mpt_keras.ticket import mask_weights, range_coder
+from mpt_keras.ticket import compiled_masks, mask_weights, range_coder
 from mpt_keras.ticket.mask_model import MaskModel
 from mpt_keras.ticket.mask_settings import choose_settings
 from mpt_keras.ticket.mask_weights import Settings
@@ -148,10 +148,15 @@ def _entropy(kept, size):
     )
 
 
-def _plain_probability(kept, size):
+def _plain_zeros(kept, size):
+    """The weight of a 0 in the range coder."""
     total = range_coder.TOTAL
     zeros = (2 * total * (size - kept) + size) // (2 * size)
-    return range_coder.zero_weights_to_floats(min(max(zeros, 1), total - 1))
+    return min(max(zeros, 1), total - 1)
+
+
+def _plain_probability(kept, size):
+    return range_coder.zero_weights_to_floats(_plain_zeros(kept, size))
 
 
 def _encode_plain(mask, kept):
@@ -162,6 +167,10 @@ def _encode_plain(mask, kept):
 
 def _decode_plain(data, shape, kept, start, base):
     size = math.prod(shape)
+    zeros = _plain_zeros(kept, size)
+    mask = compiled_masks.decode_plain(data[1:], size, zeros)
+    if mask is not None:
+        return mask.reshape(shape)
     coder = range_coder.Decoder(data[1:])
     bits = coder.decode(_plain_probability(kept, size), size)
     coder.finish()
@@ -192,6 +201,11 @@ def _encode_modelled(mask, kept, settings, start, base):
 def _decode_modelled(data, shape, kept, start, base):
     rows, columns = _matrix(shape)
     settings, first = _read_settings(data, rows, start)
+    mask = compiled_masks.decode_modelled(
+        data[first:], (rows, columns), kept, settings, start, base
+    )
+    if mask is not None:
+        return mask.reshape(shape)
     model = MaskModel((rows, columns), kept, settings, start, base)
     coder = range_coder.Decoder(data[first:])
     mask = np.empty((rows, columns), bool)

@@ -44,8 +44,8 @@ _STEADY = 200  # changes beside, in 64ths, that double the expected distance
 _ODDS = zero_weights_to_floats(ZERO_WEIGHTS)
 _ONES = (1 << PRECISION) - ZERO_WEIGHTS
 # How likely a 1 is, in 64ths, and the variance of the bit, in 256ths.
-_SHARES = (_ONES + (1 << 17) >> 18).astype("int16")
-_VARIANCES = (ZERO_WEIGHTS * _ONES >> 40).astype("uint8")
+SHARES = (_ONES + (1 << 17) >> 18).astype("int16")
+VARIANCES = (ZERO_WEIGHTS * _ONES >> 40).astype("uint8")
 
 
 def _distances_beside():
@@ -154,13 +154,13 @@ class MaskModel:
         self._ones += counts[1::2] << 16
         changed = bits != plane.guess[rows]
         surprise = bits << 6
-        surprise -= _SHARES[odds]
+        surprise -= SHARES[odds]
         change = np.abs(surprise)
         np.negative(change, out=change, where=~changed)
         np.negative(surprise, out=surprise, where=negative)
         plane.surprise[rows] = surprise
         plane.change[rows] = change
-        variance = _VARIANCES[odds]
+        variance = VARIANCES[odds]
         self._row_totals.add(rows, 1, changed, surprise, variance)
         self._column_totals.add(columns, 0, changed, surprise, variance)
 

@@ -10,6 +10,14 @@ import numpy as np
 PRECISION = 24
 TOTAL = 1 << PRECISION
 
+NOT_ENCODED = (
+    "Expected an entropy-coded stream. Received words that no encoder writes."
+)
+WORDS_LEFT = (
+    "Expected the end of an entropy-coded stream. Received: more words than "
+    "its bits need."
+)
+
 _BERNOULLI = constriction.stream.model.Bernoulli(perfect=False)
 _queue = constriction.stream.queue
 
@@ -30,6 +38,15 @@ def zero_weights_to_floats(weights):
     weights = np.asarray(weights, "int64")
     k = weights + (weights > TOTAL // 2)
     return ((TOTAL - k) / TOTAL).astype("float32")
+
+
+def check_whole_words(data: bytes) -> None:
+    """Raises `ValueError` for bytes that are no words of four bytes."""
+    if len(data) % 4:
+        raise ValueError(
+            "Expected whole words of four bytes in an entropy-coded stream. "
+            f"Received: {len(data)} bytes."
+        )
 
 
 def _bernoulli(probability):
@@ -65,11 +82,7 @@ class Decoder:
     """
 
     def __init__(self, data: bytes):
-        if len(data) % 4:
-            raise ValueError(
-                "Expected whole words of four bytes in an entropy-coded "
-                f"stream. Received: {len(data)} bytes."
-            )
+        check_whole_words(data)
         words = np.frombuffer(data, "<u4").astype("uint32")
         self._coder = _queue.RangeDecoder(words)
 
@@ -82,15 +95,9 @@ class Decoder:
         try:
             return self._coder.decode(*arguments)
         except AssertionError as error:
-            raise ValueError(
-                "Expected an entropy-coded stream. Received words that no "
-                "encoder writes."
-            ) from error
+            raise ValueError(NOT_ENCODED) from error
 
     def finish(self):
         """Raises `ValueError` if there is more than has been decoded."""
         if not self._coder.maybe_exhausted():
-            raise ValueError(
-                "Expected the end of an entropy-coded stream. Received: more "
-                "words than its bits need."
-            )
+            raise ValueError(WORDS_LEFT)

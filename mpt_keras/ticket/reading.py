@@ -10,7 +10,6 @@ import reprlib
 
 import numpy as np
 
-from mpt_keras import sums
 from mpt_keras.ticket.container import Contents
 from mpt_keras.ticket.errors import TicketError
 from mpt_keras.ticket.kernels import StoredKernel, decode_kernel, feed
@@ -139,10 +138,8 @@ def _parsed(data, base, max_weights):
     digest = hashlib.sha256()
     for record in records:
         before = kernel_in_place(base, record["place"], record["shape"])
-        stored = decode_kernel(record, contents.arrays, before)
-        kernel = stored.kernel
-        _check_gain(stored, kernel)
-        feed(digest, stored.mask, kernel[stored.mask])
+        stored, values = decode_kernel(record, contents.arrays, before)
+        feed(digest, stored.mask, values)
         kernels[stored.name] = stored
     if len(kernels) != len(records):
         raise TicketError("Two of its kernels have the same name.")
@@ -159,17 +156,6 @@ def _parsed(data, base, max_weights):
         text,
         description.get("trainable"),
     )
-
-
-def _check_gain(stored, kernel):
-    if not stored.binarize:
-        return
-    kept = np.float32(stored.kept)
-    gain = sums.mean_kept(kernel, stored.mask, kept, np)
-    if np.float32(stored.gain) != gain:
-        raise TicketError(
-            f"The gain of '{stored.name}' is {gain}. Received: {stored.gain}"
-        )
 
 
 def _check_base(expected, base):

@@ -1,9 +1,11 @@
 """What is known of a mask before it is read: how its search began."""
 
+import ctypes
 import dataclasses
 
 import numpy as np
 
+from mpt_keras import compiled
 from mpt_keras.drawing import blocks_of_raw_numbers
 
 QUANTILES = 1 << 16
@@ -56,6 +58,13 @@ def draw_quantiles(seed, stream, size):
         uint16 array of shape `(size,)`.
     """
     quantiles = np.empty(size, "uint16")
+    compute = compiled.function(
+        "draw_quantiles",
+        *(ctypes.c_uint64, ctypes.c_uint64, ctypes.c_int64, ctypes.c_void_p),
+    )
+    if compute is not None:
+        compute(seed, stream, size, compiled.address(quantiles))
+        return quantiles
     for part, raw in blocks_of_raw_numbers(seed, stream, size):
         quantiles[part] = quantiles_of_raw(raw)
     return quantiles

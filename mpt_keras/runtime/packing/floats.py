@@ -1,0 +1,2 @@
+"""Operations on floats: which kernels compute them."""
+from mpt_keras.runtime.packing import sparse_convolution

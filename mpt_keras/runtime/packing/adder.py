@@ -12,9 +12,11 @@ pixels of a class, those at which the same taps are inside.
 import numpy as np
 
 from mpt_keras.runtime.operations import (
+    FLOAT,
     Convolution,
     Steps,
     Threshold,
+    Value,
 )
 from mpt_keras.runtime.packing.sign_layouts import step_fields
 from mpt_keras.runtime.packing.windows import inside, window_fields
@@ -180,9 +182,7 @@ def _shifts(operation, images):
     seen = rows.T[:, None, :, None] & wide[None, :, None, :]
     packed = np.packbits(seen, axis=-1, bitorder="little")
     packed = packed.reshape(window.size[0] * window.size[1], -1)
-    padded = np.zeros(
-        (len(packed), -(-packed.shape[1] // _BLOCK) * _BLOCK), "u1"
-    )
+    padded = np.zeros((len(packed), -(-packed.shape[1] // _BLOCK) * _BLOCK), "u1")
     padded[:, : packed.shape[1]] = packed
     shifts = vertical[:, None] * 8 * pitch + horizontal[None, :]
     return {

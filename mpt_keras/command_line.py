@@ -416,7 +416,8 @@ def _origin(path, frozen, file):
     if Heading(path).checksum == weights_checksum(frozen):
         return f"{path}: made of the weights of {file}"
     return (
-        f"{path}: made of other weights, or batch norms were folded into them"
+        f"{path}: made of other weights than those of {file}, or batch norms "
+        "were folded into them"
     )
 
 

@@ -23,43 +23,12 @@ _TYPES = {
 _LINE = 78
 _WORD = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 _KEYWORDS = frozenset(
-    [
-        "auto",
-        "break",
-        "case",
-        "char",
-        "const",
-        "continue",
-        "default",
-        "do",
-        "double",
-        "else",
-        "enum",
-        "extern",
-        "float",
-        "for",
-        "goto",
-        "if",
-        "inline",
-        "int",
-        "long",
-        "main",
-        "register",
-        "restrict",
-        "return",
-        "short",
-        "signed",
-        "sizeof",
-        "static",
-        "struct",
-        "switch",
-        "typedef",
-        "union",
-        "unsigned",
-        "void",
-        "volatile",
-        "while",
-    ]
+    _WORD.findall(
+        "auto break case char const continue default do double else enum "
+        "extern float for goto if inline int long main register restrict "
+        "return short signed sizeof static struct switch typedef union "
+        "unsigned void volatile while"
+    )
 )
 # Bytes of a vector where there are none, and how its tables are aligned.
 SCALAR = 4
@@ -71,14 +40,30 @@ _COMPILERS = """\
 #if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
 #error "It needs a processor whose least byte comes first."
 #endif
-/* Neither compiler may call memset or memcpy for a loop: there is no library,
-   and so none of theirs. */
+/* Compilers may call these two even where there is no library; then they find
+   them here. They must not take a loop for one of them. */
 #ifdef __clang__
-#define MPT_KERNEL \\
-  static __attribute__((unused, no_builtin("memset", "memcpy", "memmove")))
+#define MPT_ALONE no_builtin("memset", "memcpy", "memmove")
 #else
 #pragma GCC optimize("no-tree-loop-distribute-patterns")
+#define MPT_ALONE
 #endif
+#define MPT_KERNEL static __attribute__((unused, MPT_ALONE))
+
+static __attribute__((used, MPT_ALONE)) void *memset(
+    void *to, int value, __SIZE_TYPE__ count) {
+  char *next = (char *)to;
+  while (count--) *next++ = (char)value;
+  return to;
+}
+
+static __attribute__((used, MPT_ALONE)) void *memcpy(
+    void *to, const void *from, __SIZE_TYPE__ count) {
+  char *next = (char *)to;
+  const char *one = (const char *)from;
+  while (count--) *next++ = *one++;
+  return to;
+}
 """
 
 
@@ -157,9 +142,8 @@ class _Printer:
         self._tables: dict[int, str] = {}
 
     def call(self, call: Call) -> None:
-        self.calls.append(
-            f"  {call.kernel}(&{self.structure(call)}, net_arena);"
-        )
+        name = self.structure(call)
+        self.calls.append(f"  {call.kernel}(&{name}, net_arena);")
 
     def structure(self, call: Call) -> str:
         """Prints the fields of a call; returns the name of the structure."""
@@ -185,10 +169,10 @@ class _Printer:
                 return self._tables[id(table)]
             case None:
                 return "0"
-            case float(number):
+            case float() | np.floating() as number:
                 return _float(np.float32(number))
             case number:
-                return str(number)
+                return str(int(number))
 
     def _name(self, text):
         # Kernels have no names that begin so.

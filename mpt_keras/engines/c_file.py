@@ -17,8 +17,10 @@ from mpt_keras.engines.engine import Engine, Runner
 from mpt_keras.engines.kernels import kernels_of
 from mpt_keras.engines.plans import plan_of
 from mpt_keras.engines.report import LayerReport
+from mpt_keras.layers.traversal import masked_kernels_and_layers
 from mpt_keras.runtime import compiling, processor
 from mpt_keras.runtime.c_source import SCALAR, c_source, reserved_words
+from mpt_keras.runtime.drawn_signs import DrawnSigns, with_drawn_signs
 from mpt_keras.runtime.fusing import fuse
 from mpt_keras.runtime.packing import pack
 from mpt_keras.runtime.program import Program
@@ -30,6 +32,12 @@ BUILDS: Mapping[str, tuple[str, ...]] = {
     "with vectors": (),
     "without": ("-Os", f"-DMPT_WIDTH={SCALAR}"),
 }
+_NOTHING_DRAWN = (
+    "No signs of this network can be drawn from a seed, so that signs='seed' "
+    "would gain nothing. Expected signs='stored'; or a masked model, not a "
+    "frozen one, with its kernels as they were drawn and binary activations in "
+    "front of layers that are not too sparse."
+)
 _PROTOTYPE = "void {function}(const float *input, float *output);"
 
 
@@ -41,10 +49,14 @@ class CFile(Engine):
         vectors: Whether it computes with vectors, as large as the compiler is
             told that the processor has them; without, it is plain code for
             microcontrollers.
+        signs: `"stored"`; or `"seed"`: where layers count bits and their signs
+            follow from a seed, they are drawn at the first call. Only masked
+            models know their seeds.
         function: Name of the function, the only one that others see.
     """
 
     vectors: bool = True
+    signs: str = "stored"
     function: str = "predict"
 
     name = "c"
@@ -57,6 +69,11 @@ class CFile(Engine):
             raise ValueError(
                 "Invalid value for argument `vectors`. Expected True or False. "
                 f"Received: vectors={self.vectors!r}"
+            )
+        if self.signs not in ("stored", "seed"):
+            raise ValueError(
+                "Invalid value for argument `signs`. Expected 'stored' or "
+                f"'seed'. Received: signs={self.signs!r}"
             )
         name = self.function
         is_name = isinstance(name, str) and _NAME.fullmatch(name)
@@ -76,11 +93,18 @@ class CFile(Engine):
             )
 
     def write(self, model, path):
-        plan = fuse(plan_of(model))
-        program = pack(plan)
+        self.write_of(model, model, path)
+
+    def write_of(self, model, frozen, path):
+        is_small = not self.vectors or self.signs == "seed"
+        program = pack(fuse(plan_of(frozen)), small=is_small)
+        if self.signs == "seed":
+            program, drawn = with_drawn_signs(program, _draws(model))
+            if not drawn:
+                raise ValueError(_NOTHING_DRAWN)
         text = c_source(
             program,
-            heading(model, program, self.function),
+            heading(frozen, program, self.function),
             width=None if self.vectors else SCALAR,
             function=self.function,
         )
@@ -90,7 +114,7 @@ class CFile(Engine):
         return build(path)
 
     def size(self, path):
-        return Heading(path).table_bytes
+        return Heading(path).flash_bytes
 
     def layers(self, model, path):
         stored = Heading(path).layers
@@ -128,9 +152,16 @@ class CFile(Engine):
     def notes(self, model, path):
         found = Heading(path)
         return (
-            f"flash: {found.table_bytes:,} bytes of tables, and the code",
-            f"RAM: {found.arena_bytes:,} bytes, and less than 2,000 of stack",
+            f"flash: {found.flash_bytes:,} bytes of tables, and the code",
+            f"RAM: {found.ram_bytes:,} bytes, and less than 2,000 of stack",
         )
+
+
+def _draws(model):
+    """Layer -> what its kernel was drawn from, of a masked model."""
+    kernels = masked_kernels_and_layers(model).items()
+    draws = {name: layer.draw(kernel) for name, (_, layer, kernel) in kernels}
+    return {name: draw for name, draw in draws.items() if draw is not None}
 
 
 def heading(model: keras.Model, program: Program, function: str) -> str:
@@ -144,6 +175,14 @@ def heading(model: keras.Model, program: Program, function: str) -> str:
     plan = program.plan
     kernels = kernels_of(model)
     weights = sum(kernel.values.size for kernel in kernels)
+    by_layer = _by_layer(program)
+    flash = sum(size for size, _ in by_layer.values())
+    ram = program.arena_bytes + sum(
+        field.nbytes
+        for call in program.calls
+        for field in call.fields.values()
+        if isinstance(field, DrawnSigns)
+    )
     pruned = sum(np.count_nonzero(kernel.values == 0) for kernel in kernels)
     lines = [
         f"{_line(plan.name)} as C99, by mpt_keras {_environment.version()}.",
@@ -152,8 +191,8 @@ def heading(model: keras.Model, program: Program, function: str) -> str:
         "",
         f"input: {_shape(plan.input_shape)} floats",
         f"output: {_shape(plan.output_shape)} floats",
-        f"flash: {program.table_bytes:,} bytes of tables, and the code",
-        f"RAM: {program.arena_bytes:,} bytes, and less than 2,000 of stack; "
+        f"flash: {flash:,} bytes of tables, and the code",
+        f"RAM: {ram:,} bytes, and less than 2,000 of stack; "
         "two calls at once would disturb each other",
         f"pruned: {pruned:,} of {weights:,} weights of kernels",
         f"weights: SHA-256 {weights_checksum(model)}",
@@ -162,7 +201,7 @@ def heading(model: keras.Model, program: Program, function: str) -> str:
         "bytes of tables, by layer, and the kernel:",
         *(
             f"  {size:,} {kernel} {_line(layer)}"
-            for layer, (size, kernel) in _by_layer(program).items()
+            for layer, (size, kernel) in by_layer.items()
         ),
     ]
     return "\n".join(lines)
@@ -190,10 +229,11 @@ def _by_layer(program):
     seen = set()
     for call in program.calls:
         tables = [
-            field
+            getattr(field, "kept", field)  # of signs that are drawn
             for field in call.fields.values()
-            if isinstance(field, np.ndarray) and id(field) not in seen
+            if isinstance(field, (np.ndarray, DrawnSigns))
         ]
+        tables = [table for table in tables if id(table) not in seen]
         seen.update(map(id, tables))
         kernels = found.setdefault(call.layer, {})
         kernels.setdefault(call.kernel, 0)
@@ -216,9 +256,12 @@ class Heading:
     """What the comment at the top of a file says, read again.
 
     Attributes:
+        signs: `"stored"`; or `"seed"`: where layers count bits and their signs
+            follow from a seed, they are drawn at the first call. Only masked
+            models know their seeds.
         function: Name of the function.
         input_shape, output_shape: Of one example.
-        table_bytes, arena_bytes: What it needs of flash and of RAM.
+        flash_bytes, ram_bytes: What it needs, beside code and stack.
         checksum: `weights_checksum` of the frozen model.
         layers: Layer -> bytes of its tables, and the kernel.
 
@@ -248,8 +291,8 @@ class Heading:
         self.function = found(r"^ +void (\w+)\(const float \*input,")
         self.input_shape = shape(r"^ +input: ([\d x]+) floats$")
         self.output_shape = shape(r"^ +output: ([\d x]+) floats$")
-        self.table_bytes = number(r"^ +flash: ([\d,]+) bytes")
-        self.arena_bytes = number(r"^ +RAM: ([\d,]+) bytes")
+        self.flash_bytes = number(r"^ +flash: ([\d,]+) bytes")
+        self.ram_bytes = number(r"^ +RAM: ([\d,]+) bytes")
         self.checksum = found(r"^ +weights: SHA-256 (\w+)$")
         self.layers = {
             layer: (int(size.replace(",", "")), kernel)

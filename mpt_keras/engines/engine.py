@@ -59,6 +59,18 @@ class Engine(abc.ABC):
     def write(self, model: keras.Model, path: pathlib.Path) -> None:
         """Writes a frozen model."""
 
+    def write_of(
+        self, model: keras.Model, frozen: keras.Model, path: pathlib.Path
+    ) -> None:
+        """Writes a frozen model, knowing what it was before.
+
+        Args:
+            model: The model, masked or as `frozen`.
+            frozen: What is written.
+            path: The file or folder.
+        """
+        self.write(frozen, path)
+
     @abc.abstractmethod
     def load(
         self,

@@ -68,7 +68,7 @@ def export(
     | `"openvino"` | folder | `openvino` | |
     | `"larq"` | `.tflite` | its own environment | `target="arm"` |
     | `"hls4ml"` | `.keras` | `hls4ml` | `precision`, `simulate=True` |
-    | `"c"` | `.c` | a C compiler | `vectors=False`, `function="predict"` |
+    | `"c"` | `.c` | a C compiler | `vectors`, `signs="seed"`, `function` |
 
     `litert` with `weights="int8"` holds a ticket's kernels exactly and is
     nearly four times smaller; LiteRT then also rounds activations to 8 bits
@@ -79,7 +79,11 @@ def export(
     allocates nothing: `void predict(const float *input, float *output)` for
     one example, in Keras' order. Layers between binary activations compute on
     bits, others skip what is pruned. The comment at its top says how much flash
-    and RAM it takes. `vectors=False` is for microcontrollers.
+    and RAM it takes. `vectors=False` is for microcontrollers: plain code, and
+    of the forms of a layer the smallest. With `signs="seed"` as well signs are
+    drawn from the seed at the first call, where a layer counts bits: that
+    takes half of the flash, and twice as much RAM. `function="predict"` names
+    the function, so that two files go together.
 
     Args:
         model: A built model, masked (it is frozen first) or ordinary.
@@ -139,7 +143,7 @@ def export(
     limit = engine.tolerance(stored) if tolerance is None else tolerance
     with replaced(path) as beside:
         with refusing(engine, frozen):
-            engine.write(stored, beside)
+            engine.write_of(model, stored, beside)
         found, left_out = comparison.accepted(engine, beside, limit)
         with refusing(engine, frozen):
             layers = engine.layers(stored, beside)

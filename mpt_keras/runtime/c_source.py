@@ -1,11 +1,13 @@
 """A program as one C99 file that needs nothing else."""
 
+import dataclasses
 import functools
 import re
 import textwrap
 
 import numpy as np
 
+from mpt_keras.runtime.drawn_signs import DrawnSigns
 from mpt_keras.runtime.program import ALIGNMENT, Buffer, Call, Program
 from mpt_keras.runtime.structures import kernel_files, source_of
 
@@ -106,7 +108,7 @@ def c_source(
             *(plan.output, plan.output_channels_first),
         )
     )
-    kernels = {call.kernel for call in program.calls}
+    kernels = {call.kernel for call in program.calls} | printer.kernels
     lines = [
         _comment(heading),
         _COMPILERS,
@@ -115,8 +117,13 @@ def c_source(
         *printer.parts,
         f"static char net_arena[{max(program.arena_bytes, 1)}] "
         f"__attribute__((aligned({ALIGNMENT})));\n",
+        *_start(printer.starts),
+        "#ifdef __cplusplus",
+        'extern "C"',
+        "#endif",
         f"void {function}(const float *input, float *output);\n",
         f"void {function}(const float *input, float *output) {{",
+        "  net_start();" if printer.starts else "",
         f"  images_to_planes(&{first}, input, net_arena);",
         *printer.calls,
         f"  planes_to_images(&{last}, net_arena, output);",
@@ -131,12 +138,22 @@ def reserved_words() -> frozenset[str]:
     return _KEYWORDS | set(_WORD.findall(source_of(kernel_files())))
 
 
+@dataclasses.dataclass(frozen=True)
+class _Written:
+    """A pointer to memory that is written."""
+
+    name: str
+
+
 class _Printer:
     """Tables and structures of calls, each under a name of its own."""
 
     def __init__(self, alignment):
         self.parts: list[str] = []
         self.calls: list[str] = []
+        # What has to be called once, before all else.
+        self.starts: list[str] = []
+        self.kernels: set[str] = set()
         self._alignment = alignment
         self._taken: set[str] = set()
         self._tables: dict[int, str] = {}
@@ -162,17 +179,45 @@ class _Printer:
             case Buffer(offset=offset):
                 return str(offset)
             case np.ndarray() as table:
-                if id(table) not in self._tables:
-                    name = self._name(f"{call.layer}_{field}")
-                    self._tables[id(table)] = name
-                    self.parts.append(_table(name, table, self._alignment))
-                return self._tables[id(table)]
+                return self._table(f"{call.layer}_{field}", table)
+            case DrawnSigns() as drawn:
+                return self._drawn(f"{call.layer}_{field}", drawn)
+            case _Written(name=name):
+                return name
             case None:
                 return "0"
             case float() | np.floating() as number:
                 return _float(np.float32(number))
             case number:
                 return str(int(number))
+
+    def _table(self, text, table):
+        if id(table) not in self._tables:
+            self._tables[id(table)] = name = self._name(text)
+            self.parts.append(_table(name, table, self._alignment))
+        return self._tables[id(table)]
+
+    def _drawn(self, text, drawn):
+        """Memory for weights, and the call that fills it."""
+        name = self._name(text)
+        aligned = f"__attribute__((aligned({self._alignment})))"
+        self.parts.append(
+            f"static uint64_t {name}[{drawn.nbytes // 8}] {aligned};\n"
+        )
+        filters, _, taps = drawn.kept.shape
+        fields = {
+            "seed": drawn.draw.seed,
+            "stream": drawn.draw.stream,
+            "kept": drawn.kept,
+            "weights": _Written(name),
+            "taps": taps,
+            "channels": drawn.channels,
+            "filters": filters,
+        }
+        call = self.structure(Call("draw_signs", text, fields))
+        self.starts.append(f"  draw_signs(&{call}, net_arena);")
+        self.kernels.add("draw_signs")
+        return name
 
     def _name(self, text):
         # Kernels have no names that begin so.
@@ -183,6 +228,20 @@ class _Printer:
             unique = f"{name}_{number}"
         self._taken.add(unique)
         return unique
+
+
+def _start(calls):
+    """A function for what has to be called once."""
+    if not calls:
+        return
+    yield from (
+        "static void net_start(void) {",
+        "  static int32_t has_started;",
+        "  if (has_started) return;",
+        *calls,
+        "  has_started = 1;",
+        "}\n",
+    )
 
 
 def _comment(text):

@@ -12,7 +12,8 @@ pixels of a class, those at which the same taps are inside.
 import numpy as np
 
 from mpt_keras.runtime.operations import Convolution, Steps, Threshold
-from mpt_keras.runtime.packing.sign_layouts import step_fields
+from mpt_keras.runtime.packing.sign_layouts import plane_bytes
+from mpt_keras.runtime.packing.steps import step_fields
 from mpt_keras.runtime.packing.windows import classes_of, inside, window_fields
 from mpt_keras.runtime.program import BITS, Buffer, Builder, row_bytes
 
@@ -35,6 +36,32 @@ def covers(operation: Convolution | Threshold) -> bool:
     )
 
 
+def nanoseconds(operation: Convolution | Threshold, images: int) -> float:
+    """About how long it takes.
+
+    Measured once with AVX-512 by `benchmarks/signs.py`.
+
+    Args:
+        operation: As for `pack_adder`.
+        images: How many side by side.
+    """
+    plane = plane_bytes(operation.output, images)
+    blocks = -(-plane // _BLOCK)
+    filters = operation.output.shape[0]
+    kept = np.count_nonzero(operation.kernel)
+    is_float = not isinstance(operation, Threshold)
+    height, width = operation.window.size
+    gathered = height * width * operation.inputs[0].shape[0]
+    words = min(plane // 8, 8)
+    filter_cost = 30 + 3 * words * is_float
+    gather_cost = (
+        1 if _is_alike(operation, images) or images > 1 else 60 * words
+    )
+    return blocks * (
+        0.35 * kept + filters * filter_cost + gather_cost * gathered
+    )
+
+
 def pack_adder(
     operation: Convolution | Threshold, builder: Builder, output: Buffer
 ) -> None:
@@ -53,10 +80,7 @@ def pack_adder(
     classes, numbers = classes_of(operation)
     groups = -(-len(classes) // _CLASSES_OF_GROUP)
     digits = _digits(operation.kernel)
-    in_plane, plane = (
-        -(-value.shape[1] * row_bytes(value.shape[2], images) // 8) * 8
-        for value in (source, operation.output)
-    )
+    plane = plane_bytes(operation.output, images)
     block = min(_BLOCK, 1 << max(3, (plane - 1).bit_length()))
     height, width = operation.window.size
     weights = _weights(operation)
@@ -73,7 +97,7 @@ def pack_adder(
         in_rows=in_rows,
         in_columns=in_columns,
         in_row_bits=8 * row_bytes(in_columns, images),
-        in_plane_bytes=in_plane,
+        in_plane_bytes=plane_bytes(source, images),
         rows=rows,
         columns=columns,
         row_bits=8 * row_bytes(columns, images),
@@ -145,6 +169,17 @@ def _numbers(operation, classes, digits, groups):
     return (padded * weights).sum(-1).astype("u1")
 
 
+def _is_alike(operation, images):
+    """Whether rows of input and output are alike."""
+    _, _, columns = operation.output.shape
+    _, _, in_columns = operation.inputs[0].shape
+    return (
+        images == 1
+        and operation.window.strides == (1, 1)
+        and row_bytes(in_columns) == row_bytes(columns)
+    )
+
+
 def _shifts(operation, images):
     """Where taps lie, if rows of input and output are alike."""
     source, output, window = (
@@ -153,11 +188,7 @@ def _shifts(operation, images):
         operation.window,
     )
     pitch = row_bytes(output.shape[2])
-    if (
-        images > 1
-        or window.strides != (1, 1)
-        or row_bytes(source.shape[2]) != pitch
-    ):
+    if not _is_alike(operation, images):
         return {"shifts": None, "inside": None}
     vertical, horizontal = (
         np.arange(taps) * dilation - before
@@ -171,7 +202,9 @@ def _shifts(operation, images):
     seen = rows.T[:, None, :, None] & wide[None, :, None, :]
     packed = np.packbits(seen, axis=-1, bitorder="little")
     packed = packed.reshape(window.size[0] * window.size[1], -1)
-    padded = np.zeros((len(packed), -(-packed.shape[1] // _BLOCK) * _BLOCK), "u1")
+    padded = np.zeros(
+        (len(packed), -(-packed.shape[1] // _BLOCK) * _BLOCK), "u1"
+    )
     padded[:, : packed.shape[1]] = packed
     shifts = vertical[:, None] * 8 * pitch + horizontal[None, :]
     return {

@@ -192,8 +192,8 @@ def heading(model: keras.Model, program: Program, function: str) -> str:
         f"input: {_shape(plan.input_shape)} floats",
         f"output: {_shape(plan.output_shape)} floats",
         f"flash: {flash:,} bytes of tables, and the code",
-        f"RAM: {ram:,} bytes, and less than 2,000 of stack; "
-        "two calls at once would disturb each other",
+        f"RAM: {ram:,} bytes, and less than 2,000 of stack",
+        "threads: one call at a time",
         f"pruned: {pruned:,} of {weights:,} weights of kernels",
         f"weights: SHA-256 {weights_checksum(model)}",
         "compile: gcc -std=c99 -Os -c, or clang",
@@ -271,7 +271,7 @@ class Heading:
 
     def __init__(self, path: pathlib.Path):
         text = path.read_text(encoding="utf-8", errors="replace")
-        comment, _, _ = text.partition("*/")
+        comment, _, _ = text.partition(" */")
 
         def found(pattern):
             match = re.search(pattern, comment, re.MULTILINE)
@@ -297,7 +297,7 @@ class Heading:
         self.layers = {
             layer: (int(size.replace(",", "")), kernel)
             for size, kernel, layer in re.findall(
-                r"^ {5}([\d,]+) (\w+) (.*?)(?: \*/)?$", comment, re.MULTILINE
+                r"^ {5}([\d,]+) (\w+) (.*)$", comment, re.MULTILINE
             )
         }
 

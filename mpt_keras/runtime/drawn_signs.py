@@ -72,7 +72,8 @@ def _drawn(fields, draw):
     signs[:, :channels] = draw.values((taps, channels, filters)) > 0
     packed = np.packbits(
         signs.transpose(2, 0, 1), axis=-1, bitorder="little"
-    ).view("<u8")
-    differ = packed.transpose(0, 2, 1) ^ both[..., 0]
+    )
+    drawn = np.ascontiguousarray(packed).view("<u8").transpose(0, 2, 1)
+    differ = drawn ^ both[..., 0]
     kept = np.ascontiguousarray(both[..., 1])
     return None if (differ & kept).any() else DrawnSigns(kept, draw, channels)

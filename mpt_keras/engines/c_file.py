@@ -19,12 +19,18 @@ from mpt_keras.engines.plans import plan_of
 from mpt_keras.engines.report import LayerReport
 from mpt_keras.layers.traversal import masked_kernels_and_layers
 from mpt_keras.runtime import compiling, processor
-from mpt_keras.runtime.c_source import SCALAR, c_source, reserved_words
+from mpt_keras.runtime.c_source import SCALAR, c_source
 from mpt_keras.runtime.drawn_signs import DrawnSigns, with_drawn_signs
 from mpt_keras.runtime.fusing import fuse
 from mpt_keras.runtime.packing import pack
 from mpt_keras.runtime.program import Program
 
+_WORDS_OF_C = re.compile(
+    "auto|break|case|char|const|continue|default|do|double|else|enum|extern|"
+    "float|for|goto|if|inline|int|long|main|register|restrict|return|short|"
+    "signed|sizeof|static|struct|switch|typedef|union|unsigned|void|volatile|"
+    "while"
+)
 _NAME = re.compile(r"[A-Za-z]\w*", re.ASCII)
 _BEGIN = re.compile(r"/\* .* as C99, by mpt_keras ")
 # Builds of a file that compute in other ways: flags of the compiler.
@@ -32,6 +38,8 @@ BUILDS: Mapping[str, tuple[str, ...]] = {
     "with vectors": (),
     "without": ("-Os", f"-DMPT_WIDTH={SCALAR}"),
 }
+# Most bytes of stack, by whether there are vectors.
+_STACK = {True: 10_000, False: 2000}
 _NOTHING_DRAWN = (
     "No signs of this network can be drawn from a seed, so that signs='seed' "
     "would gain nothing. Expected signs='stored'; or a masked model, not a "
@@ -77,11 +85,10 @@ class CFile(Engine):
             )
         name = self.function
         is_name = isinstance(name, str) and _NAME.fullmatch(name)
-        if not is_name or name in reserved_words() or name.startswith("net_"):
+        if not is_name or _WORDS_OF_C.fullmatch(name):
             raise ValueError(
-                "Invalid value for argument `function`. Expected a name for a "
-                "function in C that is no word of C, and none that the file "
-                f"needs itself. Received: function={name!r}"
+                "Invalid value for argument `function`. Expected a name that a "
+                f"function can have in C. Received: function={name!r}"
             )
 
     def require(self):
@@ -104,7 +111,7 @@ class CFile(Engine):
                 raise ValueError(_NOTHING_DRAWN)
         text = c_source(
             program,
-            heading(frozen, program, self.function),
+            heading(frozen, program, self.function, _STACK[self.vectors]),
             width=None if self.vectors else SCALAR,
             function=self.function,
         )
@@ -153,7 +160,8 @@ class CFile(Engine):
         found = Heading(path)
         return (
             f"flash: {found.flash_bytes:,} bytes of tables, and the code",
-            f"RAM: {found.ram_bytes:,} bytes, and less than 2,000 of stack",
+            f"RAM: {found.ram_bytes:,} bytes, and less than "
+            f"{_STACK[self.vectors]:,} of stack",
         )
 
 
@@ -164,13 +172,16 @@ def _draws(model):
     return {name: draw for name, draw in draws.items() if draw is not None}
 
 
-def heading(model: keras.Model, program: Program, function: str) -> str:
+def heading(
+    model: keras.Model, program: Program, function: str, stack: int
+) -> str:
     """What the comment at the top says.
 
     Args:
         model: The frozen model.
         program: What the file computes.
         function: Its name.
+        stack: Most bytes of stack that it needs.
     """
     plan = program.plan
     kernels = kernels_of(model)
@@ -192,7 +203,7 @@ def heading(model: keras.Model, program: Program, function: str) -> str:
         f"input: {_shape(plan.input_shape)} floats",
         f"output: {_shape(plan.output_shape)} floats",
         f"flash: {flash:,} bytes of tables, and the code",
-        f"RAM: {ram:,} bytes, and less than 2,000 of stack",
+        f"RAM: {ram:,} bytes, and less than {stack:,} of stack",
         "threads: one call at a time",
         f"pruned: {pruned:,} of {weights:,} weights of kernels",
         f"weights: SHA-256 {weights_checksum(model)}",

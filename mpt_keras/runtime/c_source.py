@@ -1,7 +1,6 @@
 """A program as one C99 file that needs nothing else."""
 
 import dataclasses
-import functools
 import re
 import textwrap
 
@@ -9,7 +8,7 @@ import numpy as np
 
 from mpt_keras.runtime.drawn_signs import DrawnSigns
 from mpt_keras.runtime.program import ALIGNMENT, Buffer, Call, Program
-from mpt_keras.runtime.structures import kernel_files, source_of
+from mpt_keras.runtime.structures import source_of
 
 _TYPES = {
     "i1": "int8_t",
@@ -23,15 +22,6 @@ _TYPES = {
     "f4": "float",
 }
 _LINE = 78
-_WORD = re.compile(r"[A-Za-z_]\w*", re.ASCII)
-_KEYWORDS = frozenset(
-    _WORD.findall(
-        "auto break case char const continue default do double else enum "
-        "extern float for goto if inline int long main register restrict "
-        "return short signed sizeof static struct switch typedef union "
-        "unsigned void volatile while"
-    )
-)
 # Bytes of a vector where there are none, and how its tables are aligned.
 SCALAR = 4
 _SCALAR_ALIGNMENT = 8
@@ -90,7 +80,7 @@ def c_source(
         heading: Text of the comment at the top.
         width: Bytes of a vector, `SCALAR` for none; by default what the
             compiler is told that the processor has.
-        function: Its name, one that is not in `reserved_words()`.
+        function: Its name.
     """
     printer = _Printer(_SCALAR_ALIGNMENT if width == SCALAR else ALIGNMENT)
     for call in program.calls:
@@ -130,12 +120,6 @@ def c_source(
         "}",
     ]
     return "\n".join(line for line in lines if line) + "\n"
-
-
-@functools.cache
-def reserved_words() -> frozenset[str]:
-    """What no function of a file can be called: words of C and of kernels."""
-    return _KEYWORDS | set(_WORD.findall(source_of(kernel_files())))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -189,7 +173,7 @@ class _Printer:
             case float() | np.floating() as number:
                 return _float(np.float32(number))
             case number:
-                return str(int(number))
+                return f"{int(number)}{'u' * (number >= 2**31)}"
 
     def _table(self, text, table):
         if id(table) not in self._tables:

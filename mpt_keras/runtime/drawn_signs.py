@@ -70,9 +70,7 @@ def _drawn(fields, draw):
     channels = fields["channels"]
     signs = np.zeros((taps, 64 * words, filters), bool)
     signs[:, :channels] = draw.values((taps, channels, filters)) > 0
-    packed = np.packbits(
-        signs.transpose(2, 0, 1), axis=-1, bitorder="little"
-    )
+    packed = np.packbits(signs.transpose(2, 0, 1), axis=-1, bitorder="little")
     drawn = np.ascontiguousarray(packed).view("<u8").transpose(0, 2, 1)
     differ = drawn ^ both[..., 0]
     kept = np.ascontiguousarray(both[..., 1])

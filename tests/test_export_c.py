@@ -5,8 +5,6 @@ sum, so that no sign may differ.
 """
 
 import ctypes
-import importlib.util
-import pathlib
 import shutil
 import subprocess
 import sys
@@ -20,7 +18,7 @@ from sklearn.datasets import load_digits
 from test_runtime import images_for, with_exact_sums
 
 import mpt_keras as mpt
-from mpt_keras.engines import ENGINES, c_file, exporting
+from mpt_keras.engines import c_file
 from mpt_keras.runtime import compiling
 from mpt_keras.runtime.c_source import SCALAR, c_source
 from mpt_keras.runtime.operations import Elementwise, Plan, Steps, Value

@@ -173,7 +173,7 @@ class _Printer:
             case float() | np.floating() as number:
                 return _float(np.float32(number))
             case number:
-                return f"{int(number)}{'u' * (number >= 2**31)}"
+                return f"{int(number)}{'u' if number >= 2**31 else ''}"
 
     def _table(self, text, table):
         if id(table) not in self._tables:

@@ -33,7 +33,7 @@ def is_dense(operation: Convolution) -> bool:
 def pack_dense(
     operation: Convolution, builder: Builder, output: Buffer
 ) -> None:
-    """Adds a call of `dense_bits`, `dense_lists` or `dense_rows`.
+    """Adds a call of `dense_codes`, `dense_lists` or `dense_rows`.
 
     Args:
         operation: `Convolution` of which `is_dense` is true.
@@ -45,21 +45,22 @@ def pack_dense(
     weights = operation.kernel.transpose(2, 0, 1, 3).reshape(-1, filters)
     share = np.count_nonzero(weights) / weights.size
     few = _FEW_SIGNS if operation.is_ternary else _FEW_FLOATS
+    live = builder.scratch(8 * (len(weights) + 4))
     if share < few and filters <= _FURTHEST:
-        kernel, width, fields = "dense_lists", filters, _lists(operation, weights)
+        kernel, sums = "dense_lists", filters
+        fields = {"live": live, **_lists(operation, weights)}
     elif operation.is_ternary:
-        kernel = "dense_bits"
-        width, fields = _bits(weights)
+        kernel, fields = "dense_codes", _codes(weights)
+        sums = fields["width"]
     else:
-        kernel = "dense_rows"
-        width, fields = _rows(weights)
+        kernel, fields = "dense_rows", {"live": live, **_rows(weights)}
+        sums = fields["chunks"] * fields["width"]
     builder.call(
         kernel,
         operation.layer,
         input=builder.read(operation.inputs[0], PLANES),
         output=output,
-        live=builder.scratch(8 * (len(weights) + 4)),
-        sums=builder.scratch(4 * width),
+        sums=builder.scratch(4 * sums),
         units=len(weights),
         filters=filters,
         gain=float(operation.gain),
@@ -85,35 +86,29 @@ def _lists(operation, weights):
     }
 
 
-def _chunked(weights, most):
-    """`[chunk, unit, filter of the chunk]`, filled up with zeros."""
+def _codes(weights):
+    """Two bits a weight, those of 16 inputs a word, `[16 inputs, filter]`."""
     units, filters = weights.shape
-    needed = -(-filters // 16)
-    groups = min(most, 2 ** math.ceil(math.log2(needed)))
-    chunks = -(-needed // groups)
-    width = 16 * groups
-    filled = np.zeros((units, chunks * width), weights.dtype)
-    filled[:, :filters] = weights
-    return filled.reshape(units, chunks, width).transpose(1, 0, 2)
-
-
-def _bits(weights):
-    chunked = _chunked(weights, 16)
-    chunks, units, width = chunked.shape
-    signs = np.stack([chunked > 0, chunked < 0], 2)
-    bits = np.packbits(signs, axis=-1, bitorder="little").view("<u2")
-    return chunks * width, {
-        "chunks": chunks,
-        "groups": width // 16,
-        "bits": bits.ravel(),
-    }
+    width = -(-filters // 16) * 16
+    filled = np.zeros((-(-units // 16) * 16, width), "uint32")
+    filled[:units, :filters] = weights & 3
+    filled = filled.reshape(-1, 16, width)
+    filled <<= np.arange(0, 32, 2, dtype="uint32")[:, None]
+    codes = np.bitwise_or.reduce(filled, axis=1)
+    return {"width": width, "codes": codes.ravel()}
 
 
 def _rows(weights):
-    chunked = _chunked(weights, 8)
-    chunks, units, width = chunked.shape
-    return chunks * width, {
+    """`[chunk, unit, filter of the chunk]`, filled up with zeros."""
+    units, filters = weights.shape
+    needed = -(-filters // 16)
+    width = 16 * min(8, 2 ** math.ceil(math.log2(needed)))
+    chunks = -(-filters // width)
+    filled = np.zeros((units, chunks * width), "float32")
+    filled[:, :filters] = weights
+    filled = filled.reshape(units, chunks, width).transpose(1, 0, 2)
+    return {
         "chunks": chunks,
         "width": width,
-        "weights": np.ascontiguousarray(chunked, "float32").ravel(),
+        "weights": np.ascontiguousarray(filled).ravel(),
     }

@@ -27,6 +27,7 @@ from mpt_keras.runtime.program import BITS, PACKED, Builder
 
 _LEVELS = st.sampled_from(processor.levels())
 _LAYOUTS = st.sampled_from([BITS, PACKED])
+_CHANNELS = st.integers(1, 70)
 _SEEDS = st.integers(0, 2**32 - 1)
 
 
@@ -108,7 +109,7 @@ def steps_of(rng, channels):
 
 
 @st.composite
-def convolutions(draw, channels=st.integers(1, 70), groups=(1, 1, 1, 2)):
+def convolutions(draw, channels=_CHANNELS, groups=(1, 1, 1, 2)):
     rng = np.random.default_rng(draw(_SEEDS))
     rows = draw(st.integers(1, 12))
     columns = draw(st.sampled_from([1, 2, 4, 5, 7, 8, 14, 16, 28, 32, 33, 66]))
@@ -152,7 +153,7 @@ def convolutions(draw, channels=st.integers(1, 70), groups=(1, 1, 1, 2)):
 
 
 def with_form(form):
-    return mock.patch.object(signs, "choose_form", lambda *_: form)
+    return mock.patch.object(signs, "choose_form", return_value=form)
 
 
 @settings(max_examples=60, deadline=None)
@@ -202,7 +203,10 @@ def test_counts_of_bits_in_groups_of_words(drawn, level):
 def test_what_neither_covers(drawn, layouts, count):
     rng, operation = drawn
     level = processor.levels()[0]
-    with with_form(BITS), mock.patch.object(adder, "covers", lambda _: False):
+    with (
+        with_form(BITS),
+        mock.patch.object(adder, "covers", return_value=False),
+    ):
         check(operation, rng, level, count, layouts)
 
 

@@ -108,6 +108,13 @@ static void stream(const struct taps *t, int32_t bit, const uint64_t *inside,
   }
 }
 
+static inline void copy_words(char *to, const char *from, int32_t count) {
+  int32_t i = 0;
+  for (; i + MPT_WORDS <= count; i += MPT_WORDS)
+    *(words_at *)(to + 8 * i) = *(const words_at *)(from + 8 * i);
+  for (; i < count; i++) ((word *)to)[i] = ((const word *)from)[i];
+}
+
 /* Planes of `size` bytes, of the pixels from byte `begin` of the output on;
    behind the last a plane of zeros. */
 static void gather_taps(const struct taps *t, int32_t begin, int32_t size) {
@@ -124,22 +131,23 @@ static void gather_taps(const struct taps *t, int32_t begin, int32_t size) {
         shifted(t, bit, 8 * t->in_plane_bytes, inside, count, t->channels, to);
       to += size * t->channels;
     } else if (t->images > 1) {
-      int32_t seen[8], whole = 1;
       for (int32_t i = 0; i < count; i++) {
-        seen[i] = seen_bit(t, tap, 8 * begin + 64 * i);
-        whole &= seen[i] >= 0 && seen[i] == seen[0] + 64 * i;
+        int32_t seen = seen_bit(t, tap, 8 * begin + 64 * i);
+        int32_t next = i + 1;
+        if (seen < 0) {
+          for (int32_t c = 0; c < t->channels; c++)
+            *(word *)(to + c * size + 8 * i) = 0;
+          continue;
+        }
+        while (next < count &&
+               seen_bit(t, tap, 8 * begin + 64 * next) == seen + 64 * (next - i))
+          next++;
+        const char *from = t->input + seen / 8;
+        for (int32_t c = 0; c < t->channels; c++, from += t->in_plane_bytes)
+          copy_words(to + c * size + 8 * i, from, next - i);
+        i = next - 1;
       }
-      const char *from = t->input;
-      for (int32_t c = 0; c < t->channels; c++, to += size) {
-        if (whole && size % sizeof(words) == 0)
-          for (int32_t i = 0; i < size; i += sizeof(words))
-            *(words_at *)(to + i) = *(const words_at *)(from + seen[0] / 8 + i);
-        else
-          for (int32_t i = 0; i < count; i++)
-            *(word *)(to + 8 * i) =
-                seen[i] < 0 ? 0 : *(const word *)(from + seen[i] / 8);
-        from += t->in_plane_bytes;
-      }
+      to += size * t->channels;
     } else {
       for (int32_t i = 0; i < count; i++) {
         int32_t seen[64];

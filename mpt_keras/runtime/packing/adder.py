@@ -19,7 +19,7 @@ from mpt_keras.runtime.program import BITS, Buffer, Builder, row_bytes
 
 _MOST_DIGITS = 15  # MPT_DIGITS in kernels/adder.h
 _MOST_PLANES = 1 << 13  # whose number, times 8, has 16 bits
-_LEAST_DIGITS = 5
+_LEAST_DIGITS = 10
 _CLASSES_OF_GROUP = 3
 _BLOCK = 64
 
@@ -94,7 +94,7 @@ def pack_adder(
     plane = plane_bytes(operation.output, images)
     block = min(_BLOCK, 1 << max(3, (plane - 1).bit_length()))
     height, width = operation.window.size
-    weights = _weights(operation)
+    weights, order = _weights(operation)
     builder.call(
         "add_signs",
         operation.layer,
@@ -118,7 +118,7 @@ def pack_adder(
         weights=weights,
         digits=digits,
         classes=numbers,
-        numbers=_numbers(operation, classes, digits, groups),
+        numbers=_numbers(operation, classes, digits, groups)[order],
         groups=groups,
         is_threshold=is_threshold,
         gain=1.0 if is_threshold else float(operation.gain),
@@ -134,10 +134,12 @@ def _digits(kernel):
 
 
 def _weights(operation):
-    """For each filter: eights of -1, eights of +1; then planes, times eight.
+    """Lists of planes, and the order in which they have the filters.
 
-    Planes of zeros fill up the eights, and the sixteens of long lists: one
-    branch less to guess.
+    For each filter: its number, eights of -1, eights of +1; then the planes,
+    times eight. Planes of zeros fill up the eights, and the sixteens of long
+    lists. Filters with equal counts follow each other, so that processors
+    guess branches.
     """
     kernel = operation.kernel
     channels = operation.inputs[0].shape[0]
@@ -155,8 +157,14 @@ def _weights(operation):
             padding = np.full(-len(planes) % whole, zeros)
             counts.append((len(planes) + len(padding)) // 8)
             lists.extend([8 * planes, 8 * padding])
-        parts.extend([counts, *lists])
-    return np.concatenate(parts).astype("u2")
+        parts.append((counts, number, np.concatenate(lists)))
+    parts.sort(key=lambda part: part[:2])
+    lists = [
+        np.concatenate([[number, *counts], planes])
+        for counts, number, planes in parts
+    ]
+    order = np.array([number for _, number, _ in parts])
+    return np.concatenate(lists).astype("u2"), order
 
 
 def _numbers(operation, classes, digits, groups):

@@ -12,6 +12,8 @@ from mpt_keras.runtime.program import (
     row_bytes,
 )
 
+_NO_STEPS = Steps()
+
 
 def plane_bytes(value: Value, images: int = 1) -> int:
     """Of a plane of `BITS`: whole words."""
@@ -38,7 +40,7 @@ def pack_signs_of(
     layer: str,
     planes: Buffer,
     value: Value,
-    steps: Steps = Steps(),
+    steps: Steps = _NO_STEPS,
 ) -> None:
     """Writes a value: the signs of floats, after steps.
 
@@ -74,7 +76,7 @@ def unpack_signs_of(
     layer: str,
     value: Value,
     planes: Buffer,
-    steps: Steps = Steps(),
+    steps: Steps = _NO_STEPS,
 ) -> None:
     """Writes the floats that steps make of a value of signs.
 

@@ -64,7 +64,7 @@ static inline floats floats_of(ints value, float offset, float gain,
 }
 
 #if MPT_WIDTH == 64 && MPT_HAS(__builtin_ia32_cvtmask2b512)
-typedef char bytes_64 __attribute__((vector_size(64)));
+typedef uint8_t bytes_64 __attribute__((vector_size(64)));
 typedef char bytes_16 __attribute__((vector_size(16), may_alias));
 typedef uint8_t numbers_16 __attribute__((vector_size(16)));
 

@@ -8,16 +8,6 @@ struct pool_pairs {
   const uint8_t *inverted; /* of each plane */
 };
 
-/* The bits of even places, close together. */
-static inline uint64_t even_bits(uint64_t v) {
-  v &= 0x5555555555555555;
-  v = (v | v >> 1) & 0x3333333333333333;
-  v = (v | v >> 2) & 0x0f0f0f0f0f0f0f0f;
-  v = (v | v >> 4) & 0x00ff00ff00ff00ff;
-  v = (v | v >> 8) & 0x0000ffff0000ffff;
-  return (v | v >> 16) & 0xffffffff;
-}
-
 MPT_KERNEL void pool_pairs(const struct pool_pairs *k, char *arena) {
   for (int32_t p = 0; p < k->planes; p++) {
     const char *from = arena + k->input + p * k->in_plane_bytes;

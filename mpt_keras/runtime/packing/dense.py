@@ -8,10 +8,10 @@ from mpt_keras.runtime.operations import Convolution
 from mpt_keras.runtime.packing.steps import step_fields
 from mpt_keras.runtime.program import PLANES, Buffer, Builder
 
-# Share of weights from which on a list of them is no gain: of ternary ones,
-# and of floats.
-_FEW_SIGNS = 0.08
-_FEW_FLOATS = 0.12
+# What a weight of a list costs, in weights of all that `dense_codes` or
+# `dense_rows` go through, and what they do beside, in filters.
+_CODES = 16, 32
+_ROWS = 10, 16
 _FURTHEST = 2**16
 
 
@@ -43,25 +43,25 @@ def pack_dense(
     filters = operation.output.size
     # [unit, filter], units in the order of `PLANES`
     weights = operation.kernel.transpose(2, 0, 1, 3).reshape(-1, filters)
-    share = np.count_nonzero(weights) / weights.size
-    few = _FEW_SIGNS if operation.is_ternary else _FEW_FLOATS
-    live = builder.scratch(8 * (len(weights) + 4))
-    if share < few and filters <= _FURTHEST:
-        kernel, sums = "dense_lists", filters
-        fields = {"live": live, **_lists(operation, weights)}
+    units = len(weights)
+    dear, more = _CODES if operation.is_ternary else _ROWS
+    whole = units * (-(-filters // 16) * 16 + more)
+    if dear * np.count_nonzero(weights) < whole and units <= _FURTHEST:
+        kernel, fields = "dense_lists", _lists(operation, weights)
     elif operation.is_ternary:
         kernel, fields = "dense_codes", _codes(weights)
-        sums = fields["width"]
+        fields["sums"] = builder.scratch(4 * fields["width"])
     else:
-        kernel, fields = "dense_rows", {"live": live, **_rows(weights)}
+        kernel, fields = "dense_rows", _rows(weights)
         sums = fields["chunks"] * fields["width"]
+        fields["sums"] = builder.scratch(4 * sums)
+        fields["live"] = builder.scratch(8 * (units + 4))
     builder.call(
         kernel,
         operation.layer,
         input=builder.read(operation.inputs[0], PLANES),
         output=output,
-        sums=builder.scratch(4 * sums),
-        units=len(weights),
+        units=units,
         filters=filters,
         gain=float(operation.gain),
         **fields,
@@ -70,18 +70,18 @@ def pack_dense(
 
 
 def _lists(operation, weights):
-    if not operation.is_ternary:
-        unit, entries = np.nonzero(weights)
-        plus, values = None, weights[unit, entries].astype("float32")
+    weights = weights.T
+    if operation.is_ternary:
+        lists = np.stack([weights > 0, weights < 0], 1)
+        lists = lists.reshape(-1, weights.shape[1])
+        values = None
     else:
-        signs = np.stack([weights > 0, weights < 0], 1)
-        unit, _, entries = np.nonzero(signs)
-        plus, values = signs[:, 0].sum(1).astype("uint16"), None
-    counts = np.bincount(unit, minlength=len(weights))
+        lists = weights != 0
+        values = weights[lists].astype("float32")
+    counts = lists.sum(1)
     return {
         "starts": np.concatenate([[0], np.cumsum(counts)]).astype("int32"),
-        "plus": plus,
-        "entries": entries.astype("uint16"),
+        "entries": np.nonzero(lists)[1].astype("uint16"),
         "weights": values,
     }
 

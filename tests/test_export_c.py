@@ -18,6 +18,7 @@ from sklearn.datasets import load_digits
 from test_runtime import images_for, with_exact_sums
 
 import mpt_keras as mpt
+from mpt_keras.command_line import main
 from mpt_keras.engines import c_file
 from mpt_keras.runtime import compiling
 from mpt_keras.runtime.c_source import SCALAR, c_source
@@ -506,3 +507,71 @@ def test_other_shapes_are_refused(exported):
     run = c_file.build(exported / "plain.c")
     with pytest.raises(ValueError, match=r"shape \(8, 8, 1\)"):
         run([np.zeros((2, 8, 8, 2), "float32")])
+
+
+# --- The command ------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A ticket, another one, and a C file of the first."""
+    folder = tmp_path_factory.mktemp("command")
+    for name, seed in (("a", 0), ("b", 1)):
+        model = mpt.models.conv2(
+            width=0.1, classes=3, input_shape=(8, 8, 1), seed=seed
+        )
+        mpt.save_ticket(model, folder / f"{name}.ticket")
+    arguments = ["--format", "c", "--output", str(folder / "a.c")]
+    assert main(["export", str(folder / "a.ticket"), *arguments]) == 0
+    return folder
+
+
+def test_verify_finds_the_model_in_either_order(folder, capsys):
+    printed = []
+    for names in (("a.c", "a.ticket"), ("a.ticket", "a.c")):
+        one, other = (str(folder / name) for name in names)
+        assert main(["verify", one, "--against", other]) == 0
+        printed.append(capsys.readouterr().out)
+    assert printed[0] == printed[1]
+    assert "of the largest output" in printed[0]
+    assert "ULP" in printed[0]
+    assert "same predicted class: 100.0%" in printed[0]
+    file, ticket = folder / "a.c", folder / "a.ticket"
+    assert f"{file}: made of the weights of {ticket}" in printed[0]
+
+
+def test_verify_knows_the_file_of_another_model(folder, capsys):
+    one, other = str(folder / "a.c"), str(folder / "b.ticket")
+    assert main(["verify", one, "--against", other]) == 1
+    captured = capsys.readouterr()
+    assert "made of other weights" in captured.out
+    assert "do not predict the same" in captured.err
+
+
+def test_verify_of_a_c_file_alone_compares_two_builds(folder, capsys, tmp_path):
+    file = folder / "a.c"
+    assert main(["verify", str(file)]) == 0
+    printed = capsys.readouterr().out
+    assert "compared with no model (--against MODEL)" in printed
+    assert "with vectors: differs from without by up to" in printed
+    np.save(tmp_path / "x.npy", np.ones((5, 8, 8, 1), "float32"))
+    assert main(["verify", str(file), "--inputs", str(tmp_path / "x.npy")]) == 0
+    assert "for 5 given inputs" in capsys.readouterr().out
+
+
+def test_verify_of_a_file_of_others_says_so(tmp_path, capsys):
+    path = tmp_path / "a.c"
+    path.write_text("int main(void) { return 0; }\n")
+    assert main(["verify", str(path)]) == 1
+    assert "no C file that mpt_keras.export wrote" in capsys.readouterr().err
+    assert main(["verify", str(tmp_path / "none.c")]) == 1
+    assert "none.c" in capsys.readouterr().err
+
+
+def test_bench_covers_c_files(folder, capsys, tmp_path):
+    arguments = ["--formats", "c", "--rounds", "2", "--output", str(tmp_path)]
+    assert main(["bench", str(folder / "a.ticket"), *arguments]) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    (row,) = [cells for cells in rows if cells[:1] == ["c"]]
+    size = c_file.Heading(tmp_path / "ticket.c").flash_bytes
+    assert row[1] == f"{size:,}"

@@ -12,6 +12,16 @@ _BACKENDS = {
 }
 
 
+def version():
+    """That of this package."""
+    import importlib.metadata  # takes longer than all else here
+
+    try:
+        return importlib.metadata.version("mpt_keras")
+    except importlib.metadata.PackageNotFoundError:
+        return "0+source"  # run from a source tree
+
+
 @functools.cache
 def check_keras():
     """Imports Keras, or raises `ImportError` with the way out."""

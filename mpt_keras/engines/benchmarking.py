@@ -27,6 +27,7 @@ VARIANTS: Mapping[str, tuple[str, str, Mapping[str, Any]]] = {
     "openvino": ("openvino", "openvino", {}),
     "larq": ("bits.tflite", "larq", {}),
     "hls4ml": ("hls4ml.keras", "hls4ml", {}),
+    "c": ("ticket.c", "c", {}),
 }
 _COLUMNS = (
     *("format", "bytes", "smaller", "difference", "same class %", "ms"),

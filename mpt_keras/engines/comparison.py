@@ -46,6 +46,9 @@ class Comparison:
         model: The frozen model.
         sources: Its inputs.
         arrays: The batch, an array for each of them.
+
+    Attributes:
+        reference: What the model predicts for it.
     """
 
     def __init__(
@@ -57,7 +60,7 @@ class Comparison:
         self._model = model
         self._sources = sources
         self._arrays = arrays
-        self._reference = predict(model, arrays)
+        self.reference = predict(model, arrays)
 
     def accepted(
         self, engine: Engine, path: pathlib.Path, tolerance: float
@@ -73,12 +76,27 @@ class Comparison:
         """
         with refusing(engine, self._model):
             outputs = engine.load(path, self._sources)(self._arrays)
-            found = differences(outputs, self._reference)
+            found, left_out, is_accepted = self.compared(outputs, tolerance)
+        if is_accepted:
+            return found, int(left_out.sum())
+        raise ValueError(self._refusal(engine, found, tolerance, left_out))
+
+    def compared(
+        self, outputs: Sequence[np.ndarray], tolerance: float
+    ) -> tuple[Differences, np.ndarray, bool]:
+        """Compares outputs of another with those of the model.
+
+        Returns:
+            The differences; which inputs differ by more than the tolerance
+            where rounding decides a sign; and whether the others, half of them
+            at least, agree. The differences are of these then.
+        """
+        found = differences(outputs, self.reference)
         if found.relative <= tolerance:
-            return found, 0
+            return found, np.zeros(found.inputs, bool), True
         pairs = [
             (np.asarray(output, "float64"), np.asarray(other, "float64"))
-            for output, other in zip(outputs, self._reference, strict=True)
+            for output, other in zip(outputs, self.reference, strict=True)
         ]
         too_far = np.any(
             [by_input(*pair) > tolerance * scale(pair[1]) for pair in pairs],
@@ -88,8 +106,8 @@ class Comparison:
         few = 2 * left_out.sum() <= len(left_out)
         if few and np.array_equal(left_out, too_far):
             kept = [[array[~left_out] for array in pair] for pair in pairs]
-            return differences(*zip(*kept, strict=True)), int(left_out.sum())
-        raise ValueError(self._refusal(engine, found, tolerance, left_out))
+            return differences(*zip(*kept, strict=True)), left_out, True
+        return found, left_out, False
 
     def _refusal(self, engine, found, tolerance, left_out):
         text = (

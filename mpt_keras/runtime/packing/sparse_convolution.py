@@ -21,7 +21,7 @@ _SINGLE = 16
 # Entries of a list from which on more lists cost less than longer ones.
 _LONG = 24
 # And from which on filling them up to a multiple of 4 costs less than not to.
-_FILLED = 4
+_FILLED = 8
 # Images of a batch that a tile takes side by side, at least.
 _LANES = 16
 # Places are 16 bits.

@@ -15,15 +15,16 @@ import numpy as np
 from mpt_keras import _environment
 from mpt_keras.engines.engine import Engine, Runner
 from mpt_keras.engines.kernels import kernels_of
-from mpt_keras.engines.plans import plan_of
 from mpt_keras.engines.report import LayerReport
 from mpt_keras.layers.traversal import masked_kernels_and_layers
 from mpt_keras.runtime import compiling, processor
 from mpt_keras.runtime.c_source import SCALAR, c_source
 from mpt_keras.runtime.drawn_signs import DrawnSigns, with_drawn_signs
 from mpt_keras.runtime.fusing import fuse
+from mpt_keras.runtime.lowering import lower
 from mpt_keras.runtime.packing import pack
 from mpt_keras.runtime.program import Program
+from mpt_keras.ticket.saving import ticket_of
 
 _WORDS_OF_C = re.compile(
     "auto|break|case|char|const|continue|default|do|double|else|enum|extern|"
@@ -104,7 +105,7 @@ class CFile(Engine):
 
     def write_of(self, model, frozen, path):
         is_small = not self.vectors or self.signs == "seed"
-        program = pack(fuse(plan_of(frozen)), small=is_small)
+        program = pack(fuse(lower(ticket_of(frozen))), small=is_small)
         if self.signs == "seed":
             program, drawn = with_drawn_signs(program, _draws(model))
             if not drawn:

@@ -74,61 +74,142 @@ struct ending {
   struct channel_steps steps;
 };
 
-#define MPT_SUMS(N, ROWS, EACH, JOIN)                                     \
-  __attribute__((unused)) static inline void sums_##N(                    \
-      const real *rows, struct list l, real *out, int32_t at,             \
-      const struct ending *ending) {                                      \
-    const uint16_t *list = l.entries;                                     \
-    const float *weights = l.weights;                                     \
-    const uint16_t *end = list + l.plus;                                  \
-    EACH(MPT_ZEROS_##N)                                                   \
-    rows += at, out += at;                                                \
-    if (weights) {                                                        \
-      for (; list < end; list += ROWS, weights += ROWS) {                 \
-        EACH(MPT_TIMES_##N)                                               \
-      }                                                                   \
-    } else {                                                              \
-      for (; list < end; list += ROWS) {                                  \
-        EACH(MPT_PLUS_##N)                                                \
-      }                                                                   \
-      end += l.minus;                                                     \
-      for (; list < end; list += ROWS) {                                  \
-        EACH(MPT_MINUS_##N)                                               \
-      }                                                                   \
-    }                                                                     \
-    JOIN(N)                                                               \
-    if (ending) {                                                         \
-      for (int32_t g = 0; g < ending->others; g++) {                      \
-        const real *side =                                                \
-            ending->sides + g * ending->apart + ending->shifts[g] + at;   \
-        if (ending->masks) {                                              \
-          const int32_t *mask =                                           \
-              ending->masks + g * ending->masks_apart + at;               \
-          MPT_DO##N(MPT_MASKED, a, side)                                  \
-        } else {                                                          \
-          MPT_DO##N(MPT_PLUS, a, side)                                    \
-        }                                                                 \
-      }                                                                   \
-      if (ending->more) {                                                 \
-        MPT_DO##N(MPT_PLUS, a, (ending->more + at))                       \
-      }                                                                   \
-      if (ending->last) {                                                 \
-        const struct channel_steps s = ending->steps;                     \
-        const float gain = ending->gain;                                  \
-        MPT_DO##N(MPT_GAIN, a, )                                          \
-        if (s.scales) {                                                   \
-          MPT_DO##N(MPT_SCALE, a, )                                       \
-        }                                                                 \
-        if (s.offsets) {                                                  \
-          MPT_DO##N(MPT_OFFSET, a, )                                      \
-        }                                                                 \
-        if (s.rectifies) {                                                \
-          MPT_DO##N(MPT_RECTIFY, a, )                                     \
-        }                                                                 \
-      }                                                                   \
-    }                                                                     \
-    MPT_DO##N(MPT_STORE, a, out)                                          \
+/* Adds the rows of `l` to the accumulators; `list` ends behind them. */
+#define MPT_LIST(N, ROWS, EACH)                         \
+  list = l.entries, end = list + l.plus;                \
+  if (l.weights) {                                      \
+    const float *weights = l.weights;                   \
+    for (; list < end; list += ROWS, weights += ROWS) { \
+      EACH(MPT_TIMES_##N)                               \
+    }                                                   \
+  } else {                                              \
+    for (; list < end; list += ROWS) {                  \
+      EACH(MPT_PLUS_##N)                                \
+    }                                                   \
+    end += l.minus;                                     \
+    for (; list < end; list += ROWS) {                  \
+      EACH(MPT_MINUS_##N)                               \
+    }                                                   \
   }
+
+#define MPT_ENDING(N)                                   \
+  if (ending->more) {                                   \
+    MPT_DO##N(MPT_PLUS, a, (ending->more + at))         \
+  }                                                     \
+  if (ending->last) {                                   \
+    const struct channel_steps s = ending->steps;       \
+    const float gain = ending->gain;                    \
+    MPT_DO##N(MPT_GAIN, a, )                            \
+    if (s.scales) {                                     \
+      MPT_DO##N(MPT_SCALE, a, )                         \
+    }                                                   \
+    if (s.offsets) {                                    \
+      MPT_DO##N(MPT_OFFSET, a, )                        \
+    }                                                   \
+    if (s.rectifies) {                                  \
+      MPT_DO##N(MPT_RECTIFY, a, )                       \
+    }                                                   \
+  }
+
+/* The sum of a list, for the vectors from the float `at` on; with an ending
+   or without one. */
+#define MPT_SUMS(N, ROWS, EACH, JOIN)                                         \
+  __attribute__((unused)) static inline void sums_##N(                        \
+      const real *rows, struct list l, real *out, int32_t at,                 \
+      const struct ending *ending) {                                          \
+    const uint16_t *list, *end;                                               \
+    EACH(MPT_ZEROS_##N)                                                       \
+    rows += at, out += at;                                                    \
+    MPT_LIST(N, ROWS, EACH)                                                   \
+    JOIN(N)                                                                   \
+    if (ending) {                                                             \
+      for (int32_t g = 0; g < ending->others; g++) {                          \
+        const real *side =                                                    \
+            ending->sides + g * ending->apart + ending->shifts[g] + at;       \
+        const int32_t *mask = ending->masks + g * ending->masks_apart + at;   \
+        MPT_DO##N(MPT_MASKED, a, side)                                        \
+      }                                                                       \
+      MPT_ENDING(N)                                                           \
+    }                                                                         \
+    MPT_DO##N(MPT_STORE, a, out)                                              \
+  }
+
+/* The lists of all groups, one after another in a stream, with their counts
+   before them: where the next begins. */
+#define MPT_NEXT_LIST(l)                   \
+  l.plus = *l.entries++;                   \
+  if (!l.weights) l.minus = *l.entries++;
+#define MPT_BEHIND_LIST(l)          \
+  l.entries += l.plus + l.minus;    \
+  if (l.weights) l.weights += l.plus;
+
+#if MPT_WIDTH == 64
+
+/* The same of all groups in registers: where N vectors are the whole tile and
+   shifts are less than a vector, two neighbours are shuffled. */
+#ifdef __clang__
+#define MPT_PAIR(a, b) \
+  ((floats)__builtin_ia32_vpermi2varps512((a), lanes, (b)))
+#else
+#define MPT_PAIR(a, b) __builtin_shuffle((a), (b), lanes)
+#endif
+#define MPT_SHIFTED(i, a, b) \
+  t##i += (floats)((ints)MPT_PAIR(a, b) & ((const ints *)mask)[i]);
+#define MPT_UP_1 MPT_SHIFTED(0, a0, zero)
+#define MPT_UP_2 MPT_SHIFTED(0, a0, a1) MPT_SHIFTED(1, a1, zero)
+#define MPT_UP_4                                                \
+  MPT_SHIFTED(0, a0, a1) MPT_SHIFTED(1, a1, a2)                 \
+  MPT_SHIFTED(2, a2, a3) MPT_SHIFTED(3, a3, zero)
+#define MPT_UP_8                                                \
+  MPT_SHIFTED(0, a0, a1) MPT_SHIFTED(1, a1, a2)                 \
+  MPT_SHIFTED(2, a2, a3) MPT_SHIFTED(3, a3, a4)                 \
+  MPT_SHIFTED(4, a4, a5) MPT_SHIFTED(5, a5, a6)                 \
+  MPT_SHIFTED(6, a6, a7) MPT_SHIFTED(7, a7, zero)
+#define MPT_DOWN_1 MPT_SHIFTED(0, zero, a0)
+#define MPT_DOWN_2 MPT_DOWN_1 MPT_SHIFTED(1, a0, a1)
+#define MPT_DOWN_4 MPT_DOWN_2 MPT_SHIFTED(2, a1, a2) MPT_SHIFTED(3, a2, a3)
+#define MPT_DOWN_8                                              \
+  MPT_DOWN_4 MPT_SHIFTED(4, a3, a4) MPT_SHIFTED(5, a4, a5)      \
+  MPT_SHIFTED(6, a5, a6) MPT_SHIFTED(7, a6, a7)
+
+#define MPT_SHUFFLED_SUMS(N, ROWS, EACH, JOIN)                                \
+  __attribute__((unused)) static inline void shuffled_##N(                    \
+      const real *rows, struct list *stream, real *out,                       \
+      const struct ending *ending) {                                          \
+    const uint16_t *list, *end;                                               \
+    struct list l = *stream;                                                  \
+    const int32_t at = 0;                                                     \
+    const floats zero = {0};                                                  \
+    MPT_DO##N(MPT_ZERO, t, )                                                  \
+    for (int32_t g = ending->others - 1; g >= 0; g--) {                       \
+      MPT_NEXT_LIST(l)                                                        \
+      EACH(MPT_ZEROS_##N)                                                     \
+      MPT_LIST(N, ROWS, EACH)                                                 \
+      JOIN(N)                                                                 \
+      const int32_t shift = ending->shifts[g];                                \
+      const int32_t *mask = ending->masks + g * ending->masks_apart;          \
+      const ints lanes = (ints){0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, \
+                                14, 15} + (shift & 15);                       \
+      if (shift > 0) {                                                        \
+        MPT_UP_##N                                                            \
+      } else {                                                                \
+        MPT_DOWN_##N                                                          \
+      }                                                                       \
+      MPT_BEHIND_LIST(l)                                                      \
+    }                                                                         \
+    MPT_NEXT_LIST(l)                                                          \
+    EACH(MPT_ZEROS_##N)                                                       \
+    MPT_LIST(N, ROWS, EACH)                                                   \
+    JOIN(N)                                                                   \
+    MPT_BEHIND_LIST(l)                                                        \
+    MPT_DO##N(MPT_BOTH, a, t)                                                 \
+    MPT_ENDING(N)                                                             \
+    MPT_DO##N(MPT_STORE, a, out)                                              \
+    *stream = l;                                                              \
+  }
+#else
+#define MPT_SHUFFLED_SUMS(N, ROWS, EACH, JOIN)
+#endif
 
 #define MPT_ROW(M, N, a, r)            \
   {                                    \
@@ -159,9 +240,12 @@ struct ending {
 #define MPT_TIMES_4(a, r) MPT_ROW_TIMES(4, a, r)
 #define MPT_TIMES_8(a, r) MPT_ROW_TIMES(8, a, r)
 
-MPT_SUMS(8, 1, MPT_ROWS_8, MPT_JOIN_1)
-MPT_SUMS(4, 2, MPT_ROWS_4, MPT_JOIN_2)
-MPT_SUMS(2, 4, MPT_ROWS_2, MPT_JOIN_4)
-MPT_SUMS(1, 4, MPT_ROWS_1, MPT_JOIN_4)
+#define MPT_BOTH_SUMS(N, ROWS, EACH, JOIN) \
+  MPT_SUMS(N, ROWS, EACH, JOIN)            \
+  MPT_SHUFFLED_SUMS(N, ROWS, EACH, JOIN)
+MPT_BOTH_SUMS(8, 1, MPT_ROWS_8, MPT_JOIN_1)
+MPT_BOTH_SUMS(4, 2, MPT_ROWS_4, MPT_JOIN_2)
+MPT_BOTH_SUMS(2, 4, MPT_ROWS_2, MPT_JOIN_4)
+MPT_BOTH_SUMS(1, 4, MPT_ROWS_1, MPT_JOIN_4)
 
 #endif

@@ -179,6 +179,7 @@ def pack_sparse_convolution(
         tile_rows=tiling.rows,
         tile_columns=tiling.columns,
         pitch=tiling.pitch,
+        near=max(map(abs, shifts)) < 16,
         chunks=tiling.chunks,
         left=tiling.left,
         zeros=lists.zeros,
@@ -246,7 +247,7 @@ def _places(tiling, taps, seen):
 
 def _masks(tiling, groups, sums):
     """Of each group, -1 where its shifted sums are inside the map."""
-    if not tiling.whole or not groups:
+    if not groups:
         return None
     row, column = np.divmod(np.arange(sums), tiling.pitch)
     rows, columns = np.array(groups).T[:, :, None]

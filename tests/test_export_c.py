@@ -218,7 +218,8 @@ def test_digits_fit_a_microcontroller(exported, tmp_path):
     assert zeros == said.ram_bytes
     assert said.flash_bytes < code < said.flash_bytes + 16_000
     usage = compiled.with_suffix(".su").read_text().splitlines()
-    assert sum(int(line.split("\t")[1]) for line in usage) < 2000
+    # A function of the file, a kernel and what that calls.
+    assert sum(sorted(int(line.split("\t")[1]) for line in usage)[-3:]) < 2000
 
 
 @needs("g++")

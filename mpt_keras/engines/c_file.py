@@ -36,8 +36,8 @@ _NAME = re.compile(r"[A-Za-z]\w*", re.ASCII)
 _BEGIN = re.compile(r"/\* .* as C99, by mpt_keras ")
 # Builds of a file that compute in other ways: flags of the compiler.
 BUILDS: Mapping[str, tuple[str, ...]] = {
-    "with vectors": (),
-    "without": ("-Os", f"-DMPT_WIDTH={SCALAR}"),
+    "the fastest build": (),
+    "the smallest one": ("-Os", f"-DMPT_WIDTH={SCALAR}"),
 }
 # Most bytes of stack, by whether there are vectors.
 _STACK = {True: 10_000, False: 2000}
@@ -47,6 +47,7 @@ _NOTHING_DRAWN = (
     "frozen one, with its kernels as they were drawn and binary activations in "
     "front of layers that are not too sparse."
 )
+_LONGEST_COMMENT = 2**20
 _PROTOTYPE = "void {function}(const float *input, float *output);"
 
 
@@ -282,7 +283,8 @@ class Heading:
     """
 
     def __init__(self, path: pathlib.Path):
-        text = path.read_text(encoding="utf-8", errors="replace")
+        with path.open(encoding="utf-8", errors="replace") as file:
+            text = file.read(_LONGEST_COMMENT)
         comment, _, _ = text.partition(" */")
 
         def found(pattern):

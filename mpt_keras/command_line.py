@@ -389,8 +389,8 @@ def _verify_builds(options):
     if not found.relative <= options.tolerance:
         raise ValueError(
             f"'{options.file}' computes otherwise with another compiler's "
-            f"flags. Expected a difference of at most {options.tolerance:.2g} of the "
-            f"largest output. Received: {found.relative:.2g}"
+            f"flags. Expected a difference of at most {options.tolerance:.2g} "
+            f"of the largest output. Received: {found.relative:.2g}"
         )
 
 

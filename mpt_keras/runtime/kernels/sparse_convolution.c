@@ -16,7 +16,7 @@
 
    `stream`: for each block, for each of its jobs: filter, flags (1: first of
    this filter, 2: last), then per group ternary: number of +1 weights, number
-   of -1 weights, their places; otherwise number, places. */
+   of -1 weights, their places; otherwise number, places. Four more behind. */
 #include "steps.h"
 #include "sums.h"
 
@@ -28,6 +28,7 @@ struct sparse_convolution {
   int32_t images, lanes;
   int32_t rows, columns, out_rows, out_columns;
   int32_t tile_rows, tile_columns, pitch;
+  int32_t singly; /* whether lists are not filled up, see sums.h */
   int32_t near;   /* whether all shifts are of less than 16 floats */
   int32_t chunks; /* of 16 floats in the sums of a tile: 1, 2, 4, 8 */
   int32_t left;   /* column where a tile begins */
@@ -187,7 +188,7 @@ MPT_INLINE void put_tile(const struct sparse_convolution *k, const real *sums,
 MPT_INLINE void convolve_tile(const struct sparse_convolution *k, int32_t image,
                           int32_t y, int32_t x, char *arena) {
   const real *tile = (const real *)(arena + k->tile);
-  struct list list = {k->stream, k->weights, 0, 0};
+  struct list list = {k->stream, k->weights, 0, 0, k->singly};
   int32_t chunks = k->chunks, size = 16 * chunks;
   int32_t side = size + 2 * k->margin, groups = k->groups;
   struct ending ending = {0};

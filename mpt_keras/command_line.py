@@ -16,7 +16,7 @@ import warnings
 FORMATS = ("saved_model", "litert", "onnx", "openvino", "larq", "hls4ml")
 VARIANTS = (
     *("saved_model", "litert", "litert-int8", "onnx", "openvino", "larq"),
-    "hls4ml",
+    *("hls4ml", "runtime"),
 )
 _NARROWEST = 40  # lines of a summary
 _NAMED_OPTIONS = {
@@ -191,7 +191,7 @@ def _parser():
     found = command(
         _verify,
         "Read a ticket, check it, and compare what it predicts: masked with "
-        "frozen, and FILE with OTHER.",
+        "frozen, frozen with mpt_keras.runtime, and FILE with OTHER.",
     )
     found.add_argument(
         "--against",
@@ -214,7 +214,9 @@ def _parser():
     )
 
     found = command(
-        _bench, "Time Keras and exports, one example at a time, in turn."
+        _bench,
+        "Time Keras, mpt_keras.runtime and exports, one example at a time, in "
+        "turn.",
     )
     found.add_argument(
         "--formats",
@@ -227,6 +229,11 @@ def _parser():
     )
     found.add_argument(
         "--rounds", type=int, default=50, help="default: %(default)s"
+    )
+    found.add_argument(
+        "--first-answer",
+        action="store_true",
+        help="time new processes, from their start to their first answer, too",
     )
     found.add_argument(
         "--output", metavar="FOLDER", help="keep the exports there"
@@ -322,8 +329,10 @@ def _verify(options):
     kind = "random" if options.inputs is None else "given"
     inputs = f"{len(arrays[0])} {kind} inputs"
     outputs = predict(model, arrays)
+    frozen = model
     if masked_layers(model):
-        _check_same_bits(outputs, predict(freeze(model), arrays), options.file)
+        frozen = freeze(model)
+        _check_same_bits(outputs, predict(frozen, arrays), options.file)
         _say(
             f"{options.file}: the masked network and its frozen form predict "
             f"the same bits for {inputs}"
@@ -331,6 +340,8 @@ def _verify(options):
     elif options.against is None:
         _check_numbers(outputs, options.file)
         _say(f"{options.file}: predicts numbers for {inputs}")
+    if options.file.suffix != ".keras":
+        _verify_runtime(options, frozen, arrays)
     if options.against is None:
         return
     found = differences(_predictions(options.against, sources, arrays), outputs)
@@ -347,6 +358,41 @@ def _verify(options):
             f"same. Expected a difference of at most {options.tolerance:.2g} "
             f"of the largest output. Received: {found.relative:.2g}. "
             "`--tolerance` sets what is accepted (exports of 8 bits: 0.05)."
+        )
+
+
+def _verify_runtime(options, frozen, arrays):
+    from mpt_keras.engines.comparison import Comparison
+    from mpt_keras.engines.inputs import model_inputs
+    from mpt_keras.runtime import UnsupportedLayerError, load
+
+    if options.base is not None:
+        _say(f"{options.file}: an update, which mpt_keras.runtime does not run")
+        return
+    try:
+        network = load(options.file)
+    except UnsupportedLayerError as error:
+        _say(f"{options.file}: mpt_keras.runtime does not run it. {error}")
+        return
+    comparison = Comparison(frozen, model_inputs(frozen), arrays)
+    found, left_out = comparison.compare([network(*arrays)], _TOLERANCE)
+    if left_out:
+        _say(
+            f"{options.file}: in {left_out} of the inputs rounding decides the "
+            "sign of an activation, and each engine predicts otherwise"
+        )
+    if found.relative <= _TOLERANCE:
+        _say(
+            f"{options.file}: mpt_keras.runtime ({network.level}) predicts the "
+            f"same as the frozen network for {found.inputs} inputs, to "
+            f"{found.relative:.2g} of the largest output"
+        )
+    elif not left_out:
+        raise ValueError(
+            f"mpt_keras.runtime and the frozen network of '{options.file}' do "
+            "not predict the same. Expected a difference of at most "
+            f"{_TOLERANCE:.2g} of the largest output. Received: "
+            f"{found.relative:.2g}"
         )
 
 
@@ -369,7 +415,12 @@ def _bench(options):
         folder = pathlib.Path(options.output or temporary)
         folder.mkdir(parents=True, exist_ok=True)
         found = benchmark(
-            model, folder, labels, options.threads, options.rounds
+            model,
+            folder,
+            labels,
+            options.threads,
+            options.rounds,
+            options.first_answer,
         )
     threads = "1 thread" if found.threads == 1 else f"{found.threads} threads"
     _say(f"{found.processor}, {threads}, medians of {options.rounds}")

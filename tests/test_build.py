@@ -63,7 +63,7 @@ ROWS = (
     ("engines.hls4ml", "engines.litert", "engines.onnx", "engines.openvino"),
     ("engines.larq", "engines.saved_model"),
     ("engines.comparison",),
-    ("engines.exporting",),
+    ("engines.exporting", "engines.first_answer"),
     ("engines.benchmarking",),
     ("engines",),
     ("lottery.distillation", "lottery.kernels", "lottery.magnitude"),

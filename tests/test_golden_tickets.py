@@ -39,6 +39,14 @@ def test_what_is_read_is_what_was_written(name):
 
 
 @pytest.mark.parametrize("name", EXPECTED)
+def test_signs_are_those_of_the_kernels(name):
+    for stored in golden_tickets.read(name).kernels.values():
+        signs = np.where(stored.mask, np.sign(stored.kernel), 0)
+        assert stored.ternary.dtype == "int8"
+        np.testing.assert_array_equal(stored.ternary, signs)
+
+
+@pytest.mark.parametrize("name", EXPECTED)
 def test_what_is_loaded_is_what_was_read(name):
     found, model = golden_tickets.read(name), load(name)
     slots = list(slots_of(model).values())

@@ -1015,6 +1015,7 @@ def test_what_is_not_supported_is_named(says):
         lambda x: layers.Dropout(0.1)(x, training=True),
         lambda x: layers.BatchNormalization()(x, training=True),
         lambda x: layers.Softmax()(x, mask=x > 0),
+        lambda x: keras.Sequential([layers.Dropout(0.1)])(x, training=True),
         lambda x: [x, x + 1],
     ],
 )
@@ -1055,6 +1056,67 @@ def test_tickets_that_are_none():
         lower(dataclasses.replace(ticket, weights=weights))
     with pytest.raises(mpt.TicketError, match="description"):
         lower(dataclasses.replace(ticket, config={}))
+
+
+def _changed(config, name, **changes):
+    config = json.loads(json.dumps(config))
+    for layer in config["config"]["layers"]:
+        if layer["config"]["name"] == name:
+            layer["config"].update(changes)
+    return config
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("c", {"strides": [0, 1]}),
+        ("c", {"strides": [1, -1]}),
+        ("c", {"dilation_rate": [-1, 1]}),
+        ("c", {"groups": 3}),
+        ("c", {"kernel_size": [3, 4]}),
+        ("c", {"padding": "full"}),
+        ("c", {"filters": "many"}),
+        ("t", {"output_padding": 2}),
+        ("t", {"output_padding": -1}),
+        ("p", {"pool_size": [0, 2]}),
+        ("p", {"strides": [0, 2]}),
+        ("z", {"padding": [[-1, 0], [0, 0]]}),
+        ("z", {"padding": [[10**9, 0], [0, 0]]}),
+        ("u", {"size": [10**9, 10**9]}),
+        ("k", {"cropping": [[-1, 0], [0, 0]]}),
+        ("k", {"cropping": [[99, 0], [0, 0]]}),
+        ("i", {"batch_shape": [None, 10**9, 10**9, 4]}),
+        ("i", {"batch_shape": [None, -6, 7, 4]}),
+    ],
+)
+def test_sizes_that_no_network_has(name, changes):
+    """They end before there is a plan that would read beside its inputs."""
+    model = keras.Sequential(
+        [
+            keras.Input(_MAP, name="i"),
+            layers.ZeroPadding2D(1, name="z"),
+            layers.Cropping2D(1, name="k"),
+            layers.Conv2D(4, 3, padding="same", groups=2, name="c"),
+            layers.Conv2DTranspose(4, 3, 2, output_padding=1, name="t"),
+            layers.MaxPooling2D(name="p"),
+            layers.UpSampling2D(name="u"),
+        ]
+    )
+    ticket = ticket_of(model)
+    config = _changed(ticket.config, name, **changes)
+    with pytest.raises((mpt.TicketError, UnsupportedLayerError)):
+        lower(dataclasses.replace(ticket, config=config))
+
+
+def test_models_with_dictionaries():
+    one, two = keras.Input(_MAP, name="b"), keras.Input(_MAP, name="a")
+    inner = keras.Model({"b": one, "a": two}, {"z": one, "c": two - one})
+
+    def network(x):
+        results = inner({"b": x, "a": layers.ReLU()(x)})
+        return layers.Subtract()([results["z"], results["c"]])
+
+    check(functional(_MAP, network))
 
 
 def test_elementwise_steps_keep_the_order_of_keras():

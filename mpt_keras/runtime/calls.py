@@ -1,13 +1,14 @@
 """A call of a layer, and the operations that come of it."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 import numpy as np
 
 from mpt_keras.runtime.errors import UnsupportedLayerError
-from mpt_keras.runtime.graph import Layer, read_layer
+from mpt_keras.runtime.graph import Layer, in_order, read_layer
 from mpt_keras.runtime.operations import (
     FLOAT,
     SIGN,
@@ -19,6 +20,9 @@ from mpt_keras.runtime.operations import (
 )
 from mpt_keras.runtime.tensors import Tensor, to_planes
 from mpt_keras.runtime.weights import Kernel, Weights
+
+# Entries of a value; as many as the inputs of models in tickets may have.
+_LARGEST = 2**27
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -156,6 +160,11 @@ class Call:
             self.refuse(f"{len(self.inputs)} inputs")
         return self.inputs[0]
 
+    def check_size(self, *sizes: int) -> None:
+        """Refuses what has so many entries that no layer makes them."""
+        if min(sizes) < 0 or math.prod(sizes) > _LARGEST:
+            self.refuse(f"a result of {sizes} entries")
+
     @property
     def channels_first(self) -> bool:
         """What `data_format` says."""
@@ -183,6 +192,7 @@ class Call:
         """Adds an operation, and returns its output."""
         if min(shape) < 1:
             self.refuse(f"an output without entries, {tuple(shape)}")
+        self.check_size(*shape)
         return self._operations.add(
             operation, self.layer.path, inputs, shape, kind, **fields
         )
@@ -277,6 +287,29 @@ class Call:
         self.refuse(f"axis={axis} of {rank + 1}")
 
 
+def check_arguments(layer: Layer, kwargs: dict, is_random: bool) -> dict:
+    """What a layer is called with, without what changes nothing.
+
+    Raises:
+        UnsupportedLayerError: If it is called with a mask or as in training.
+    """
+    others = dict(kwargs)
+    for name in ("mask", "training"):
+        value = others.pop(name, None)
+        is_told = name == "training" and is_random
+        if not _is_nothing(value) and not is_told:
+            raise refusal(layer, f"a call with an argument `{name}`")
+    return others
+
+
+def _is_nothing(value):
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, (list, tuple)):
+        return all(map(_is_nothing, value))
+    return value is None or value is False
+
+
 def refusal(layer: Layer, what: str) -> UnsupportedLayerError:
     """What is raised for a layer that no rule computes."""
     return UnsupportedLayerError(
@@ -292,7 +325,7 @@ def tensors(value: Any) -> list:
     if isinstance(value, (Tensor, Unfinished)):
         return [value]
     if isinstance(value, dict):
-        value = list(value.values())
+        value = in_order(value)
     if isinstance(value, (list, tuple)):
         return [tensor for item in value for tensor in tensors(item)]
     return []

@@ -178,7 +178,7 @@ def _ends(entry, graphs):
         name, call, output = entry
         # Here Keras counts the call by which a functional model was made.
         return (Source(name, call - (name in graphs), output),)
-    parts = entry.values() if isinstance(entry, dict) else entry
+    parts = in_order(entry) if isinstance(entry, dict) else entry
     return tuple(source for part in parts for source in _ends(part, graphs))
 
 
@@ -204,12 +204,17 @@ def _revived(value):
     return value
 
 
+def in_order(dictionary: dict) -> list:
+    """The values of a dictionary in the order in which Keras takes them."""
+    return [dictionary[key] for key in sorted(dictionary)]
+
+
 def sources(value: Any) -> list[Source]:
     """The `Source`s in an argument, in order."""
     if isinstance(value, Source):
         return [value]
     if isinstance(value, dict):
-        value = list(value.values())
+        value = in_order(value)
     if isinstance(value, (list, tuple)):
         return [source for item in value for source in sources(item)]
     return []

@@ -12,7 +12,7 @@ import threading
 import warnings
 from collections.abc import Callable
 
-from mpt_keras import files
+from mpt_keras import compiled, files
 from mpt_keras.runtime import compiling, processor
 from mpt_keras.runtime.structures import structures
 
@@ -57,7 +57,8 @@ def load(level: str | None = None) -> Library | None:
     """The kernels for an instruction set.
 
     They come from the package, where a wheel brought them; else from the
-    folder `cache_folder()`; else they are compiled, and kept there.
+    folder `cache_folder()`; else they are compiled, and kept there. With the
+    first of them come functions that read tickets faster (`compiled`).
 
     Args:
         level: One of `processor.levels()`; by default what the environment
@@ -76,6 +77,7 @@ def load(level: str | None = None) -> Library | None:
             if library is None:
                 return None
             _loaded[level] = library
+            compiled.use(library.function)
         return _loaded[level]
 
 

@@ -6,6 +6,7 @@ from mpt_keras.runtime.calls import (
     Call,
     Operations,
     Unfinished,
+    check_arguments,
     refusal,
     tensors,
 )
@@ -153,14 +154,15 @@ class _Lowering:
 
     def call(self, layer, args, kwargs):
         """The results of one call of a layer."""
-        if layer.graph is not None:
-            return self.graph(layer, tensors((args, kwargs)))
-        return [self.apply(layer, args, kwargs)]
+        if layer.graph is None:
+            return [self.apply(layer, args, kwargs)]
+        others = check_arguments(layer, kwargs, is_random=False)
+        return self.graph(layer, tensors((args, others)))
 
     def apply(self, layer, args, kwargs):
-        """The result of one call of a layer that has one."""
+        """The first result of one call of a layer."""
         if layer.graph is not None:
-            return self.graph(layer, tensors((args, kwargs)))[0]
+            return self.call(layer, args, kwargs)[0]
         rule = RULES.get(layer.kind)
         if rule is None:
             raise refusal(layer, "this class of layers")
@@ -169,16 +171,11 @@ class _Lowering:
         call = Call(
             layer,
             args,
-            kwargs,
+            check_arguments(layer, kwargs, rule.is_random),
             self.operations,
             self._weights,
             self.apply,
         )
-        for name in ("mask", "training"):
-            value = call.kwargs.pop(name, None)
-            is_told = name == "training" and rule.is_random
-            if value not in (None, False) and not is_told:
-                call.refuse(f"a call with {name}={value!r}")
         partly = [one for one in call.inputs if isinstance(one, Unfinished)]
         if partly and not rule.takes_unfinished:
             call.refuse(f"what it is called with, {partly[0].what} of x,")

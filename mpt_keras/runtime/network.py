@@ -38,7 +38,7 @@ def load(
     Args:
         path: A ticket file that `mpt_keras.save_ticket` wrote.
         threads: Number of threads among which a batch is divided.
-        level: Instruction set, one of `mpt_keras.runtime.LEVELS`; None for
+        level: Instruction set, one of `mpt_keras.runtime.levels()`; None for
             the best that the processor has, `"numpy"` for none: the reference
             in NumPy, slow.
 
@@ -57,6 +57,8 @@ def load(
     >>> network(np.zeros((2, *network.input_shape), "float32")).shape
     (2, 10)
     """
+    if level != "numpy":
+        library.load(level)  # which also reads tickets faster
     data = pathlib.Path(os.fsdecode(path)).read_bytes()
     plan = fuse(lower(read_ticket(path)))
 

@@ -137,6 +137,7 @@ class Builder:
         self._convert = convert
         self._calls: list[Call] = []
         self._buffers: dict[tuple[Value, str], Buffer] = {}
+        self._input = self.write(plan.input)
 
     def layout(self, value: Value) -> str:
         """The layout in which the operation that makes a value writes it."""
@@ -182,7 +183,7 @@ class Builder:
 
     def program(self) -> Program:
         """The program of all calls so far."""
-        source = self.write(self.plan.input)
+        source = self._input
         output = self.read(self.plan.output, PLANES)
         spans = {source: [-1, -1]}
         for number, call in enumerate(self._calls):

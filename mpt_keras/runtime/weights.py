@@ -79,8 +79,7 @@ class Weights:
             return _as_signs(self.variable(layer, name, shape))
         _check_shape(f"{layer.path}/{name}", stored.shape, shape)
         if stored.binarize:
-            signs = np.sign(stored.kernel).astype("int8")
-            return Kernel(signs * stored.mask, np.float32(stored.gain))
+            return Kernel(stored.ternary, np.float32(stored.gain))
         return _as_signs(stored.effective)
 
 

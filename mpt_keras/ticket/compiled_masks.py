@@ -9,6 +9,9 @@ from mpt_keras.ticket import mask_weights, range_coder
 from mpt_keras.ticket.logarithms import MANTISSAS, ZERO_WEIGHTS
 from mpt_keras.ticket.mask_model import CHANGES, SHARES, VARIANCES
 
+# Of these, and of no more, sums over a column fit 32 bits.
+_MOST_ROWS = 2**24
+
 _Pointer, _Integer = ctypes.c_void_p, ctypes.c_int64
 
 
@@ -79,7 +82,7 @@ def decode_modelled(data, shape, kept, settings, start, base):
         shape, kept, settings, start, base: As for `MaskModel`.
 
     Returns:
-        Boolean matrix; None if nothing is compiled.
+        Boolean matrix; None if nothing is compiled that can.
 
     Raises:
         ValueError: If the bytes are not such bits.
@@ -93,7 +96,8 @@ def decode_modelled(data, shape, kept, settings, start, base):
         *(pointer, _Pointer, _Pointer),
         result=ctypes.c_int32,
     )
-    if decode is None:
+    rows, columns = shape
+    if decode is None or rows > _MOST_ROWS:
         return None
     range_coder.check_whole_words(data)
     arrays = {"base": base}
@@ -104,7 +108,6 @@ def decode_modelled(data, shape, kept, settings, start, base):
         for name, array in arrays.items()
         if array is not None
     }
-    rows, columns = shape
     record = _ModelledMask(
         words=data,
         bytes=len(data),

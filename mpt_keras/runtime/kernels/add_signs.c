@@ -36,14 +36,16 @@ static void fill_choices(const struct add_signs *k, char *choices,
   word *all = (word *)choices;
   int32_t count = size / 8, step = k->images > 1 ? 64 : 1;
   for (int32_t i = 0; i < 8 * k->groups * count; i++) all[i] = 0;
-  for (int32_t i = 0; i < 8 * size; i += step) {
-    int32_t bit = 8 * begin + i;
-    int32_t row = bit / k->row_bits, column = bit % k->row_bits / k->images;
-    if (row >= k->rows) break;
-    if (column >= k->columns) continue;
-    int32_t c = k->classes[row * k->columns + column];
-    uint64_t pixels = step == 64 ? ~(uint64_t)0 : (uint64_t)1 << i % 64;
-    all[(8 * (c / 3) + (1 << c % 3)) * count + i / 64] |= pixels;
+  int32_t row = 8 * begin / k->row_bits, bit = 8 * begin % k->row_bits;
+  for (int32_t i = 0; i < 8 * size && row < k->rows; i += step) {
+    int32_t column = step == 64 ? bit / k->images : bit;
+    if (column < k->columns) {
+      uint32_t c = k->classes[row * k->columns + column];
+      uint64_t pixels = step == 64 ? ~(uint64_t)0 : (uint64_t)1 << i % 64;
+      all[(8 * (c / 3) + (1u << c % 3)) * (uint32_t)count + i / 64] |= pixels;
+    }
+    bit += step;
+    if (bit == k->row_bits) bit = 0, row++;
   }
   for (int32_t g = 0; g < k->groups; g++)
     for (int32_t subset = 3; subset < 8; subset++)
@@ -53,9 +55,18 @@ static void fill_choices(const struct add_signs *k, char *choices,
             all[(8 * g + (subset & -subset)) * count + i];
 }
 
-/* 64 integers from a word of each digit, `stride` words apart. */
-static void integers_of(const uint64_t *digit, int32_t digits, int32_t stride,
-                        float offset, real *to) {
+/* `LANES` entries of the output, from their integers. */
+static inline floats floats_of(ints value, float offset, float gain,
+                               struct channel_steps s) {
+  floats v = __builtin_convertvector(value, floats) - offset;
+  v *= gain;
+  return steps(v, s);
+}
+
+/* 64 entries of the output, from a word of each digit, `stride` words apart. */
+static inline void put_64(const uint64_t *digit, int32_t digits,
+                          int32_t stride, float offset, float gain,
+                          struct channel_steps s, real *to) {
 #if MPT_WIDTH == 64 && MPT_HAS(__builtin_ia32_cvtmask2b512)
   typedef char bytes __attribute__((vector_size(64)));
   typedef uint8_t sixteen __attribute__((vector_size(16)));
@@ -63,37 +74,27 @@ static void integers_of(const uint64_t *digit, int32_t digits, int32_t stride,
     bytes all;
     sixteen part[4];
   } low = {{0}}, high = {{0}};
-  for (int32_t i = digits - 1; i >= 0; i--) {
-    bytes bit = (bytes)__builtin_ia32_cvtmask2b512(digit[i * stride]);
-    if (i < 8)
-      low.all = low.all + low.all - bit;
-    else
-      high.all = high.all + high.all - bit;
-  }
+  for (int32_t i = digits - 1; i >= 8; i--)
+    high.all += high.all -
+                (bytes)__builtin_ia32_cvtmask2b512(digit[i * stride]);
+  for (int32_t i = digits < 8 ? digits - 1 : 7; i >= 0; i--)
+    low.all +=
+        low.all - (bytes)__builtin_ia32_cvtmask2b512(digit[i * stride]);
   for (int32_t i = 0; i < 4; i++) {
     ints value = __builtin_convertvector(low.part[i], ints);
-    if (digits > 8)
-      value += __builtin_convertvector(high.part[i], ints) << 8;
-    *(floats_at *)(to + 16 * i) =
-        __builtin_convertvector(value, floats) - offset;
+    value += __builtin_convertvector(high.part[i], ints) << 8;
+    *(floats_at *)(to + 16 * i) = floats_of(value, offset, gain, s);
   }
-#elif MPT_WIDTH >= 16
+#else
   ints lane;
   for (int32_t i = 0; i < LANES; i++) lane[i] = 1 << i;
   for (int32_t x = 0; x < 64; x += LANES) {
     ints value = {0};
     for (int32_t i = digits - 1; i >= 0; i--) {
       ints bits = (int32_t)(digit[i * stride] >> x) - (ints){0};
-      value = value + value - ((bits & lane) == lane);
+      value += value - ((bits & lane) == lane);
     }
-    *(floats_at *)(to + x) = __builtin_convertvector(value, floats) - offset;
-  }
-#else
-  for (int32_t x = 0; x < 64; x++) {
-    int32_t value = 0;
-    for (int32_t i = digits - 1; i >= 0; i--)
-      value = 2 * value + (int32_t)(digit[i * stride] >> x & 1);
-    to[x] = (float)value - offset;
+    *(floats_at *)(to + x) = floats_of(value, offset, gain, s);
   }
 #endif
 }
@@ -104,36 +105,31 @@ static void put_floats(const struct add_signs *k, char *arena, int32_t filter,
   struct channel_steps s = STEPS_OF(k, filter);
   int32_t row_entries = k->columns * k->images;
   real *to = (real *)(arena + k->output) + filter * k->rows * row_entries;
-  float offset = (float)((int32_t)1 << k->digits);
+  float offset = (float)((int32_t)1 << k->digits), gain = k->gain;
   int32_t row = 8 * begin / k->row_bits, column = 8 * begin % k->row_bits;
+  int32_t is_whole = row_entries == k->row_bits;
+  int32_t digits = k->digits + 1;
   for (int32_t i = 0; i < size / 8 && row < k->rows; i++) {
-    float value[64];
-    integers_of(digit + i, k->digits + 1, size / 8, offset, value);
-    for (int32_t x = 0; x < 64; x += LANES) {
-      floats v = *(const floats_at *)(value + x);
-      v *= k->gain;
-      *(floats_at *)(value + x) = steps(v, s);
+    real *at = to + row * row_entries + column;
+    int32_t left = (k->rows - row) * k->row_bits - column;
+    if (is_whole && left >= 64) {
+      put_64(digit + i, digits, size / 8, offset, gain, s, at);
+      column += 64;
+      while (column >= k->row_bits) column -= k->row_bits, row++;
+      continue;
     }
-    int32_t x = 0;
-    while (x < 64 && row < k->rows) {
-      int32_t end = 64 - x < k->row_bits - column ? 64 : x + k->row_bits - column;
-      real *at = to + row * row_entries + column;
-      int32_t inside = row_entries - column;
-      if (end - x == 64 && inside >= 64)
-        for (int32_t j = 0; j < 64; j += LANES)
-          *(floats_at *)(at + j) = *(const floats_at *)(value + j);
-      else
-        for (int32_t j = x; j < end && j - x < inside; j++) at[j - x] = value[j];
-      column += end - x;
-      x = end;
-      if (column == k->row_bits) column = 0, row++;
+    real value[64];
+    put_64(digit + i, digits, size / 8, offset, gain, s, value);
+    for (int32_t x = 0; x < 64 && row < k->rows; x++) {
+      if (column < row_entries) to[row * row_entries + column] = value[x];
+      if (++column == k->row_bits) column = 0, row++;
     }
   }
 }
 
 /* All filters, for the pixels of a block. */
-#define MPT_ADD_FILTERS(NAME, N, STRIDE)                                      \
-  MPT_ADD_LIST(list_##NAME, N, STRIDE)                                        \
+#define MPT_ADD_FILTERS(NAME, N)                                              \
+  MPT_ADD_LIST(list_##NAME, N)                                                \
   static void filters_##NAME(const struct add_signs *k, char *arena,          \
                              int32_t begin) {                                 \
     const char *planes = arena + k->planes;                                   \
@@ -158,7 +154,7 @@ static void put_floats(const struct add_signs *k, char *arena, int32_t filter,
         words_##N chosen = none;                                              \
         for (int32_t g = 0; g < k->groups; g++)                               \
           chosen |= *(const words_##N##_at *)(choices +                       \
-                                              (8 * g + *number++) * STRIDE);  \
+                                              (8 * g + *number++) * N);       \
         if (k->is_threshold) {                                                \
           carry = majority_##N(digit[i], chosen, carry);                      \
         } else {                                                              \
@@ -182,15 +178,15 @@ static void put_floats(const struct add_signs *k, char *arena, int32_t filter,
   }
 
 #if MPT_WIDTH >= 64
-MPT_ADD_FILTERS(of_64, 64, 64)
+MPT_ADD_FILTERS(of_64, 64)
 #endif
 #if MPT_WIDTH >= 32
-MPT_ADD_FILTERS(of_32, 32, 32)
+MPT_ADD_FILTERS(of_32, 32)
 #endif
 #if MPT_WIDTH >= 16
-MPT_ADD_FILTERS(of_16, 16, 16)
+MPT_ADD_FILTERS(of_16, 16)
 #endif
-MPT_ADD_FILTERS(of_8, 8, 8)
+MPT_ADD_FILTERS(of_8, 8)
 
 MPT_KERNEL void add_signs(const struct add_signs *k, char *arena) {
   struct taps taps = {arena + k->input,

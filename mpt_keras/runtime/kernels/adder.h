@@ -65,57 +65,63 @@ MPT_PLAIN_ADDER(16)
 #endif
 MPT_PLAIN_ADDER(8)
 
-/* Adds the planes of a list, eight at a time. `NAME` names the function, `N`
-   is the size of a vector, planes begin `STRIDE` bytes apart. */
-#define MPT_PLANE(N, STRIDE, i) \
-  (*(const words_##N##_at *)(planes + (uint32_t)list[i] * STRIDE))
-/* Four planes more into `p0`: two carries. */
-#define MPT_ADD_FOUR(N, STRIDE, i, one, two)                                \
-  one = add_##N(&sum, MPT_PLANE(N, STRIDE, i), MPT_PLANE(N, STRIDE, i + 1), \
-                MPT_PLANE(N, STRIDE, i + 2));                               \
-  two = add_##N(&p0, p0, sum, MPT_PLANE(N, STRIDE, i + 3));
+/* Adds the planes of a list of `8 * eights`. `NAME` names the function, `N` is
+   the size of a vector and of a plane; the list has eights of the planes'
+   numbers, for which processors have addresses. */
+#define MPT_PLANE(N, i) \
+  (*(const words_##N *)(planes + (uint32_t)list[i] * (uint32_t)(N / 8)))
 /* Eight planes more into `p0, p1, p2`: one carry. */
-#define MPT_ADD_EIGHT(N, STRIDE, i, carry) \
-  MPT_ADD_FOUR(N, STRIDE, i, a, b)         \
-  MPT_ADD_FOUR(N, STRIDE, i + 4, c, d)     \
-  a = add_##N(&sum, a, b, c);              \
-  b = add_##N(&p1, p1, sum, d);            \
+#define MPT_ADD_EIGHT(N, i, carry)                                             \
+  a = add_##N(&x, MPT_PLANE(N, i), MPT_PLANE(N, i + 1), MPT_PLANE(N, i + 2));  \
+  b = add_##N(&y, MPT_PLANE(N, i + 3), MPT_PLANE(N, i + 4),                    \
+              MPT_PLANE(N, i + 5));                                            \
+  c = add_##N(&x, x, MPT_PLANE(N, i + 6), MPT_PLANE(N, i + 7));                \
+  d = add_##N(&p0, p0, x, y);                                                  \
+  a = add_##N(&x, a, b, c);                                                    \
+  b = add_##N(&p1, p1, x, d);                                                  \
   carry = add_##N(&p2, p2, a, b);
+/* A carry into the digits from one on. */
+#define MPT_RIPPLE(N, carry, first)           \
+  for (int32_t i = first; i < digits; i++) {  \
+    words_##N next = digit[i] & carry;        \
+    digit[i] ^= carry;                        \
+    carry = next;                             \
+  }
 
-#define MPT_ADD_LIST(NAME, N, STRIDE)                                        \
-  __attribute__((unused)) static void NAME(                                  \
-      const char *planes, const uint16_t *list, int32_t eights,              \
-      words_##N *digit, int32_t digits) {                                    \
-    words_##N p0 = digit[0], p1 = digit[1], p2 = digit[2], p3 = digit[3],    \
-              p4 = digit[4];                                                 \
-    words_##N a, b, c, d, sum, low, high;                                    \
-    for (; eights >= 4; eights -= 4, list += 32) {                           \
-      MPT_ADD_EIGHT(N, STRIDE, 0, low)                                       \
-      MPT_ADD_EIGHT(N, STRIDE, 8, high)                                      \
-      words_##N first = add_##N(&p3, p3, low, high);                         \
-      MPT_ADD_EIGHT(N, STRIDE, 16, low)                                      \
-      MPT_ADD_EIGHT(N, STRIDE, 24, high)                                     \
-      words_##N second = add_##N(&p3, p3, low, high);                        \
-      words_##N carry = add_##N(&p4, p4, first, second);                     \
-      for (int32_t i = 5; i < digits; i++) {                                 \
-        words_##N next = digit[i] & carry;                                   \
-        digit[i] ^= carry;                                                   \
-        carry = next;                                                        \
-      }                                                                      \
-    }                                                                        \
-    digit[3] = p3;                                                           \
-    digit[4] = p4;                                                           \
-    for (; eights; eights--, list += 8) {                                    \
-      MPT_ADD_EIGHT(N, STRIDE, 0, low)                                       \
-      for (int32_t i = 3; i < digits; i++) {                                 \
-        words_##N next = digit[i] & low;                                     \
-        digit[i] ^= low;                                                     \
-        low = next;                                                          \
-      }                                                                      \
-    }                                                                        \
-    digit[0] = p0;                                                           \
-    digit[1] = p1;                                                           \
-    digit[2] = p2;                                                           \
+#define MPT_ADD_LIST(NAME, N)                                             \
+  __attribute__((unused)) static void NAME(                               \
+      const char *planes, const uint16_t *list, int32_t eights,           \
+      words_##N *digit, int32_t digits) {                                 \
+    words_##N p0 = digit[0], p1 = digit[1], p2 = digit[2], p3 = digit[3], \
+              p4 = digit[4];                                              \
+    words_##N a, b, c, d, x, y, low, high, first, second;                 \
+    for (; eights >= 4; eights -= 4, list += 32) {                        \
+      MPT_ADD_EIGHT(N, 0, low)                                            \
+      MPT_ADD_EIGHT(N, 8, high)                                           \
+      first = add_##N(&p3, p3, low, high);                                \
+      MPT_ADD_EIGHT(N, 16, low)                                           \
+      MPT_ADD_EIGHT(N, 24, high)                                          \
+      second = add_##N(&p3, p3, low, high);                               \
+      low = add_##N(&p4, p4, first, second);                              \
+      MPT_RIPPLE(N, low, 5)                                               \
+    }                                                                     \
+    digit[4] = p4;                                                        \
+    if (eights >= 2) {                                                    \
+      MPT_ADD_EIGHT(N, 0, low)                                            \
+      MPT_ADD_EIGHT(N, 8, high)                                           \
+      low = add_##N(&p3, p3, low, high);                                  \
+      MPT_RIPPLE(N, low, 4)                                               \
+      eights -= 2;                                                        \
+      list += 16;                                                         \
+    }                                                                     \
+    digit[3] = p3;                                                        \
+    if (eights) {                                                         \
+      MPT_ADD_EIGHT(N, 0, low)                                            \
+      MPT_RIPPLE(N, low, 3)                                               \
+    }                                                                     \
+    digit[0] = p0;                                                        \
+    digit[1] = p1;                                                        \
+    digit[2] = p2;                                                        \
   }
 
 #endif

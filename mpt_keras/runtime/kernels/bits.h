@@ -9,6 +9,12 @@
 typedef uint64_t word_at __attribute__((may_alias, aligned(1)));
 typedef uint8_t byte __attribute__((may_alias));
 
+/* A vector of words, of one at least. */
+enum { MPT_WORDS = MPT_WIDTH < 8 ? 1 : MPT_WIDTH / 8 };
+typedef uint64_t words __attribute__((vector_size(MPT_WIDTH < 8 ? 8 : MPT_WIDTH), may_alias));
+typedef long long quads __attribute__((vector_size(MPT_WIDTH < 8 ? 8 : MPT_WIDTH), may_alias));
+typedef words words_at __attribute__((aligned(1)));
+
 #ifdef __has_builtin
 #define MPT_HAS(builtin) __has_builtin(builtin)
 #else

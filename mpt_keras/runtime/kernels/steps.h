@@ -40,16 +40,18 @@ static inline floats choose(ints mask, floats yes, floats no) {
   return (floats)((mask & (ints)yes) | (~mask & (ints)no));
 }
 
+static inline floats rectified(floats v, struct channel_steps s) {
+  floats below = v - s.threshold;
+  below = below * s.slope;
+  floats high = s.high - (floats){0};
+  v = choose(v >= s.threshold, v, below);
+  return choose(v > high, high, v);
+}
+
 static inline floats steps(floats v, struct channel_steps s) {
   if (s.scales) v = v * s.scale;
   if (s.offsets) v = v + s.offset;
-  if (s.rectifies) {
-    floats below = v - s.threshold;
-    below = below * s.slope;
-    floats high = s.high - (floats){0};
-    v = choose(v >= s.threshold, v, below);
-    v = choose(v > high, high, v);
-  }
+  if (s.rectifies) v = rectified(v, s);
   return v;
 }
 

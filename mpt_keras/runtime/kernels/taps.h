@@ -5,11 +5,6 @@
 
 #include "bits.h"
 
-typedef uint64_t words __attribute__((vector_size(MPT_WIDTH < 8 ? 8 : MPT_WIDTH)));
-typedef uint64_t words_at
-    __attribute__((vector_size(MPT_WIDTH < 8 ? 8 : MPT_WIDTH), may_alias,
-                   aligned(1)));
-
 struct taps {
   const char *input;
   char *planes;
@@ -51,37 +46,65 @@ static uint64_t bits_from(const struct taps *t, int32_t bit) {
   return low >> shift | high << (64 - shift);
 }
 
-/* `count` words of the planes of a tap from `to` on: the input from a bit on,
-   where `inside`, which repeats after `period` words. */
-static void shifted(const struct taps *t, int32_t bit, const uint64_t *inside,
-                    int32_t period, char *to, int32_t count) {
-  enum { WORDS = sizeof(words) / 8 };
-  int32_t last = t->channels * t->in_plane_bytes - (int32_t)sizeof(words) - 8;
-  int32_t i = 0;
-  while (i < count) {
-    int32_t at = bit + 64 * i, from = at >> 3, shift = at & 7;
-    if (count - i < WORDS || from < 0 || from > last) {
-      int32_t end = count - i < WORDS ? count : i + WORDS;
-      for (; i < end; i++)
-        *(word_at *)(to + 8 * i) =
-            bits_from(t, bit + 64 * i) & inside[i % period];
-      continue;
+/* A vector of the input from a bit on, all of it inside. */
+static inline words words_from(const struct taps *t, int32_t bit) {
+  const char *source = t->input + (bit >> 3);
+  int32_t shift = bit & 7;
+  words value = *(const words_at *)source;
+  if (shift)
+    value = value >> shift | *(const words_at *)(source + 8) << (64 - shift);
+  return value;
+}
+
+/* `steps` times `count` words, the input from a bit on where `inside`; then
+   `bit_step` bits and `8 * count` bytes further. */
+static void shifted(const struct taps *t, int32_t bit, int32_t bit_step,
+                    const uint64_t *inside, int32_t count, int32_t steps,
+                    char *to) {
+  int32_t end = 8 * (t->channels * t->in_plane_bytes - 8 * MPT_WORDS - 8);
+  for (int32_t w = 0; w < count; w += MPT_WORDS) {
+    int32_t at = bit + 64 * w, s = 0;
+    char *out = to + 8 * w;
+    if (count - w >= MPT_WORDS) {
+      words mask = *(const words_at *)(inside + w);
+      while (s < steps) {
+        for (; s < steps && at >= 0 && at < end; s++) {
+          *(words_at *)out = words_from(t, at) & mask;
+          at += bit_step;
+          out += 8 * count;
+        }
+        if (s == steps) break;
+        for (int32_t i = 0; i < MPT_WORDS; i++)
+          ((word *)out)[i] = bits_from(t, at + 64 * i) & inside[w + i];
+        at += bit_step;
+        out += 8 * count;
+        s++;
+      }
+    } else {
+      for (; s < steps; s++) {
+        for (int32_t i = 0; i < count - w; i++)
+          ((word *)out)[i] = bits_from(t, at + 64 * i) & inside[w + i];
+        at += bit_step;
+        out += 8 * count;
+      }
     }
-    words mask;
-    if (period >= WORDS)
-      mask = *(const words_at *)(inside + i % period);
+  }
+}
+
+/* The same where planes are smaller than a vector and lie as they shall: a
+   stream of `total` words, and `inside` repeats after `count`. */
+static void stream(const struct taps *t, int32_t bit, const uint64_t *inside,
+                   int32_t count, int32_t total, char *to) {
+  int32_t end = 8 * (t->channels * t->in_plane_bytes - 8 * MPT_WORDS - 8);
+  words mask;
+  for (int32_t i = 0; i < MPT_WORDS; i++) mask[i] = inside[i % count];
+  for (int32_t w = 0; w < total; w += MPT_WORDS) {
+    int32_t at = bit + 64 * w;
+    if (at >= 0 && at < end && total - w >= MPT_WORDS)
+      *(words_at *)(to + 8 * w) = words_from(t, at) & mask;
     else
-      for (int32_t lane = 0; lane < WORDS; lane++)
-        mask[lane] = inside[(i + lane) % period];
-    do {
-      const char *source = t->input + ((bit + 64 * i) >> 3);
-      words value = *(const words_at *)source;
-      if (shift)
-        value = value >> shift | *(const words_at *)(source + 8) << (64 - shift);
-      *(words_at *)(to + 8 * i) = value & mask;
-      i += WORDS;
-    } while (period <= WORDS && count - i >= WORDS &&
-             ((bit + 64 * i) >> 3) <= last);
+      for (int32_t i = 0; i < MPT_WORDS && w + i < total; i++)
+        ((word *)to)[w + i] = bits_from(t, at + 64 * i) & mask[i];
   }
 }
 
@@ -95,13 +118,11 @@ static void gather_taps(const struct taps *t, int32_t begin, int32_t size) {
     if (t->shifts) {
       const uint64_t *inside = t->inside + tap * mask_words + begin / 8;
       int32_t bit = t->shifts[tap] + 8 * begin;
-      if (t->in_plane_bytes == size) {
-        shifted(t, bit, inside, count, to, count * t->channels);
-        to += size * t->channels;
-      } else {
-        for (int32_t c = 0; c < t->channels; c++, to += size)
-          shifted(t, bit + 8 * c * t->in_plane_bytes, inside, count, to, count);
-      }
+      if (t->in_plane_bytes == size && count < MPT_WORDS)
+        stream(t, bit, inside, count, count * t->channels, to);
+      else
+        shifted(t, bit, 8 * t->in_plane_bytes, inside, count, t->channels, to);
+      to += size * t->channels;
     } else if (t->images > 1) {
       int32_t seen[8], whole = 1;
       for (int32_t i = 0; i < count; i++) {

@@ -11,18 +11,13 @@ pixels of a class, those at which the same taps are inside.
 
 import numpy as np
 
-from mpt_keras.runtime.operations import (
-    FLOAT,
-    Convolution,
-    Steps,
-    Threshold,
-    Value,
-)
+from mpt_keras.runtime.operations import Convolution, Steps, Threshold
 from mpt_keras.runtime.packing.sign_layouts import step_fields
-from mpt_keras.runtime.packing.windows import inside, window_fields
+from mpt_keras.runtime.packing.windows import classes_of, inside, window_fields
 from mpt_keras.runtime.program import BITS, Buffer, Builder, row_bytes
 
 _MOST_DIGITS = 15  # MPT_DIGITS in kernels/adder.h
+_MOST_PLANES = 1 << 13  # whose number, times 8, has 16 bits
 _LEAST_DIGITS = 5
 _CLASSES_OF_GROUP = 3
 _BLOCK = 64
@@ -32,9 +27,9 @@ def covers(operation: Convolution | Threshold) -> bool:
     """Whether numbers of planes, digits and classes fit the tables."""
     height, width = operation.window.size
     planes = height * width * operation.inputs[0].shape[0] + 1
-    classes, _ = _classes(operation)
+    classes, _ = classes_of(operation)
     return (
-        planes <= 1 << 16
+        planes <= _MOST_PLANES
         and _digits(operation.kernel) <= _MOST_DIGITS
         and len(classes) <= 1 << 8
     )
@@ -55,7 +50,7 @@ def pack_adder(
     channels, in_rows, in_columns = source.shape
     filters, rows, columns = operation.output.shape
     is_threshold = isinstance(operation, Threshold)
-    classes, numbers = _classes(operation)
+    classes, numbers = classes_of(operation)
     groups = -(-len(classes) // _CLASSES_OF_GROUP)
     digits = _digits(operation.kernel)
     in_plane, plane = (
@@ -103,19 +98,12 @@ def _digits(kernel):
     return max(_LEAST_DIGITS, int(most).bit_length() + 1)
 
 
-def _classes(operation):
-    """`(classes, taps)`, what is inside, and each pixel's class."""
-    rows, columns = inside(
-        operation.inputs[0], operation.window, operation.output
-    )
-    seen = rows[:, None, :, None] & columns[None, :, None, :]
-    seen = seen.reshape(rows.shape[0] * columns.shape[0], -1)
-    classes, numbers = np.unique(seen, axis=0, return_inverse=True)
-    return classes, numbers.astype("u1").ravel()
-
-
 def _weights(operation):
-    """For each filter: eights of -1, eights of +1, numbers of planes."""
+    """For each filter: eights of -1, eights of +1; then planes, times eight.
+
+    Planes of zeros fill up the eights, and the sixteens of long lists: one
+    branch less to guess.
+    """
     kernel = operation.kernel
     channels = operation.inputs[0].shape[0]
     height, width, of_group, filters = kernel.shape
@@ -128,9 +116,10 @@ def _weights(operation):
             row, column, channel = np.nonzero(kernel[..., number] == sign)
             planes = (row * width + column) * channels
             planes += group * of_group + channel
-            counts.append(-(-len(planes) // 8))
-            padding = np.full(-len(planes) % 8, zeros)
-            lists.extend([planes, padding])
+            whole = 16 if len(planes) > 32 else 8
+            padding = np.full(-len(planes) % whole, zeros)
+            counts.append((len(planes) + len(padding)) // 8)
+            lists.extend([8 * planes, 8 * padding])
         parts.extend([counts, *lists])
     return np.concatenate(parts).astype("u2")
 

@@ -2,7 +2,12 @@
 
 import numpy as np
 
-from mpt_keras.runtime.operations import Value, Window
+from mpt_keras.runtime.operations import (
+    Convolution,
+    Threshold,
+    Value,
+    Window,
+)
 
 
 def window_fields(window: Window) -> dict[str, int]:
@@ -40,3 +45,24 @@ def inside(
         return (at >= 0) & (at < source.shape[axis + 1])
 
     return along(0), along(1)
+
+
+def classes_of(
+    operation: Convolution | Threshold,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Which taps see something, in classes of pixels.
+
+    Args:
+        operation: With a window.
+
+    Returns:
+        Boolean array `(classes, taps)`; uint8 array of each pixel's class,
+        meaningful if there are at most 256.
+    """
+    rows, columns = inside(
+        operation.inputs[0], operation.window, operation.output
+    )
+    seen = rows[:, None, :, None] & columns[None, :, None, :]
+    seen = seen.reshape(rows.shape[0] * columns.shape[0], -1)
+    classes, numbers = np.unique(seen, axis=0, return_inverse=True)
+    return classes, numbers.astype("u1").ravel()

@@ -5,6 +5,7 @@ import numbers
 import numpy as np
 
 from mpt_keras.runtime.calls import Call, Rule, Unfinished
+from mpt_keras.runtime.graph import in_order
 from mpt_keras.runtime.operations import Merge, Rectifier, Steps
 from mpt_keras.runtime.tensors import Tensor
 
@@ -70,18 +71,13 @@ def _operation(how):
 
 
 def _operands(call):
-    names = [name for name in ("x1", "x2") if name in call.kwargs]
-    operands = [*call.args, *(call.kwargs[name] for name in names)]
+    operands = [*call.args, *in_order(call.kwargs)]
     if len(operands) != 2:
         call.refuse(f"{len(operands)} operands")
     return [
         float(operand)
-        if isinstance(operand, numbers.Real)
-        or (
-            isinstance(operand, np.ndarray)
-            and operand.size == 1
-            and operand.ndim == 0
-        )
+        if isinstance(operand, (numbers.Real, np.ndarray))
+        and np.ndim(operand) == 0
         else operand
         for operand in operands
     ]
@@ -91,9 +87,9 @@ def _with_number(call, one, other, how):
     is_swapped = isinstance(one, float)
     tensor, number = (other, one) if is_swapped else (one, other)
     if isinstance(tensor, Unfinished):
-        if tensor.what == "sign" and isinstance(number, float):
-            if 0 < number < 1:
-                return Unfinished("lifted sign", tensor.of)
+        is_number = isinstance(number, float)
+        if tensor.what == "sign" and is_number and 0 < number < 1:
+            return Unfinished("lifted sign", tensor.of)
         call.refuse(f"what it is called with, {tensor.what} of x,")
     if not isinstance(tensor, Tensor) or not isinstance(number, float):
         call.refuse("an array of numbers")

@@ -5,7 +5,12 @@ import numpy as np
 from mpt_keras.runtime.calls import Call, Rule
 from mpt_keras.runtime.operations import Convolution, Value, Window
 from mpt_keras.runtime.rules.activations import activated
-from mpt_keras.runtime.rules.windows import pair, place_window, without_zeros
+from mpt_keras.runtime.rules.windows import (
+    check_positive,
+    pair,
+    place_window,
+    without_zeros,
+)
 from mpt_keras.runtime.tensors import Tensor
 from mpt_keras.runtime.weights import Kernel
 
@@ -43,6 +48,7 @@ class _Geometry:
         self.padding = config["padding"]
         if self.padding not in ("same", "valid", "causal"):
             call.refuse(f"padding={self.padding!r}")
+        check_positive(*self.taps, *self.strides, *self.dilation)
 
     def shape(self, value: Value) -> tuple:
         """Keras' shape of a value."""
@@ -94,6 +100,8 @@ def _convolution_layer(call):
     first, filters = geometry.channels_first, call.config["filters"]
     groups = call.config["groups"]
     channels = _channels(tensor, first) // groups
+    if channels * groups != _channels(tensor, first) or filters % groups:
+        call.refuse(f"groups={groups} for these channels")
     kernel = call.kernel(
         "kernel", *call.config["kernel_size"], channels, filters
     )
@@ -141,39 +149,46 @@ def _transposed_layer(call):
     kernel = call.kernel("kernel", *size, filters, channels)
     kernel = _reshaped(kernel, *geometry.taps, filters, channels)
     flipped = kernel.weights[::-1, ::-1].transpose(0, 1, 3, 2)
+    if geometry.padding == "causal":
+        call.refuse("padding='causal'")
     extra = call.config["output_padding"]
     if extra is None or isinstance(extra, int):
         extra = [extra] * geometry.rank
     extra = extra if len(extra) == 2 else (None, *extra)
     value = call.planes(tensor, first)
-    out, before = [], []
-    for n, k, stride, step, more in zip(
-        value.shape[1:],
-        geometry.taps,
-        geometry.strides,
-        geometry.dilation,
-        extra,
-        strict=True,
-    ):
-        reach = (k - 1) * step + 1
-        outside = 0
-        if geometry.padding == "valid":
-            more = max(reach, stride) - reach if more is None else more
-            count = (n - 1) * stride + reach + more
-        else:
-            count = n * stride
-            if more is not None:
-                count = (n - 1) * stride + reach % 2 + more
-            outside = max((n - 1) * stride + reach - count, 0) // 2
-        out.append(count)
-        before.append(reach - 1 - outside)
-    spread = _spread(call, value, geometry.strides)
-    window = Window(
-        geometry.taps, dilation=geometry.dilation, before=tuple(before)
-    )
+    axes = [
+        _transposed_axis(geometry.padding, *numbers)
+        for numbers in zip(
+            value.shape[1:],
+            geometry.taps,
+            geometry.strides,
+            geometry.dilation,
+            extra,
+            strict=True,
+        )
+    ]
+    out, before = zip(*axes, strict=True)
+    value = _spread(call, value, geometry.strides)
+    window = Window(geometry.taps, dilation=geometry.dilation, before=before)
     kernel = Kernel(flipped, kernel.gain)
-    value = _convolution(call, spread, kernel, window, out)
+    value = _convolution(call, value, kernel, window, out)
     return _finished(call, value, geometry.shape(value), first, filters)
+
+
+def _transposed_axis(padding, size, taps, stride, step, extra):
+    """Size of the output, and how far the flipped window begins outside."""
+    if extra is not None and not 0 <= extra < stride:
+        raise ValueError(f"output_padding={extra} with strides={stride}")
+    reach = (taps - 1) * step + 1
+    whole = (size - 1) * stride + reach
+    if padding == "valid":
+        if extra is None:
+            extra = max(stride - reach, 0)
+        return whole + extra, reach - 1
+    count = size * stride
+    if extra is not None:
+        count = (size - 1) * stride + reach % 2 + extra
+    return count, reach - 1 - max(whole - count, 0) // 2
 
 
 def _spread(call, value, strides):
@@ -184,6 +199,7 @@ def _spread(call, value, strides):
     wide = [
         (n - 1) * stride + 1 for n, stride in zip(size, strides, strict=True)
     ]
+    call.check_size(channels, *wide)
     places = np.full((channels, *wide), -1, "int32")
     places[:, :: strides[0], :: strides[1]] = np.arange(value.size).reshape(
         value.shape

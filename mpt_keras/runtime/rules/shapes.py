@@ -79,8 +79,16 @@ def _of_pixels(call, setting):
 
 def _zero_padding(call):
     pads = _of_pixels(call, "padding")
+    _check_padded(call, pads)
     places = np.pad(call.tensor.all_places, pads, constant_values=-1)
     return call.tensor.at(places)
+
+
+def _check_padded(call, pads):
+    shape = call.tensor.shape
+    call.check_size(
+        *(size + sum(pad) for size, pad in zip(shape, pads, strict=True))
+    )
 
 
 def _pad(call):
@@ -91,6 +99,7 @@ def _pad(call):
     batch, *pads = config["pad_width"]
     if any(batch) or len(pads) != len(call.tensor.shape):
         call.refuse(f"pad_width={config['pad_width']}")
+    _check_padded(call, pads)
     places = np.pad(call.tensor.all_places, pads, constant_values=-1)
     return call.tensor.at(places)
 
@@ -98,6 +107,7 @@ def _pad(call):
 def _cropping(call):
     places = call.tensor.all_places
     for axis, (begin, end) in enumerate(_of_pixels(call, "cropping")):
+        call.check_size(begin, end)
         places = np.take(places, range(begin, places.shape[axis] - end), axis)
     if not places.size:
         call.refuse("an output without entries")
@@ -112,6 +122,7 @@ def _up_sampling(call):
     if len(call.tensor.shape) != len(sizes) + 1:
         call.refuse(f"an input of the shape {(None, *call.tensor.shape)}")
     first = "data_format" in call.config and call.channels_first
+    call.check_size(call.tensor.size, *sizes)
     places = call.tensor.all_places
     for axis, size in enumerate(sizes, int(first)):
         places = np.repeat(places, size, axis)
@@ -119,6 +130,7 @@ def _up_sampling(call):
 
 
 def _repeat_vector(call):
+    call.check_size(call.tensor.size, call.config["n"])
     places = call.tensor.all_places
     return call.tensor.at(np.repeat(places[None], call.config["n"], 0))
 

@@ -1,6 +1,7 @@
 """Signs of a bit: our quantizers, Larq's, and those of Keras' operations."""
 
 from mpt_keras.runtime.calls import Rule, Unfinished
+from mpt_keras.runtime.graph import in_order
 from mpt_keras.runtime.tensors import Tensor
 
 
@@ -30,7 +31,7 @@ def _compared(what):
 
 def _where(call):
     """The forms of a sign: by a comparison with 0, or of what is not NaN."""
-    condition, yes, no = (*call.args, *call.kwargs.values())
+    condition, yes, no = (*call.args, *in_order(call.kwargs))
     what = getattr(condition, "what", None)
     if what == "is NaN" and yes is condition.of and isinstance(no, Tensor):
         return no

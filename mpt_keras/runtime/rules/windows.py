@@ -14,6 +14,12 @@ def pair(numbers: Sequence[int], before: int = 1) -> tuple[int, int]:
     return first, second
 
 
+def check_positive(*numbers: int) -> None:
+    """Raises `ValueError` for sizes and steps that no window has."""
+    if min(numbers) < 1:
+        raise ValueError(f"Expected positive numbers. Received: {numbers}")
+
+
 def place_window(
     padding: str,
     size: tuple[int, int],
@@ -31,6 +37,7 @@ def place_window(
         taps, strides, dilation: Of the window.
         zeros: How many of these stand above and to the left.
     """
+    check_positive(*taps, *strides, *dilation)
     before, out = [], []
     for n, k, stride, step, zero in zip(
         size, taps, strides, dilation, zeros, strict=True

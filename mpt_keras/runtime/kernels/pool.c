@@ -1,0 +1,91 @@
+/* The largest entry or the mean of what a window sees. */
+#include "steps.h"
+
+struct pool {
+  int32_t input, output;
+  int32_t line; /* a row of the input, `columns` * `images` floats */
+  int32_t images, channels;
+  int32_t rows, columns, out_rows, out_columns;
+  int32_t tap_rows, tap_columns, row_stride, column_stride;
+  int32_t row_dilation, column_dilation, top, left;
+  int32_t mean;
+};
+
+/* Taps of a window at `first` that are inside: from, to, taps. */
+struct inside {
+  int32_t begin, end;
+};
+
+static inline struct inside taps_inside(int32_t first, int32_t dilation,
+                                        int32_t taps, int32_t size) {
+  struct inside in = {0, taps};
+  while (in.begin < taps && first + in.begin * dilation < 0) in.begin++;
+  while (in.end > in.begin && first + (in.end - 1) * dilation >= size) in.end--;
+  return in;
+}
+
+/* The larger of two; NaN stays NaN. */
+static inline floats larger(floats a, floats b) {
+  return choose((a >= b) | (a != a), a, b);
+}
+
+static inline float larger_one(float a, float b) {
+  return a >= b || a != a ? a : b;
+}
+
+/* `line` becomes the largest, or the sum, of rows. */
+static inline void pool_rows(const struct pool *k, const real *rows,
+                             int32_t apart, int32_t count, real *line) {
+  int32_t size = k->columns * k->images, i = 0;
+  for (; i + LANES <= size; i += LANES) {
+    floats v = *(const floats_at *)(rows + i);
+    for (int32_t r = 1; r < count; r++) {
+      floats w = *(const floats_at *)(rows + r * apart + i);
+      v = k->mean ? v + w : larger(v, w);
+    }
+    *(floats_at *)(line + i) = v;
+  }
+  for (; i < size; i++) {
+    float v = rows[i];
+    for (int32_t r = 1; r < count; r++) {
+      float w = rows[r * apart + i];
+      v = k->mean ? v + w : larger_one(v, w);
+    }
+    line[i] = v;
+  }
+}
+
+MPT_KERNEL void pool(const struct pool *k, char *arena) {
+  const real *input = (const real *)(arena + k->input);
+  real *output = (real *)(arena + k->output);
+  real *line = (real *)(arena + k->line);
+  int32_t images = k->images, row_floats = k->columns * images;
+  for (int32_t c = 0; c < k->channels; c++) {
+    for (int32_t y = 0; y < k->out_rows; y++) {
+      int32_t from = y * k->row_stride - k->top;
+      struct inside down =
+          taps_inside(from, k->row_dilation, k->tap_rows, k->rows);
+      from += down.begin * k->row_dilation;
+      pool_rows(k, input + from * row_floats, k->row_dilation * row_floats,
+                down.end - down.begin, line);
+      for (int32_t x = 0; x < k->out_columns; x++) {
+        int32_t at = x * k->column_stride - k->left;
+        struct inside across =
+            taps_inside(at, k->column_dilation, k->tap_columns, k->columns);
+        const real *seen = line + at * images;
+        int32_t apart = k->column_dilation * images;
+        float count = (float)((down.end - down.begin) *
+                              (across.end - across.begin));
+        for (int32_t i = 0; i < images; i++) {
+          float v = seen[across.begin * apart + i];
+          for (int32_t t = across.begin + 1; t < across.end; t++) {
+            float w = seen[t * apart + i];
+            v = k->mean ? v + w : larger_one(v, w);
+          }
+          *output++ = k->mean ? v / count : v;
+        }
+      }
+    }
+    input += k->rows * row_floats;
+  }
+}

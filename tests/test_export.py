@@ -1213,7 +1213,8 @@ def test_benchmark_of_the_runtime(ticket, tmp_path):
 
 
 def test_benchmark_without_what_the_runtime_does_not_run(tmp_path):
-    model = keras.Sequential([keras.Input((4, 3)), keras.layers.LSTM(2)])
+    layers = [keras.Input((4, 3)), keras.layers.LSTM(2), mpt.MPTDense(2)]
+    model = keras.Sequential(layers)
     with pytest.raises(ValueError, match="'lstm' \\(LSTM\\)"):
         mpt.engines.benchmark(model, tmp_path, labels=["runtime"])
 
@@ -1247,18 +1248,15 @@ def test_first_answers_of_two_inputs(label, tmp_path):
         export(model, path, format=format, **options)
     sources = model_inputs(model)
     arrays = random_arrays(sources, 1)
-    found = first_answer.first_answers(
-        {label: path}, sources, arrays, rounds=1
-    )
+    found = first_answer.first_answers({label: path}, sources, arrays, rounds=1)
     assert found[label] > 0
 
 
 def test_a_process_without_an_answer(tmp_path):
     sources = [ModelInput("x", (3,), "float32")]
+    path = tmp_path / "no.ticket"
+    path.write_bytes(bytes(9))
     with pytest.raises(RuntimeError, match=r"no answer: .*TicketError"):
-        (tmp_path / "no.ticket").write_bytes(bytes(9))
         first_answer.first_answers(
-            {"runtime": tmp_path / "no.ticket"},
-            sources,
-            random_arrays(sources, 1),
+            {"runtime": path}, sources, random_arrays(sources, 1)
         )

@@ -233,7 +233,5 @@ def _runtime(model, frozen, path, sources, threads):
             + f" In {left_out} of the inputs rounding decides the sign of an "
             "activation." * (left_out > 0)
         )
-    variant = Variant(
-        "runtime", size(path), found.relative, found.same_class
-    )
+    variant = Variant("runtime", size(path), found.relative, found.same_class)
     return variant, lambda arrays: [network(*arrays)]

@@ -6,6 +6,7 @@ them, once it has loaded its kernels.
 
 import ctypes
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -23,7 +24,9 @@ def use(find: Callable[[str], int] | None) -> None:
     _find = find
 
 
-def function(name: str, *arguments, result=None):
+def function(
+    name: str, *arguments: type, result: type | None = None
+) -> Callable[..., Any] | None:
     """A compiled function, or None.
 
     Args:
@@ -38,6 +41,6 @@ def function(name: str, *arguments, result=None):
     return ctypes.CFUNCTYPE(result, *arguments)(_find(name))
 
 
-def address(array: np.ndarray | None) -> int | None:
+def address(array: np.ndarray) -> int:
     """Where the numbers of a C-contiguous array begin."""
-    return None if array is None else array.ctypes.data
+    return array.ctypes.data

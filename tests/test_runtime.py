@@ -4,15 +4,12 @@ Kernels of one magnitude, a power of two, and images of few digits: all sums
 are exact then, in any order, so that no sign may differ.
 """
 
-import warnings
-
 import keras
 import numpy as np
 import pytest
 
 import mpt_keras as mpt
 from mpt_keras.runtime import reference
-from mpt_keras.runtime.fusing import fuse
 from mpt_keras.runtime.lowering import lower
 
 _SMALL = {"width": 0.1, "sparsity": 0.6}
@@ -53,6 +50,11 @@ def images_for(shape, count, rng):
     return rng.integers(-32, 33, (count, *shape)).astype("float32") / 16
 
 
+def assert_close(found, expected):
+    largest = np.abs(expected).max()
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * largest)
+
+
 def ticket_of(model, tmp_path):
     path = tmp_path / "network.ticket"
     mpt.save_ticket(model, path)
@@ -73,8 +75,7 @@ def test_networks_give_what_keras_predicts(name, activations, tmp_path):
     found = network(images)
     assert found.dtype == "float32"
     assert found.shape == expected.shape
-    largest = np.abs(expected).max()
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * largest)
+    assert_close(found, expected)
 
 
 @pytest.mark.parametrize("form", ["norm_everywhere", "norm_at_pools"])
@@ -91,7 +92,7 @@ def test_counts_are_the_integers_of_keras(form, tmp_path):
         by_layer[operation.layer] = values[operation.output]
     for layer in frozen.layers:
         if isinstance(layer, keras.layers.Conv2D):
-            probe = keras.Model(frozen.inputs, layer.output)
+            probe = keras.Model(frozen.input, layer.output)
             expected = np.asarray(probe(images))[0]
             found = np.moveaxis(by_layer[layer.name], 0, -1)
             np.testing.assert_array_equal(found, expected)
@@ -107,7 +108,7 @@ def test_many_images_are_those_alone(tmp_path):
     alone = np.concatenate([network(image[None]) for image in images])
     for threads in (1, 2, 3):
         together = mpt.runtime.load(path, threads=threads)(images)
-        np.testing.assert_allclose(together, alone, rtol=1e-5, atol=1e-5)
+        assert_close(together, alone)
     assert network(images[:0]).shape == (0, 10)
 
 
@@ -119,9 +120,7 @@ def test_the_reference_runs_where_nothing_is_compiled(tmp_path):
     images = images_for((32, 32, 3), 2, rng)
     slow = mpt.runtime.load(path, level="numpy")
     assert slow.level == "numpy"
-    np.testing.assert_allclose(
-        slow(images), mpt.runtime.load(path)(images), rtol=1e-5, atol=1e-6
-    )
+    assert_close(mpt.runtime.load(path)(images), slow(images))
 
 
 @pytest.fixture(scope="module")

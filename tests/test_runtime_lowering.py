@@ -22,31 +22,20 @@ from mpt_keras.runtime.operations import (
     Elementwise,
     Gather,
 )
-from mpt_keras.ticket.reading import Ticket, parse_ticket
-from mpt_keras.ticket.saving import ticket_bytes
-from mpt_keras.ticket.slots import other_weights
+from mpt_keras.ticket.reading import parse_ticket
+from mpt_keras.ticket.saving import ticket_bytes, ticket_of
 
-_FIRST = "channels_first"
+_FIRST, _LAST = "channels_first", "channels_last"
 
 
-def ticket_of(model):
-    """What a file of the model holds, also where no weight is pruned."""
+def read_again(model):
+    """The ticket as a file holds it, where a file holds such models."""
     try:
         return parse_ticket(ticket_bytes(model))
     except ValueError as error:
-        said = ("There is no ticket", "cannot be stored as a ticket")
-        if not any(text in str(error) for text in said):
-            raise
-    weights = other_weights(model, [])
-    config = keras.saving.serialize_keras_object(model)
-    return Ticket(
-        json.loads(json.dumps(config)),
-        {},
-        {name: backend.as_numpy(weight) for name, weight in weights.items()},
-        "",
-        0,
-        b"",
-    )
+        if "There is no ticket" in str(error):
+            return ticket_of(model)
+        raise
 
 
 def to_planes(plan, image):
@@ -112,7 +101,7 @@ def check(model, images=None, count=2, is_exact=False):
 
     Returns the plan, and for how many images no rounding decided a sign.
     """
-    plan = lower(ticket_of(model))
+    plan = lower(read_again(model))
     known = check_operations(plan)
     if images is None:
         rng = np.random.default_rng(1)
@@ -288,7 +277,7 @@ _LAYERS = {
             *("linear", "relu", "relu6", "leaky_relu", "elu", "selu"),
             *("sigmoid", "hard_sigmoid", "tanh", "softplus", "silu"),
             *("swish", "gelu", "softmax", "exponential", "hard_silu"),
-            "mish",
+            *("mish", "hard_tanh"),
         )
     },
     "activation_layer": (
@@ -357,6 +346,8 @@ _LAYERS = {
 
 @pytest.mark.parametrize("name", _LAYERS)
 def test_a_layer(name):
+    if name == "mean_pool_same" and keras.backend.backend() == "torch":
+        pytest.skip("there Keras counts what it pads as well")
     shape, make = _LAYERS[name]
     checked(shape, make())
 
@@ -464,6 +455,18 @@ def test_a_masked_layer_and_what_it_freezes_to(name, quantizer, binarize):
         assert all(op.is_ternary == binarize for op in products)
         if name != "transposed":  # between whose signs zeros are put
             assert (products[0].inputs[0].kind == SIGN) == bool(quantizer)
+
+
+def test_a_model_is_lowered_as_its_file_is():
+    model = mpt.models.conv2(
+        width=0.1, input_shape=(8, 8, 3), binary_activations=True
+    )
+    for one in (model, mpt.freeze(model)):
+        images = np.random.default_rng(0).normal(size=(3, 8, 8, 3))
+        plans = [lower(ticket_of(one)), lower(read_again(one))]
+        results = [run(plan, images.astype("float32"))[0] for plan in plans]
+        np.testing.assert_array_equal(*results)
+        assert kinds(plans[0]) == kinds(plans[1])
 
 
 def test_a_frozen_constant_without_binarize_is_ternary():
@@ -639,6 +642,7 @@ _GRAPHS = {
     "op_maximum": lambda x: ops.maximum(x, -x),
     "op_maximum_0": lambda x: ops.maximum(x, 0),
     "op_clip": lambda x: ops.clip(x, 0, 0.5),
+    "op_clip_to_signs": lambda x: ops.clip(x, -0.25, 0.5),
     "op_relu": lambda x: ops.relu(x),
     "op_relu6": lambda x: ops.relu6(x),
     "op_leaky_relu": lambda x: ops.leaky_relu(x, 0.3),
@@ -658,7 +662,7 @@ _GRAPHS = {
     "op_max": lambda x: ops.max(x, axis=(1, 2), keepdims=True),
     "op_expand": lambda x: ops.expand_dims(ops.mean(x, axis=(1, 2)), 1),
     "op_squeeze": lambda x: ops.squeeze(x[:, :1], 1),
-    "op_slice": lambda x: x[:, 1:5:2, ::-1, :3],
+    "op_slice": lambda x: x[:, 1:5:2, :-1, :3],
     "op_slice_channels": lambda x: x[..., 1:] + x[..., :-1],
     "op_slice_one": lambda x: x[:, 2],
     "op_sign": lambda x: ops.sign(ops.sign(x) + 0.5),
@@ -813,127 +817,143 @@ def test_class_scores_of_signs_are_exact():
 # --- Random graphs ---------------------------------------------------------
 
 
-def network(draw):
-    """A functional model of a few layers, with branches."""
-    shape = [draw(st.integers(3, 9)), draw(st.integers(3, 9))]
-    inputs = x = keras.Input((*shape, draw(st.integers(1, 4))))
-    for _ in range(draw(st.integers(1, 5))):
-        x = draw(st.sampled_from(_STEPS_OF_GRAPHS))(draw, x)
-    if draw(st.booleans()):
-        x = layers.Dense(3)(layers.Flatten()(x))
-    return fill(keras.Model(inputs, x), draw(st.integers(0, 99)))
+class Grower:
+    """Puts layers behind one another, of one rank and one data format."""
 
+    def __init__(self, draw):
+        self.draw = draw
+        self.rank = draw(st.sampled_from([1, 2, 2]))
+        self.is_first = draw(st.sampled_from([False, False, True]))
+        self.format = {"data_format": _FIRST if self.is_first else _LAST}
+        # TensorFlow's Keras adds a bias to columns that are as many.
+        self.bias = {"use_bias": False} if self.is_first else {}
+        self.channel_axis = 1 if self.is_first else -1
+        self.pixel_axes = [n + 1 + self.is_first for n in range(self.rank)]
 
-def _a_convolution(draw, x):
-    kind = draw(st.sampled_from([layers.Conv2D, mpt.MPTConv2D]))
-    options = {}
-    if kind is mpt.MPTConv2D:
-        options = {
-            "input_quantizer": draw(st.sampled_from([None, "ste_sign"])),
-            "binarize": draw(st.booleans()),
-            "sparsity": draw(st.sampled_from([0.0, 0.5, 0.9])),
-        }
-    strides = draw(st.integers(1, 2))
-    size = draw(st.integers(1, min(3, *x.shape[1:3])))
-    return kind(
-        draw(st.integers(1, 6)),
-        size,
-        strides=strides,
-        dilation_rate=1 if strides > 1 else draw(st.integers(1, 2)),
-        padding=draw(st.sampled_from(["same", "same", "valid"]))
-        if size == 1 or strides > 1
-        else "same",
-        use_bias=draw(st.booleans()),
-        activation=draw(st.sampled_from(["linear", "relu", "tanh"])),
-        **options,
-    )(x)
+    def pick(self, *choices):
+        return self.draw(st.sampled_from(choices))
 
+    def number(self, least, most):
+        return self.draw(st.integers(least, most))
 
-def _a_depthwise_convolution(draw, x):
-    kind = draw(
-        st.sampled_from([layers.DepthwiseConv2D, mpt.MPTDepthwiseConv2D])
-    )
-    return kind(draw(st.integers(1, 3)), padding="same")(x)
+    def layer(self, name):
+        return getattr(layers, f"{name}{self.rank}D")
 
+    def masked(self, name):
+        return getattr(mpt, f"MPT{name}{self.rank}D", self.layer(name))
 
-def _a_transposed_convolution(draw, x):
-    kind = draw(
-        st.sampled_from([layers.Conv2DTranspose, mpt.MPTConv2DTranspose])
-    )
-    return kind(
-        draw(st.integers(1, 3)),
-        draw(st.integers(1, 3)),
-        strides=draw(st.integers(1, 2)) if max(x.shape[1:3]) < 8 else 1,
-        padding=draw(st.sampled_from(["same", "valid"])),
-    )(x)
+    def model(self):
+        pixels = [self.number(3, 9) for _ in range(self.rank)]
+        channels = [self.number(1, 4)]
+        shape = channels + pixels if self.is_first else pixels + channels
+        inputs = x = keras.Input(shape)
+        for _ in range(self.number(1, 5)):
+            x = self.pick(*_GROWTH)(self, x)
+        if self.draw(st.booleans()):
+            x = layers.Dense(3)(layers.Flatten(**self.format)(x))
+        return fill(keras.Model(inputs, x), self.number(0, 99))
 
+    def pixels(self, x):
+        return [x.shape[axis] for axis in self.pixel_axes]
 
-def _an_entrywise_layer(draw, x):
-    return draw(
-        st.sampled_from(
-            [
-                layers.BatchNormalization,
-                layers.ReLU,
-                layers.LeakyReLU,
-                mpt.quantizers.ApproxSign,
-                lambda: layers.PReLU(shared_axes=[1, 2]),
-                lambda: layers.Activation("hard_sigmoid"),
-                lambda: layers.Rescaling(0.5, 0.25),
+    def convolution(self, x):
+        is_masked = self.draw(st.booleans())
+        options = {}
+        if is_masked:
+            options = {
+                "input_quantizer": self.pick(None, "ste_sign"),
+                "binarize": self.pick(True, False),
+                "use_bias": self.pick(True, False),
+                "sparsity": self.pick(0.0, 0.5, 0.9),
+            }
+        kind = self.masked if is_masked else self.layer
+        strides = self.number(1, 2)
+        size = self.number(1, min(3, *self.pixels(x)))
+        dilation = 1 if strides > 1 or size == 1 else self.number(1, 2)
+        return kind("Conv")(
+            self.number(1, 6),
+            size,
+            strides=strides,
+            dilation_rate=dilation,
+            padding="same" if dilation > 1 else self.pick("same", "valid"),
+            activation=self.pick("linear", "relu", "tanh"),
+            **self.format,
+            **{**options, **self.bias},
+        )(x)
+
+    def depthwise_convolution(self, x):
+        kind = self.pick(self.layer, self.masked)("DepthwiseConv")
+        size = self.number(1, 3)
+        return kind(size, padding="same", **self.format, **self.bias)(x)
+
+    def transposed_convolution(self, x):
+        kind = getattr(layers, f"Conv{self.rank}DTranspose")
+        strides = self.number(1, 2) if max(self.pixels(x)) < 8 else 1
+        return kind(
+            self.number(1, 3),
+            self.number(1, 3),
+            strides=strides,
+            padding=self.pick("same", "valid"),
+            **self.format,
+            **self.bias,
+        )(x)
+
+    def entries(self, x):
+        return self.pick(
+            lambda: layers.BatchNormalization(axis=self.channel_axis),
+            layers.ReLU,
+            layers.LeakyReLU,
+            mpt.quantizers.ApproxSign,
+            lambda: layers.PReLU(shared_axes=self.pixel_axes),
+            lambda: layers.Activation("hard_sigmoid"),
+            lambda: layers.Rescaling(0.5, 0.25),
+        )()(x)
+
+    def pool(self, x):
+        kind = self.layer(self.pick("MaxPooling", "AveragePooling"))
+        size, strides = self.number(1, 3), self.number(1, 2)
+        return kind(size, strides, padding="same", **self.format)(x)
+
+    def zeros(self, x):
+        if max(self.pixels(x)) > 9:
+            return x
+        pads = [(self.number(0, 2), self.number(0, 2)) for _ in self.pixel_axes]
+        pads = pads[0] if self.rank == 1 else pads
+        return self.layer("ZeroPadding")(pads, **self.format)(x)
+
+    def other_shape(self, x):
+        axes = list(range(1, self.rank + 2))
+        crops = [(size // 3, 0) for size in self.pixels(x)]
+        crops = crops[0] if self.rank == 1 else crops
+        larger = 2 if max(self.pixels(x)) < 6 else 1
+        options = self.format if self.rank == 2 else {}
+        choices = [
+            lambda: layers.Permute(self.draw(st.permutations(axes))),
+            lambda: layers.Reshape(self.draw(st.permutations(x.shape[1:]))),
+        ]
+        if self.rank == 2 or not self.is_first:
+            choices += [
+                lambda: self.layer("Cropping")(crops, **options),
+                lambda: self.layer("UpSampling")(larger, **options),
             ]
+        return self.pick(*choices)()(x)
+
+    def branch(self, x):
+        means = self.layer("AveragePooling")
+        y = self.pick(self.entries, means(2, 1, padding="same", **self.format))(
+            x
         )
-    )()(x)
+        kind = self.pick("Add", "Multiply", "Maximum", "Subtract")
+        if self.draw(st.booleans()):
+            return getattr(layers, kind)()([x, y])
+        axis = self.number(1, self.rank + 1)
+        return layers.Concatenate(axis=axis)([x, y])
 
 
-def _a_pool(draw, x):
-    kind = draw(st.sampled_from([layers.MaxPooling2D, layers.AveragePooling2D]))
-    return kind(
-        draw(st.integers(1, 3)), draw(st.integers(1, 2)), padding="same"
-    )(x)
-
-
-def _zeros(draw, x):
-    if max(x.shape[1:3]) > 9:
-        return x
-    pads = st.tuples(st.integers(0, 2), st.integers(0, 2))
-    return layers.ZeroPadding2D((draw(pads), draw(pads)))(x)
-
-
-def _another_shape(draw, x):
-    height, width, channels = x.shape[1:]
-    return draw(
-        st.sampled_from(
-            [
-                lambda: layers.Permute((2, 1, 3)),
-                lambda: layers.Permute((3, 1, 2)),
-                lambda: layers.Reshape((width, channels, height)),
-                lambda: layers.Cropping2D(((height // 3, 0), (0, width // 3))),
-                lambda: layers.UpSampling2D(2 if height * width < 30 else 1),
-            ]
-        )
-    )()(x)
-
-
-def _a_branch(draw, x):
-    y = draw(st.sampled_from([_an_entrywise_layer, _a_pool_of_one]))(draw, x)
-    kinds = [layers.Add, layers.Multiply, layers.Maximum, layers.Concatenate]
-    return draw(st.sampled_from(kinds))()([x, y])
-
-
-def _a_pool_of_one(draw, x):
-    return layers.AveragePooling2D(2, 1, padding="same")(x)
-
-
-_STEPS_OF_GRAPHS = [
-    _a_convolution,
-    _a_convolution,
-    _a_depthwise_convolution,
-    _a_transposed_convolution,
-    _an_entrywise_layer,
-    _an_entrywise_layer,
-    _a_pool,
-    _zeros,
-    _another_shape,
-    _a_branch,
+_GROWTH = [
+    *(Grower.convolution, Grower.convolution, Grower.depthwise_convolution),
+    *(Grower.transposed_convolution, Grower.entries, Grower.entries),
+    *(Grower.pool, Grower.zeros, Grower.other_shape, Grower.branch),
 ]
 
 
@@ -941,7 +961,7 @@ _STEPS_OF_GRAPHS = [
 @settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_random_graphs(data):
-    _, decided = check(network(data.draw))
+    _, decided = check(Grower(data.draw).model())
     assume(decided)
 
 
@@ -1011,7 +1031,7 @@ def test_what_is_not_supported_is_named(says):
         lambda x: ops.mean(x, axis=1),
         lambda x: ops.reshape(x, (-1, 4)),
         lambda x: ops.sqrt(x),
-        lambda x: ops.clip(x, -1, 1),
+        lambda x: ops.clip(x, 1, 2),
         lambda x: layers.Dropout(0.1)(x, training=True),
         lambda x: layers.BatchNormalization()(x, training=True),
         lambda x: layers.Softmax()(x, mask=x > 0),

@@ -12,7 +12,7 @@ from keras import ops
 from mpt_keras import files, sums
 from mpt_keras.ticket.container import Contents, as_json, pack
 from mpt_keras.ticket.errors import TicketError
-from mpt_keras.ticket.kernels import encode_kernel, feed
+from mpt_keras.ticket.kernels import StoredKernel, encode_kernel, feed
 from mpt_keras.ticket.networks import made_again, training_flags
 from mpt_keras.ticket.reading import (
     Ticket,
@@ -134,6 +134,49 @@ def ticket_bytes(model, base=None, values_dtype="float32") -> bytes:
         arrays,
         base.description if base else None,
         base.checksum if base else None,
+    )
+
+
+def ticket_of(model: keras.Model) -> Ticket:
+    """What a file of a model would hold, without one; of any built model.
+
+    The kernels of ordinary layers are among the weights. Nothing is checked
+    as for a file, which others read.
+
+    Args:
+        model: A built Keras model.
+
+    Raises:
+        ValueError: If a score is NaN or the architecture cannot be written.
+    """
+    kernels, masked = {}, []
+    for place, (name, slot) in enumerate(slots_of(model).items()):
+        if slot.masked is None:
+            continue
+        kernel, mask, facts = _of_a_masked_layer(slot)
+        kernels[name] = StoredKernel(
+            name=name,
+            place=place,
+            shape=slot.shape,
+            mask=mask,
+            dtype=keras.backend.standardize_dtype(slot.kernel.dtype),
+            binarize=facts["binarize"],
+            gain=facts["gain"],
+            draw=None,
+            scores=None,
+            bytes=0,
+            _kept_values=kernel[mask],
+            _negative=None,
+        )
+        masked.append(slot)
+    weights = other_weights(model, masked)
+    return Ticket(
+        config=_config(model),
+        kernels=kernels,
+        weights={name: _array(weight) for name, weight in weights.items()},
+        checksum="",
+        file_bytes=0,
+        description=b"",
     )
 
 

@@ -16,8 +16,8 @@ struct add_signs {
   int32_t before_rows, before_columns;
   const int32_t *shifts;
   const uint64_t *inside;
-  /* For each filter how many eights of planes have weights -1 and +1, and
-     their numbers. */
+  /* For each filter its number, how many eights of planes have weights -1 and
+     +1, and these planes. */
   const uint16_t *weights;
   int32_t digits;
   /* Pixels of a class see the same taps; three classes are a group. For each
@@ -63,27 +63,43 @@ static inline floats floats_of(ints value, float offset, float gain,
   return steps(v, s);
 }
 
+#if MPT_WIDTH == 64 && MPT_HAS(__builtin_ia32_cvtmask2b512)
+typedef uint8_t bytes_64 __attribute__((vector_size(64)));
+typedef char bytes_16 __attribute__((vector_size(16), may_alias));
+typedef uint8_t numbers_16 __attribute__((vector_size(16)));
+
+/* `digits` at most 8, from the last to the first. */
+static inline bytes_64 bytes_of(const uint64_t *digit, int32_t digits,
+                                int32_t stride) {
+  bytes_64 sum = {0};
+  for (int32_t i = digits - 1; i >= 0; i--)
+    sum += sum - (bytes_64)__builtin_ia32_cvtmask2b512(digit[i * stride]);
+  return sum;
+}
+
+/* GCC makes single bytes of a conversion from memory. */
+static inline ints integers_of(const char *from) {
+  bytes_16 v = *(const bytes_16 *)from;
+#if MPT_HAS(__builtin_ia32_pmovzxbd512_mask)
+  return (ints)__builtin_ia32_pmovzxbd512_mask(v, (ints){0}, -1);
+#else
+  return __builtin_convertvector((numbers_16)v, ints);
+#endif
+}
+#endif
+
 /* 64 entries of the output, from a word of each digit, `stride` words apart. */
 static inline void put_64(const uint64_t *digit, int32_t digits,
                           int32_t stride, float offset, float gain,
                           struct channel_steps s, real *to) {
 #if MPT_WIDTH == 64 && MPT_HAS(__builtin_ia32_cvtmask2b512)
-  typedef char bytes __attribute__((vector_size(64)));
-  typedef uint8_t sixteen __attribute__((vector_size(16)));
-  union {
-    bytes all;
-    sixteen part[4];
-  } low = {{0}}, high = {{0}};
-  for (int32_t i = digits - 1; i >= 8; i--)
-    high.all += high.all -
-                (bytes)__builtin_ia32_cvtmask2b512(digit[i * stride]);
-  for (int32_t i = digits < 8 ? digits - 1 : 7; i >= 0; i--)
-    low.all +=
-        low.all - (bytes)__builtin_ia32_cvtmask2b512(digit[i * stride]);
-  for (int32_t i = 0; i < 4; i++) {
-    ints value = __builtin_convertvector(low.part[i], ints);
-    value += __builtin_convertvector(high.part[i], ints) << 8;
-    *(floats_at *)(to + 16 * i) = floats_of(value, offset, gain, s);
+  int32_t low = digits < 8 ? digits : 8;
+  bytes_64 both[2] = {bytes_of(digit, low, stride),
+                      bytes_of(digit + 8 * stride, digits - 8, stride)};
+  for (int32_t i = 0; i < 64; i += 16) {
+    ints value = integers_of((const char *)both + i) |
+                 integers_of((const char *)both + 64 + i) << 8;
+    *(floats_at *)(to + i) = floats_of(value, offset, gain, s);
   }
 #else
   ints lane;
@@ -129,7 +145,7 @@ static void put_floats(const struct add_signs *k, char *arena, int32_t filter,
 
 /* All filters, for the pixels of a block. */
 #define MPT_ADD_FILTERS(NAME, N)                                              \
-  MPT_ADD_LIST(list_##NAME, N)                                                \
+  MPT_SUM(sum_##NAME, N)                                                      \
   static void filters_##NAME(const struct add_signs *k, char *arena,          \
                              int32_t begin) {                                 \
     const char *planes = arena + k->planes;                                   \
@@ -137,16 +153,13 @@ static void put_floats(const struct add_signs *k, char *arena, int32_t filter,
     const uint16_t *weights = k->weights;                                     \
     const uint8_t *number = k->numbers;                                       \
     int32_t left = k->plane_bytes - begin;                                    \
-    for (int32_t f = 0; f < k->filters; f++) {                                \
+    for (int32_t i = 0; i < k->filters; i++) {                                \
       words_##N digit[MPT_DIGITS + 1];                                        \
-      int32_t digits = k->digits, minus = weights[0], plus = weights[1];      \
-      for (int32_t i = 0; i < digits; i++) digit[i] ^= digit[i];              \
-      weights += 2;                                                           \
-      list_##NAME(planes, weights, minus, digit, digits);                     \
-      weights += 8 * minus;                                                   \
-      for (int32_t i = 0; i < digits - 1; i++) digit[i] = ~digit[i];          \
-      list_##NAME(planes, weights, plus, digit, digits);                      \
-      weights += 8 * plus;                                                    \
+      int32_t digits = k->digits, f = weights[0];                             \
+      int32_t minus = weights[1], plus = weights[2];                          \
+      weights += 3;                                                           \
+      sum_##NAME(planes, weights, minus, plus, digit, digits);                \
+      weights += 8 * (minus + plus);                                          \
       words_##N none = digit[0] ^ digit[0], before = none;                    \
       /* `y >= t` is the last carry of `y + ~t + 1`. */                       \
       words_##N carry = k->is_threshold ? ~none : none;                       \

@@ -65,8 +65,7 @@ MPT_PLAIN_ADDER(16)
 #endif
 MPT_PLAIN_ADDER(8)
 
-/* Adds the planes of a list of `8 * eights`. `NAME` names the function, `N` is
-   the size of a vector and of a plane; the list has eights of the planes'
+/* `N` is the size of a vector and of a plane; lists have eights of the planes'
    numbers, for which processors have addresses. */
 #define MPT_PLANE(N, i) \
   (*(const words_##N *)(planes + (uint32_t)list[i] * (uint32_t)(N / 8)))
@@ -80,48 +79,66 @@ MPT_PLAIN_ADDER(8)
   a = add_##N(&x, a, b, c);                                                    \
   b = add_##N(&p1, p1, x, d);                                                  \
   carry = add_##N(&p2, p2, a, b);
-/* A carry into the digits from one on. */
-#define MPT_RIPPLE(N, carry, first)           \
-  for (int32_t i = first; i < digits; i++) {  \
-    words_##N next = digit[i] & carry;        \
-    digit[i] ^= carry;                        \
-    carry = next;                             \
+/* A carry into the digits from the sixth on. Those in registers spare more
+   than they cost where there are fewer. */
+#define MPT_RIPPLE(N, carry)             \
+  x = p5 & carry, p5 ^= carry;           \
+  y = p6 & x, p6 ^= x;                   \
+  x = p7 & y, p7 ^= y;                   \
+  carry = p8 & x, p8 ^= x;               \
+  for (int32_t i = 9; i < digits; i++) { \
+    words_##N next = digit[i] & carry;   \
+    digit[i] ^= carry;                   \
+    carry = next;                        \
   }
 
-#define MPT_ADD_LIST(NAME, N)                                             \
-  __attribute__((unused)) static void NAME(                               \
-      const char *planes, const uint16_t *list, int32_t eights,           \
-      words_##N *digit, int32_t digits) {                                 \
-    words_##N p0 = digit[0], p1 = digit[1], p2 = digit[2], p3 = digit[3], \
-              p4 = digit[4];                                              \
-    words_##N a, b, c, d, x, y, low, high, first, second;                 \
-    for (; eights >= 4; eights -= 4, list += 32) {                        \
-      MPT_ADD_EIGHT(N, 0, low)                                            \
-      MPT_ADD_EIGHT(N, 8, high)                                           \
-      first = add_##N(&p3, p3, low, high);                                \
-      MPT_ADD_EIGHT(N, 16, low)                                           \
-      MPT_ADD_EIGHT(N, 24, high)                                          \
-      second = add_##N(&p3, p3, low, high);                               \
-      low = add_##N(&p4, p4, first, second);                              \
-      MPT_RIPPLE(N, low, 5)                                               \
-    }                                                                     \
-    digit[4] = p4;                                                        \
-    if (eights >= 2) {                                                    \
-      MPT_ADD_EIGHT(N, 0, low)                                            \
-      MPT_ADD_EIGHT(N, 8, high)                                           \
-      low = add_##N(&p3, p3, low, high);                                  \
-      MPT_RIPPLE(N, low, 4)                                               \
-      eights -= 2;                                                        \
-      list += 16;                                                         \
-    }                                                                     \
-    digit[3] = p3;                                                        \
-    if (eights) {                                                         \
-      MPT_ADD_EIGHT(N, 0, low)                                            \
-      MPT_RIPPLE(N, low, 3)                                               \
-    }                                                                     \
-    digit[0] = p0;                                                        \
-    digit[1] = p1;                                                        \
-    digit[2] = p2;                                                        \
+/* `2**(digits - 1) - 1`, less the planes of a list of `8 * minus`, plus those
+   of the `8 * plus` behind it; ten digits at least. */
+#define MPT_SUM(NAME, N)                                                \
+  __attribute__((unused)) static void NAME(                             \
+      const char *planes, const uint16_t *list, int32_t minus,          \
+      int32_t plus, words_##N *digit, int32_t digits) {                 \
+    words_##N none = digit[0] ^ digit[0];                               \
+    words_##N p0 = none, p1 = none, p2 = none, p3 = none, p4 = none;    \
+    words_##N p5 = none, p6 = none, p7 = none, p8 = none;               \
+    words_##N a, b, c, d, x, y, low, high, first, second;               \
+    for (int32_t i = 9; i < digits; i++) digit[i] = none;               \
+    for (int32_t eights = minus, sign = 0; sign < 2; sign++) {          \
+      for (; eights >= 4; eights -= 4, list += 32) {                    \
+        MPT_ADD_EIGHT(N, 0, low)                                        \
+        MPT_ADD_EIGHT(N, 8, high)                                       \
+        first = add_##N(&p3, p3, low, high);                            \
+        MPT_ADD_EIGHT(N, 16, low)                                       \
+        MPT_ADD_EIGHT(N, 24, high)                                      \
+        second = add_##N(&p3, p3, low, high);                           \
+        low = add_##N(&p4, p4, first, second);                          \
+        MPT_RIPPLE(N, low)                                              \
+      }                                                                 \
+      if (eights >= 2) {                                                \
+        MPT_ADD_EIGHT(N, 0, low)                                        \
+        MPT_ADD_EIGHT(N, 8, high)                                       \
+        first = add_##N(&p3, p3, low, high);                            \
+        low = add_##N(&p4, p4, first, none);                            \
+        MPT_RIPPLE(N, low)                                              \
+        eights -= 2;                                                    \
+        list += 16;                                                     \
+      }                                                                 \
+      if (eights) {                                                     \
+        MPT_ADD_EIGHT(N, 0, low)                                        \
+        first = add_##N(&p3, p3, low, none);                            \
+        low = add_##N(&p4, p4, first, none);                            \
+        MPT_RIPPLE(N, low)                                              \
+        list += 8;                                                      \
+      }                                                                 \
+      if (sign) break;                                                  \
+      p0 = ~p0, p1 = ~p1, p2 = ~p2, p3 = ~p3, p4 = ~p4;                 \
+      p5 = ~p5, p6 = ~p6, p7 = ~p7, p8 = ~p8;                           \
+      for (int32_t i = 9; i < digits - 1; i++) digit[i] = ~digit[i];    \
+      eights = plus;                                                    \
+    }                                                                   \
+    digit[0] = p0, digit[1] = p1, digit[2] = p2, digit[3] = p3;         \
+    digit[4] = p4, digit[5] = p5, digit[6] = p6, digit[7] = p7;         \
+    digit[8] = p8;                                                      \
   }
 
 #endif

@@ -7,6 +7,7 @@
 
 /* A word at any address of a byte. */
 typedef uint64_t word_at __attribute__((may_alias, aligned(1)));
+typedef uint32_t half_word_at __attribute__((may_alias, aligned(1)));
 typedef uint8_t byte __attribute__((may_alias));
 
 /* A vector of words, of one at least. */
@@ -43,20 +44,43 @@ static inline uint64_t low_bits(int32_t count) {
 
 /* `count` bits to the bytes at `to`, of 1 to 64. */
 static inline void put_bits(char *to, uint64_t bits, int32_t count) {
-  if (count > 56)
+  int32_t bytes = (count + 7) >> 3;
+  if (bytes & 8) {
     *(word_at *)to = bits;
-  else
-    for (int32_t i = 0; i < (count + 7) / 8; i++)
-      ((byte *)to)[i] = (byte)(bits >> 8 * i);
+    return;
+  }
+  if (bytes & 4) {
+    *(half_word_at *)to = (uint32_t)bits;
+    bits >>= 32;
+    to += 4;
+  }
+  for (int32_t i = 0; i < (bytes & 3); i++)
+    ((byte *)to)[i] = (byte)(bits >> 8 * i);
 }
 
 /* `count` bits from the bytes at `from`, of 1 to 64; undefined above them. */
 static inline uint64_t get_bits(const char *from, int32_t count) {
-  if (count > 56) return *(const word_at *)from;
+  int32_t bytes = (count + 7) >> 3, shift = 0;
+  if (bytes & 8) return *(const word_at *)from;
   uint64_t bits = 0;
-  for (int32_t i = 0; i < (count + 7) / 8; i++)
-    bits |= (uint64_t)((const byte *)from)[i] << 8 * i;
+  if (bytes & 4) {
+    bits = *(const half_word_at *)from;
+    from += 4;
+    shift = 32;
+  }
+  for (int32_t i = 0; i < (bytes & 3); i++, shift += 8)
+    bits |= (uint64_t)((const byte *)from)[i] << shift;
   return bits;
+}
+
+/* The bits of even places, close together. */
+static inline uint64_t even_bits(uint64_t v) {
+  v &= 0x5555555555555555;
+  v = (v | v >> 1) & 0x3333333333333333;
+  v = (v | v >> 2) & 0x0f0f0f0f0f0f0f0f;
+  v = (v | v >> 4) & 0x00ff00ff00ff00ff;
+  v = (v | v >> 8) & 0x0000ffff0000ffff;
+  return (v | v >> 16) & 0xffffffff;
 }
 
 #endif

@@ -1,39 +1,60 @@
-/* A dense layer of few weights: for each input the filters that see it. */
+/* A dense layer of few weights: for each filter the inputs that it sees. */
 #include "dense.h"
 
 struct dense_lists {
   int32_t input, output;
-  int32_t live; /* room for `units` + 4 inputs that are not zero */
-  int32_t sums;
   int32_t units, filters;
-  const int32_t *starts;   /* per unit, and the end: where its list begins */
-  const uint16_t *plus;    /* per unit: how many of its weights are +1; the
-                              others are -1. Null: see `weights`. */
-  const uint16_t *entries; /* filters */
+  const int32_t *starts;   /* where each list begins, and where the last ends:
+                              per filter one list, with `weights`; or two, of
+                              its weights +1 and -1 */
+  const uint16_t *entries; /* inputs */
   const float *weights;    /* of each entry, or null */
   float gain;
   MPT_STEPS
 };
 
-MPT_KERNEL void dense_lists(const struct dense_lists *k, char *arena) {
-  struct live *live = (struct live *)(arena + k->live);
-  real *sums = (real *)(arena + k->sums);
-  real *output = (real *)(arena + k->output);
-  const uint16_t *entries = k->entries;
-  const float *weights = k->weights;
-  int32_t count = find_live((const real *)(arena + k->input), k->units, live);
-  for (int32_t f = 0; f < k->filters; f++) sums[f] = 0;
-  for (int32_t n = 0; n < count; n++) {
-    int32_t unit = live[n].unit;
-    float value = live[n].value;
-    int32_t i = k->starts[unit], end = k->starts[unit + 1];
-    if (weights) {
-      for (; i < end; i++) sums[entries[i]] += value * weights[i];
-      continue;
+/* Eight sums at once, so that none waits for the last. */
+#define MPT_EIGHT_SUMS(TERM)                                    \
+  float s[8] = {0};                                             \
+  int32_t i = begin;                                            \
+  for (; i + 8 <= end; i += 8) {                                \
+    s[0] += TERM(i), s[1] += TERM(i + 1), s[2] += TERM(i + 2);  \
+    s[3] += TERM(i + 3), s[4] += TERM(i + 4);                   \
+    s[5] += TERM(i + 5), s[6] += TERM(i + 6);                   \
+    s[7] += TERM(i + 7);                                        \
+  }                                                             \
+  for (; i < end; i++) s[i & 7] += TERM(i);                     \
+  return ((s[0] + s[1]) + (s[2] + s[3])) + ((s[4] + s[5]) + (s[6] + s[7]));
+#define MPT_LISTED(i) input[entries[i]]
+#define MPT_LISTED_TIMES(i) input[entries[i]] * weights[i]
+
+static inline float listed_sum(const real *input, const uint16_t *entries,
+                               int32_t begin, int32_t end) {
+  MPT_EIGHT_SUMS(MPT_LISTED)
+}
+
+static inline float weighed_sum(const real *input, const uint16_t *entries,
+                                const float *weights, int32_t begin,
+                                int32_t end) {
+  MPT_EIGHT_SUMS(MPT_LISTED_TIMES)
+}
+
+MPT_KERNEL void dense_lists(const struct dense_lists *fields, char *arena) {
+  const struct dense_lists k = *fields;
+  const real *input = (const real *)(arena + k.input);
+  real *output = (real *)(arena + k.output);
+  const int32_t *starts = k.starts;
+  for (int32_t f = 0; f < k.filters; f++) {
+    float v;
+    if (k.weights) {
+      v = weighed_sum(input, k.entries, k.weights, starts[0], starts[1]);
+      starts += 1;
+    } else {
+      v = listed_sum(input, k.entries, starts[0], starts[1]);
+      v -= listed_sum(input, k.entries, starts[1], starts[2]);
+      starts += 2;
     }
-    for (int32_t last = i + k->plus[unit]; i < last; i++)
-      sums[entries[i]] += value;
-    for (; i < end; i++) sums[entries[i]] -= value;
+    v *= k.gain;
+    output[f] = step(v, STEPS_OF(&k, f));
   }
-  MPT_FINISH_DENSE(k, sums, output)
 }

@@ -54,7 +54,7 @@ static inline floats softplus(floats v) {
 }
 
 /* max(v, 0) - m F(-m), m = |v|, F the normal distribution's; F(-m) is
-   exp(-m^2 / 2) times a polynomial of (m - 3) / (m + 3). The square is that of
+   exp(-m^2 / 2) / (m + 3) times a polynomial of (m - 3) / (m + 3). The square is that of
    m's upper half and the rest, as its rounding would grow in exp. */
 static inline floats gelu(floats v) {
   floats m = magnitude(v);
@@ -65,17 +65,17 @@ static inline floats gelu(floats v) {
   small = small * rest * rest + rest;
   floats bell = exponential(upper * upper * -0.5f);
   bell = bell + bell * small;
-  floats t = (m - 3.0f) / (m + 3.0f);
-  floats p = t * 5.31614826e-05f + 0.00011501385f;
-  p = p * t - 0.000339012354f;
-  p = p * t - 0.000983288456f;
-  p = p * t + 0.00290438723f;
-  p = p * t + 0.00613194237f;
-  p = p * t - 0.0462132636f;
-  p = p * t + 0.123225041f;
-  p = p * t - 0.20640262f;
-  p = p * t + 0.121513948f;
-  return choose(v <= splat(0), splat(0), v) - m * (bell * p);
+  floats inverse = 1.0f / (m + 3.0f), t = (m - 3.0f) * inverse;
+  floats p = t * 5.45127539e-05f - 0.000199391255f;
+  p = p * t - 0.000947222126f;
+  p = p * t + 0.00101351011f;
+  p = p * t + 0.00693685494f;
+  p = p * t - 0.0104615187f;
+  p = p * t - 0.0472580176f;
+  p = p * t + 0.23001763f;
+  p = p * t - 0.509332173f;
+  p = p * t + 0.729083693f;
+  return choose(v <= splat(0), splat(0), v) - m * (bell * p * inverse);
 }
 
 static inline floats function_of(floats v, int32_t which) {

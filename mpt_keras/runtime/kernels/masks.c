@@ -393,7 +393,8 @@ static void look_beside(struct model *m, int64_t row, int p, int64_t factor) {
   for (int64_t j = 0; j < width; j++) {
     int32_t sum = change[j], near = 0;
     if (sum) {
-      near = (logarithm(k->mantissas, (sum < 0 ? -sum : sum) + 200) - calm) >> 2;
+      int32_t size = sum < 0 ? -sum : sum;
+      near = (logarithm(k->mantissas, size + 200) - calm) >> 2;
       near = sum < 0 ? -near : near;
     }
     change[j] = near;

@@ -9,7 +9,14 @@ struct pack_signs {
   MPT_STEPS
 };
 
-static inline uint64_t packed_word(const real *from, struct channel_steps s) {
+static inline uint64_t packed_word(const real *from) {
+  uint64_t bits = 0;
+  for (int32_t i = 0; i < 64; i += LANES)
+    bits |= (uint64_t)signs_of(*(const floats_at *)(from + i)) << i;
+  return bits;
+}
+
+static inline uint64_t packed_after(const real *from, struct channel_steps s) {
   uint64_t bits = 0;
   for (int32_t i = 0; i < 64; i += LANES) {
     floats v = *(const floats_at *)(from + i);
@@ -27,7 +34,9 @@ MPT_KERNEL void pack_signs(const struct pack_signs *k, char *arena) {
           arena + k->output + p * k->plane_bytes + r * k->row_bytes;
       int32_t x = 0;
       for (; x + 64 <= k->columns; x += 64)
-        *(word_at *)(to + x / 8) = packed_word(from + x, s);
+        *(word_at *)(to + x / 8) = s.scales | s.offsets | s.rectifies
+                                       ? packed_after(from + x, s)
+                                       : packed_word(from + x);
       if (x < k->columns) {
         uint64_t bits = 0;
         for (int32_t i = 0; x + i < k->columns; i++)

@@ -1,4 +1,5 @@
 /* The largest entry or the mean of what a window sees. */
+#include "shuffles.h"
 #include "steps.h"
 
 struct pool {
@@ -55,37 +56,75 @@ static inline void pool_rows(const struct pool *k, const real *rows,
   }
 }
 
-MPT_KERNEL void pool(const struct pool *k, char *arena) {
+/* Of pairs of columns side by side. */
+static inline void pool_pairs(const struct pool *k, const real *line,
+                              float count, real *to) {
+  int32_t x = 0;
+  for (; x + LANES <= k->out_columns; x += LANES) {
+    floats a = *(const floats_at *)(line + 2 * x);
+    floats b = *(const floats_at *)(line + 2 * x + LANES);
+    floats v = MPT_EVENS(a, b), w = MPT_ODDS(a, b);
+    *(floats_at *)(to + x) = k->mean ? (v + w) / count : larger(v, w);
+  }
+  for (; x < k->out_columns; x++) {
+    float v = line[2 * x], w = line[2 * x + 1];
+    to[x] = k->mean ? (v + w) / count : larger_one(v, w);
+  }
+}
+
+/* Of each window; `rows` of it are inside. */
+static inline void pool_columns(const struct pool *k, const real *line,
+                                int32_t rows, real *to) {
+  int32_t images = k->images, apart = k->column_dilation * images;
+  for (int32_t x = 0; x < k->out_columns; x++, to += images) {
+    int32_t at = x * k->column_stride - k->left;
+    struct inside across =
+        taps_inside(at, k->column_dilation, k->tap_columns, k->columns);
+    int32_t taps = across.end - across.begin, i = 0;
+    const real *seen = line + at * images + across.begin * apart;
+    float count = (float)(rows * taps);
+    for (; i + LANES <= images; i += LANES) {
+      floats v = *(const floats_at *)(seen + i);
+      for (int32_t t = 1; t < taps; t++) {
+        floats w = *(const floats_at *)(seen + t * apart + i);
+        v = k->mean ? v + w : larger(v, w);
+      }
+      *(floats_at *)(to + i) = k->mean ? v / count : v;
+    }
+    for (; i < images; i++) {
+      float v = seen[i];
+      for (int32_t t = 1; t < taps; t++) {
+        float w = seen[t * apart + i];
+        v = k->mean ? v + w : larger_one(v, w);
+      }
+      to[i] = k->mean ? v / count : v;
+    }
+  }
+}
+
+MPT_KERNEL void pool(const struct pool *fields, char *arena) {
+  const struct pool pool = *fields, *k = &pool;
   const real *input = (const real *)(arena + k->input);
   real *output = (real *)(arena + k->output);
   real *line = (real *)(arena + k->line);
   int32_t images = k->images, row_floats = k->columns * images;
-  for (int32_t c = 0; c < k->channels; c++) {
+  int32_t pairs = images == 1 && k->tap_columns == 2 &&
+                  k->column_stride == 2 && k->column_dilation == 1 &&
+                  k->left == 0 && 2 * k->out_columns <= k->columns;
+  for (int32_t c = 0; c < k->channels; c++, input += k->rows * row_floats) {
     for (int32_t y = 0; y < k->out_rows; y++) {
       int32_t from = y * k->row_stride - k->top;
       struct inside down =
           taps_inside(from, k->row_dilation, k->tap_rows, k->rows);
+      int32_t rows = down.end - down.begin;
       from += down.begin * k->row_dilation;
       pool_rows(k, input + from * row_floats, k->row_dilation * row_floats,
-                down.end - down.begin, line);
-      for (int32_t x = 0; x < k->out_columns; x++) {
-        int32_t at = x * k->column_stride - k->left;
-        struct inside across =
-            taps_inside(at, k->column_dilation, k->tap_columns, k->columns);
-        const real *seen = line + at * images;
-        int32_t apart = k->column_dilation * images;
-        float count = (float)((down.end - down.begin) *
-                              (across.end - across.begin));
-        for (int32_t i = 0; i < images; i++) {
-          float v = seen[across.begin * apart + i];
-          for (int32_t t = across.begin + 1; t < across.end; t++) {
-            float w = seen[t * apart + i];
-            v = k->mean ? v + w : larger_one(v, w);
-          }
-          *output++ = k->mean ? v / count : v;
-        }
-      }
+                rows, line);
+      if (pairs)
+        pool_pairs(k, line, (float)(2 * rows), output);
+      else
+        pool_columns(k, line, rows, output);
+      output += k->out_columns * images;
     }
-    input += k->rows * row_floats;
   }
 }

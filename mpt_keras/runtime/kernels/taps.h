@@ -108,6 +108,53 @@ static void stream(const struct taps *t, int32_t bit, const uint64_t *inside,
   }
 }
 
+/* One word of the planes of a tap, `size` bytes apart: the pixels from a bit
+   of the output on, whatever strides and rows. */
+static void gather_word(const struct taps *t, int32_t tap, int32_t bit,
+                        char *to, int32_t size) {
+  /* Runs of pixels in a row: where they are seen, and where they go. */
+  int32_t from[64], runs = 0, stride = t->horizontal_stride;
+  uint8_t at[64], lengths[64];
+  for (int32_t b = 0; b < 64; b++) {
+    int32_t seen = seen_bit(t, tap, bit + b);
+    if (seen < 0) continue;
+    if (runs && at[runs - 1] + lengths[runs - 1] == b &&
+        from[runs - 1] + lengths[runs - 1] * stride == seen) {
+      lengths[runs - 1]++;
+      continue;
+    }
+    from[runs] = seen;
+    at[runs] = (uint8_t)b;
+    lengths[runs++] = 1;
+  }
+  for (int32_t c = 0; c < t->channels; c++, to += size) {
+    uint64_t bits = 0;
+    for (int32_t r = 0; r < runs; r++) {
+      int32_t first = 8 * c * t->in_plane_bytes + from[r];
+      uint64_t run;
+      if (stride == 1) {
+        run = bits_from(t, first);
+      } else if (stride == 2) {
+        run = even_bits(bits_from(t, first));
+        if (lengths[r] > 32) run |= even_bits(bits_from(t, first + 64)) << 32;
+      } else {
+        run = 0;
+        for (int32_t i = 0; i < lengths[r]; i++)
+          run |= (bits_from(t, first + i * stride) & 1) << i;
+      }
+      bits |= (run & low_bits(lengths[r])) << at[r];
+    }
+    *(word *)to = bits;
+  }
+}
+
+static inline void copy_words(char *to, const char *from, int32_t count) {
+  int32_t i = 0;
+  for (; i + MPT_WORDS <= count; i += MPT_WORDS)
+    *(words_at *)(to + 8 * i) = *(const words_at *)(from + 8 * i);
+  for (; i < count; i++) ((word *)to)[i] = ((const word *)from)[i];
+}
+
 /* Planes of `size` bytes, of the pixels from byte `begin` of the output on;
    behind the last a plane of zeros. */
 static void gather_taps(const struct taps *t, int32_t begin, int32_t size) {
@@ -124,37 +171,26 @@ static void gather_taps(const struct taps *t, int32_t begin, int32_t size) {
         shifted(t, bit, 8 * t->in_plane_bytes, inside, count, t->channels, to);
       to += size * t->channels;
     } else if (t->images > 1) {
-      int32_t seen[8], whole = 1;
       for (int32_t i = 0; i < count; i++) {
-        seen[i] = seen_bit(t, tap, 8 * begin + 64 * i);
-        whole &= seen[i] >= 0 && seen[i] == seen[0] + 64 * i;
-      }
-      const char *from = t->input;
-      for (int32_t c = 0; c < t->channels; c++, to += size) {
-        if (whole && size % sizeof(words) == 0)
-          for (int32_t i = 0; i < size; i += sizeof(words))
-            *(words_at *)(to + i) = *(const words_at *)(from + seen[0] / 8 + i);
-        else
-          for (int32_t i = 0; i < count; i++)
-            *(word *)(to + 8 * i) =
-                seen[i] < 0 ? 0 : *(const word *)(from + seen[i] / 8);
-        from += t->in_plane_bytes;
-      }
-    } else {
-      for (int32_t i = 0; i < count; i++) {
-        int32_t seen[64];
-        for (int32_t b = 0; b < 64; b++)
-          seen[b] = seen_bit(t, tap, 8 * begin + 64 * i + b);
-        const byte *from = (const byte *)t->input;
-        for (int32_t c = 0; c < t->channels; c++) {
-          uint64_t bits = 0;
-          for (int32_t b = 0; b < 64; b++)
-            if (seen[b] >= 0)
-              bits |= (uint64_t)(from[seen[b] >> 3] >> (seen[b] & 7) & 1) << b;
-          *(word *)(to + c * size + 8 * i) = bits;
-          from += t->in_plane_bytes;
+        int32_t seen = seen_bit(t, tap, 8 * begin + 64 * i);
+        int32_t next = i + 1;
+        if (seen < 0) {
+          for (int32_t c = 0; c < t->channels; c++)
+            *(word *)(to + c * size + 8 * i) = 0;
+          continue;
         }
+        while (next < count &&
+               seen_bit(t, tap, 8 * begin + 64 * next) == seen + 64 * (next - i))
+          next++;
+        const char *from = t->input + seen / 8;
+        for (int32_t c = 0; c < t->channels; c++, from += t->in_plane_bytes)
+          copy_words(to + c * size + 8 * i, from, next - i);
+        i = next - 1;
       }
+      to += size * t->channels;
+    } else {
+      for (int32_t i = 0; i < count; i++)
+        gather_word(t, tap, 8 * begin + 64 * i, to + 8 * i, size);
       to += size * t->channels;
     }
   }

@@ -1,49 +1,28 @@
 """Operations of a plan, packed: kernels, layouts and tables for each."""
 
-from mpt_keras.runtime.operations import (
-    SIGN,
-    Concatenate,
-    Convolution,
-    Elementwise,
-    Gather,
-    Merge,
-    Operation,
-    Plan,
-    Pool,
-    Threshold,
-)
+from mpt_keras.runtime.operations import Plan
 from mpt_keras.runtime.packing import floats, signs
 from mpt_keras.runtime.program import Builder, Program
 
 
-def pack(plan: Plan, images: int = 1) -> Program:
+def pack(plan: Plan, images: int = 1, counts_bits: bool = True) -> Program:
     """Finds kernels, layouts and tables for a plan.
 
     Args:
         plan: `Plan`, fused.
         images: How many images one run takes: 1, or a multiple of 64.
+        counts_bits: Whether the processor that it is for counts the bits of a
+            vector in one instruction. It changes what is fast, not what is
+            computed.
 
     Returns:
         `Program`.
     """
-    layouts = signs.layouts(plan, images)
+    layouts = signs.layouts(plan, images, counts_bits)
     builder = Builder(plan, images, layouts, signs.convert)
     for operation in plan.operations:
-        family = signs if _is_of_signs(operation) else floats
-        family.pack(operation, builder)
+        if signs.packs(operation):
+            signs.pack(operation, builder, counts_bits)
+        else:
+            floats.pack(operation, builder)
     return builder.program()
-
-
-def _is_of_signs(operation: Operation) -> bool:
-    """Whether bits go in, and no floats have to be made of them."""
-    kinds = {value.kind for value in operation.inputs}
-    match operation:
-        case Threshold():
-            return True
-        case Convolution():
-            return kinds == {SIGN} and operation.is_ternary
-        case Pool() | Concatenate() | Gather():
-            return kinds == {SIGN}
-        case Elementwise() | Merge():
-            return SIGN in kinds | {operation.output.kind}
-    return False

@@ -12,13 +12,14 @@ pixels of a class, those at which the same taps are inside.
 import numpy as np
 
 from mpt_keras.runtime.operations import Convolution, Steps, Threshold
-from mpt_keras.runtime.packing.sign_layouts import step_fields
+from mpt_keras.runtime.packing.sign_layouts import plane_bytes
+from mpt_keras.runtime.packing.steps import step_fields
 from mpt_keras.runtime.packing.windows import classes_of, inside, window_fields
 from mpt_keras.runtime.program import BITS, Buffer, Builder, row_bytes
 
 _MOST_DIGITS = 15  # MPT_DIGITS in kernels/adder.h
 _MOST_PLANES = 1 << 13  # whose number, times 8, has 16 bits
-_LEAST_DIGITS = 5
+_LEAST_DIGITS = 10
 _CLASSES_OF_GROUP = 3
 _BLOCK = 64
 
@@ -32,6 +33,32 @@ def covers(operation: Convolution | Threshold) -> bool:
         planes <= _MOST_PLANES
         and _digits(operation.kernel) <= _MOST_DIGITS
         and len(classes) <= 1 << 8
+    )
+
+
+def nanoseconds(operation: Convolution | Threshold, images: int) -> float:
+    """About how long it takes.
+
+    Measured once with AVX-512 by `benchmarks/signs.py`.
+
+    Args:
+        operation: As for `pack_adder`.
+        images: How many side by side.
+    """
+    plane = plane_bytes(operation.output, images)
+    blocks = -(-plane // _BLOCK)
+    filters = operation.output.shape[0]
+    kept = np.count_nonzero(operation.kernel)
+    is_float = not isinstance(operation, Threshold)
+    height, width = operation.window.size
+    gathered = height * width * operation.inputs[0].shape[0]
+    words = min(plane // 8, 8)
+    filter_cost = 30 + 3 * words * is_float
+    gather_cost = (
+        1 if _is_alike(operation, images) or images > 1 else 60 * words
+    )
+    return blocks * (
+        0.35 * kept + filters * filter_cost + gather_cost * gathered
     )
 
 
@@ -53,13 +80,10 @@ def pack_adder(
     classes, numbers = classes_of(operation)
     groups = -(-len(classes) // _CLASSES_OF_GROUP)
     digits = _digits(operation.kernel)
-    in_plane, plane = (
-        -(-value.shape[1] * row_bytes(value.shape[2], images) // 8) * 8
-        for value in (source, operation.output)
-    )
+    plane = plane_bytes(operation.output, images)
     block = min(_BLOCK, 1 << max(3, (plane - 1).bit_length()))
     height, width = operation.window.size
-    weights = _weights(operation)
+    weights, order = _weights(operation)
     builder.call(
         "add_signs",
         operation.layer,
@@ -73,7 +97,7 @@ def pack_adder(
         in_rows=in_rows,
         in_columns=in_columns,
         in_row_bits=8 * row_bytes(in_columns, images),
-        in_plane_bytes=in_plane,
+        in_plane_bytes=plane_bytes(source, images),
         rows=rows,
         columns=columns,
         row_bits=8 * row_bytes(columns, images),
@@ -83,7 +107,7 @@ def pack_adder(
         weights=weights,
         digits=digits,
         classes=numbers,
-        numbers=_numbers(operation, classes, digits, groups),
+        numbers=_numbers(operation, classes, digits, groups)[order],
         groups=groups,
         is_threshold=is_threshold,
         gain=1.0 if is_threshold else float(operation.gain),
@@ -99,10 +123,12 @@ def _digits(kernel):
 
 
 def _weights(operation):
-    """For each filter: eights of -1, eights of +1; then planes, times eight.
+    """Lists of planes, and the order in which they have the filters.
 
-    Planes of zeros fill up the eights, and the sixteens of long lists: one
-    branch less to guess.
+    For each filter: its number, eights of -1, eights of +1; then the planes,
+    times eight. Planes of zeros fill up the eights, and the sixteens of long
+    lists. Filters with equal counts follow each other, so that processors
+    guess branches.
     """
     kernel = operation.kernel
     channels = operation.inputs[0].shape[0]
@@ -120,8 +146,14 @@ def _weights(operation):
             padding = np.full(-len(planes) % whole, zeros)
             counts.append((len(planes) + len(padding)) // 8)
             lists.extend([8 * planes, 8 * padding])
-        parts.extend([counts, *lists])
-    return np.concatenate(parts).astype("u2")
+        parts.append((counts, number, np.concatenate(lists)))
+    parts.sort(key=lambda part: part[:2])
+    lists = [
+        np.concatenate([[number, *counts], planes])
+        for counts, number, planes in parts
+    ]
+    order = np.array([number for _, number, _ in parts])
+    return np.concatenate(lists).astype("u2"), order
 
 
 def _numbers(operation, classes, digits, groups):
@@ -145,6 +177,17 @@ def _numbers(operation, classes, digits, groups):
     return (padded * weights).sum(-1).astype("u1")
 
 
+def _is_alike(operation, images):
+    """Whether rows of input and output are alike."""
+    _, _, columns = operation.output.shape
+    _, _, in_columns = operation.inputs[0].shape
+    return (
+        images == 1
+        and operation.window.strides == (1, 1)
+        and row_bytes(in_columns) == row_bytes(columns)
+    )
+
+
 def _shifts(operation, images):
     """Where taps lie, if rows of input and output are alike."""
     source, output, window = (
@@ -153,11 +196,7 @@ def _shifts(operation, images):
         operation.window,
     )
     pitch = row_bytes(output.shape[2])
-    if (
-        images > 1
-        or window.strides != (1, 1)
-        or row_bytes(source.shape[2]) != pitch
-    ):
+    if not _is_alike(operation, images):
         return {"shifts": None, "inside": None}
     vertical, horizontal = (
         np.arange(taps) * dilation - before
@@ -171,7 +210,9 @@ def _shifts(operation, images):
     seen = rows.T[:, None, :, None] & wide[None, :, None, :]
     packed = np.packbits(seen, axis=-1, bitorder="little")
     packed = packed.reshape(window.size[0] * window.size[1], -1)
-    padded = np.zeros((len(packed), -(-packed.shape[1] // _BLOCK) * _BLOCK), "u1")
+    padded = np.zeros(
+        (len(packed), -(-packed.shape[1] // _BLOCK) * _BLOCK), "u1"
+    )
     padded[:, : packed.shape[1]] = packed
     shifts = vertical[:, None] * 8 * pitch + horizontal[None, :]
     return {

@@ -8,10 +8,10 @@ from mpt_keras.runtime.operations import Convolution
 from mpt_keras.runtime.packing.steps import step_fields
 from mpt_keras.runtime.program import PLANES, Buffer, Builder
 
-# Share of weights from which on a list of them is no gain: of ternary ones,
-# and of floats.
-_FEW_SIGNS = 0.08
-_FEW_FLOATS = 0.12
+# What a weight of a list costs, in weights of all that `dense_codes` or
+# `dense_rows` go through, and what they do beside, in filters.
+_CODES = 16, 32
+_ROWS = 10, 16
 _FURTHEST = 2**16
 
 
@@ -33,7 +33,7 @@ def is_dense(operation: Convolution) -> bool:
 def pack_dense(
     operation: Convolution, builder: Builder, output: Buffer
 ) -> None:
-    """Adds a call of `dense_bits`, `dense_lists` or `dense_rows`.
+    """Adds a call of `dense_codes`, `dense_lists` or `dense_rows`.
 
     Args:
         operation: `Convolution` of which `is_dense` is true.
@@ -43,24 +43,25 @@ def pack_dense(
     filters = operation.output.size
     # [unit, filter], units in the order of `PLANES`
     weights = operation.kernel.transpose(2, 0, 1, 3).reshape(-1, filters)
-    share = np.count_nonzero(weights) / weights.size
-    few = _FEW_SIGNS if operation.is_ternary else _FEW_FLOATS
-    if share < few and filters <= _FURTHEST:
-        kernel, width, fields = "dense_lists", filters, _lists(operation, weights)
+    units = len(weights)
+    dear, more = _CODES if operation.is_ternary else _ROWS
+    whole = units * (-(-filters // 16) * 16 + more)
+    if dear * np.count_nonzero(weights) < whole and units <= _FURTHEST:
+        kernel, fields = "dense_lists", _lists(operation, weights)
     elif operation.is_ternary:
-        kernel = "dense_bits"
-        width, fields = _bits(weights)
+        kernel, fields = "dense_codes", _codes(weights)
+        fields["sums"] = builder.scratch(4 * fields["width"])
     else:
-        kernel = "dense_rows"
-        width, fields = _rows(weights)
+        kernel, fields = "dense_rows", _rows(weights)
+        sums = fields["chunks"] * fields["width"]
+        fields["sums"] = builder.scratch(4 * sums)
+        fields["live"] = builder.scratch(8 * (units + 4))
     builder.call(
         kernel,
         operation.layer,
         input=builder.read(operation.inputs[0], PLANES),
         output=output,
-        live=builder.scratch(8 * (len(weights) + 4)),
-        sums=builder.scratch(4 * width),
-        units=len(weights),
+        units=units,
         filters=filters,
         gain=float(operation.gain),
         **fields,
@@ -69,51 +70,45 @@ def pack_dense(
 
 
 def _lists(operation, weights):
-    if not operation.is_ternary:
-        unit, entries = np.nonzero(weights)
-        plus, values = None, weights[unit, entries].astype("float32")
+    weights = weights.T
+    if operation.is_ternary:
+        lists = np.stack([weights > 0, weights < 0], 1)
+        lists = lists.reshape(-1, weights.shape[1])
+        values = None
     else:
-        signs = np.stack([weights > 0, weights < 0], 1)
-        unit, _, entries = np.nonzero(signs)
-        plus, values = signs[:, 0].sum(1).astype("uint16"), None
-    counts = np.bincount(unit, minlength=len(weights))
+        lists = weights != 0
+        values = weights[lists].astype("float32")
+    counts = lists.sum(1)
     return {
         "starts": np.concatenate([[0], np.cumsum(counts)]).astype("int32"),
-        "plus": plus,
-        "entries": entries.astype("uint16"),
+        "entries": np.nonzero(lists)[1].astype("uint16"),
         "weights": values,
     }
 
 
-def _chunked(weights, most):
-    """`[chunk, unit, filter of the chunk]`, filled up with zeros."""
+def _codes(weights):
+    """Two bits a weight, those of 16 inputs a word, `[16 inputs, filter]`."""
     units, filters = weights.shape
-    needed = -(-filters // 16)
-    groups = min(most, 2 ** math.ceil(math.log2(needed)))
-    chunks = -(-needed // groups)
-    width = 16 * groups
-    filled = np.zeros((units, chunks * width), weights.dtype)
-    filled[:, :filters] = weights
-    return filled.reshape(units, chunks, width).transpose(1, 0, 2)
-
-
-def _bits(weights):
-    chunked = _chunked(weights, 16)
-    chunks, units, width = chunked.shape
-    signs = np.stack([chunked > 0, chunked < 0], 2)
-    bits = np.packbits(signs, axis=-1, bitorder="little").view("<u2")
-    return chunks * width, {
-        "chunks": chunks,
-        "groups": width // 16,
-        "bits": bits.ravel(),
-    }
+    width = -(-filters // 16) * 16
+    filled = np.zeros((-(-units // 16) * 16, width), "uint32")
+    filled[:units, :filters] = weights & 3
+    filled = filled.reshape(-1, 16, width)
+    filled <<= np.arange(0, 32, 2, dtype="uint32")[:, None]
+    codes = np.bitwise_or.reduce(filled, axis=1)
+    return {"width": width, "codes": codes.ravel()}
 
 
 def _rows(weights):
-    chunked = _chunked(weights, 8)
-    chunks, units, width = chunked.shape
-    return chunks * width, {
+    """`[chunk, unit, filter of the chunk]`, filled up with zeros."""
+    units, filters = weights.shape
+    needed = -(-filters // 16)
+    width = 16 * min(8, 2 ** math.ceil(math.log2(needed)))
+    chunks = -(-filters // width)
+    filled = np.zeros((units, chunks * width), "float32")
+    filled[:, :filters] = weights
+    filled = filled.reshape(units, chunks, width).transpose(1, 0, 2)
+    return {
         "chunks": chunks,
         "width": width,
-        "weights": np.ascontiguousarray(chunked, "float32").ravel(),
+        "weights": np.ascontiguousarray(filled).ravel(),
     }

@@ -17,7 +17,7 @@ from mpt_keras.runtime.operations import (
     Steps,
 )
 from mpt_keras.runtime.packing.dense import is_dense, pack_dense
-from mpt_keras.runtime.packing.signs import pack_signs_of
+from mpt_keras.runtime.packing.sign_layouts import pack_signs_of
 from mpt_keras.runtime.packing.sparse_convolution import (
     pack_sparse_convolution,
 )
@@ -140,9 +140,7 @@ def _runs(index: np.ndarray) -> np.ndarray:
     steps = np.diff(index)
     zero = index < 0
     # Where the step, or whether there are zeros, is another than before.
-    changes = np.flatnonzero(
-        (np.diff(steps) != 0) | (zero[1:-1] != zero[:-2])
-    )
+    changes = np.flatnonzero((np.diff(steps) != 0) | (zero[1:-1] != zero[:-2]))
     changes = iter([*(changes + 1), len(index) - 1])
     change = next(changes)
     while begin < len(index):

@@ -9,7 +9,7 @@ outside would subtract is added to it.
 import numpy as np
 
 from mpt_keras.runtime.operations import Convolution, Steps, Threshold
-from mpt_keras.runtime.packing.sign_layouts import step_fields
+from mpt_keras.runtime.packing.steps import step_fields
 from mpt_keras.runtime.packing.windows import classes_of, window_fields
 from mpt_keras.runtime.program import PACKED, Buffer, Builder
 
@@ -22,6 +22,32 @@ def covers(operation: Convolution | Threshold) -> bool:
     groups = operation.groups
     whole = groups == 1 or channels // groups % 64 == 0
     return whole and len(classes_of(operation)[0]) <= 1 << 8
+
+
+def nanoseconds(
+    operation: Convolution | Threshold, images: int, counts_bits: bool = True
+) -> float:
+    """About how long it takes.
+
+    Measured once with AVX-512 by `benchmarks/signs.py`.
+
+    Args:
+        operation: As for `pack_popcount`.
+        images: How many side by side.
+        counts_bits: Whether the processor counts the bits of a vector in one
+            instruction.
+    """
+    channels = operation.inputs[0].shape[0]
+    filters, rows, columns = operation.output.shape
+    height, width = operation.window.size
+    vectors = -(-rows * columns * images // 8)
+    words = -(-channels // 64)
+    taps = height * width
+    is_float = not isinstance(operation, Threshold)
+    of_filter = 0.27 * taps * words // operation.groups + 3 + 3 * is_float
+    if not counts_bits:
+        of_filter *= 10
+    return vectors * (filters * of_filter + 10 * taps * words)
 
 
 def pack_popcount(

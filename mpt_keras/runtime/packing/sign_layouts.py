@@ -1,18 +1,23 @@
 """Signs between their layouts, and between floats and signs."""
 
-import numpy as np
-
 from mpt_keras.runtime.operations import Steps, Value
+from mpt_keras.runtime.packing.steps import step_fields
 from mpt_keras.runtime.program import (
     BITS,
     PACKED,
     PLANES,
     Buffer,
     Builder,
-    Field,
     layout_bytes,
     row_bytes,
 )
+
+_NO_STEPS = Steps()
+
+
+def plane_bytes(value: Value, images: int = 1) -> int:
+    """Of a plane of `BITS`: whole words."""
+    return -(-value.shape[1] * row_bytes(value.shape[2], images) // 8) * 8
 
 
 def plane_fields(value: Value, images: int) -> dict[str, int]:
@@ -20,33 +25,13 @@ def plane_fields(value: Value, images: int) -> dict[str, int]:
     _, rows, columns = value.shape
     row = row_bytes(columns, images)
     columns *= images
-    plane = -(-rows * row // 8) * 8
     if columns % 8 == 0:
         rows, columns, row = 1, rows * columns, rows * row
     return {
         "rows": rows,
         "columns": columns,
         "row_bytes": row,
-        "plane_bytes": plane,
-    }
-
-
-def step_fields(steps: Steps) -> dict[str, Field]:
-    """The fields of `MPT_STEPS`."""
-
-    def table(numbers):
-        return None if numbers is None else np.ascontiguousarray(numbers, "f4")
-
-    rectifier = steps.rectifier
-    slope = 0.0 if rectifier is None else rectifier.slope
-    return {
-        "scale": table(steps.scale),
-        "offset": table(steps.offset),
-        "slopes": table(slope) if np.ndim(slope) else None,
-        "slope": 0.0 if np.ndim(slope) else float(slope),
-        "threshold": 0.0 if rectifier is None else float(rectifier.threshold),
-        "high": np.inf if rectifier is None else float(rectifier.high),
-        "rectifies": rectifier is not None,
+        "plane_bytes": plane_bytes(value, images),
     }
 
 
@@ -55,7 +40,7 @@ def pack_signs_of(
     layer: str,
     planes: Buffer,
     value: Value,
-    steps: Steps = Steps(),
+    steps: Steps = _NO_STEPS,
 ) -> None:
     """Writes a value: the signs of floats, after steps.
 
@@ -83,7 +68,7 @@ def pack_signs_of(
         **step_fields(steps),
     )
     if packed:
-        _transpose(builder, layer, "bits_to_packed", bits, output, value)
+        transpose(builder, layer, "bits_to_packed", bits, output, value)
 
 
 def unpack_signs_of(
@@ -91,7 +76,7 @@ def unpack_signs_of(
     layer: str,
     value: Value,
     planes: Buffer,
-    steps: Steps = Steps(),
+    steps: Steps = _NO_STEPS,
 ) -> None:
     """Writes the floats that steps make of a value of signs.
 
@@ -131,10 +116,27 @@ def convert(
         return
     kernel = "bits_to_packed" if layout == PACKED else "packed_to_bits"
     origin = builder.read(value, source)
-    _transpose(builder, layer, kernel, origin, target, value)
+    transpose(builder, layer, kernel, origin, target, value)
 
 
-def _transpose(builder, layer, kernel, source, target, value):
+def transpose(
+    builder: Builder,
+    layer: str,
+    kernel: str,
+    source: Buffer,
+    target: Buffer,
+    value: Value,
+) -> None:
+    """Adds a transposition.
+
+    Args:
+        builder: `Builder`.
+        layer: Name of the layer.
+        kernel: `"bits_to_packed"` or `"packed_to_bits"`.
+        source: Where the signs lie.
+        target: Where they shall lie.
+        value: Of the shape of the planes.
+    """
     builder.call(
         kernel,
         layer,

@@ -1,6 +1,7 @@
 """Convolutions of floats as lists of the weights that survive."""
 
 import dataclasses
+import math
 
 import numpy as np
 
@@ -14,23 +15,54 @@ _SUMS = 128
 _CACHED = 12288
 # Floats of a map that is not worth a halo.
 _SINGLE = 16
-# Images of a batch that a tile takes side by side.
+# Entries of a list from which on more lists cost less than longer ones.
+_LONG = 24
+# Images of a batch that a tile takes side by side, at least.
 _LANES = 16
+# Places are 16 bits.
 _FURTHEST = 2**16
 
 
 @dataclasses.dataclass(frozen=True)
-class _Axis:
-    """Taps of one axis, in phases: tap `t` is at `at[t]` of `phase[t]`."""
+class _Taps:
+    """Taps `(i, j)`, flat, of strides of 1 over planes of phases.
 
-    at: np.ndarray
+    Attributes:
+        rows, columns, phases: Of each tap: where it looks for the output
+            `(0, 0)`, in which of the phases.
+        phase: Rows and columns `(a, b)` of the phases.
+        shape: Of the map of a phase.
+    """
+
+    rows: np.ndarray
+    columns: np.ndarray
+    phases: np.ndarray
     phase: np.ndarray
+    shape: tuple[int, int]
 
 
-def _axis(window: Window, axis: int) -> _Axis:
-    taps = np.arange(window.size[axis]) * window.dilation[axis]
-    at, phase = np.divmod(taps - window.before[axis], window.strides[axis])
-    return _Axis(at, phase)
+def _taps(window: Window, shape: tuple[int, int]) -> _Taps:
+    at, phase = zip(
+        *(
+            np.divmod(np.arange(size) * dilation - before, stride)
+            for size, stride, dilation, before in zip(
+                window.size,
+                window.strides,
+                window.dilation,
+                window.before,
+                strict=True,
+            )
+        ),
+        strict=True,
+    )
+    rows, columns = np.meshgrid(*at, indexing="ij")
+    pairs = np.stack(np.meshgrid(*phase, indexing="ij"), -1).reshape(-1, 2)
+    kinds, phases = np.unique(pairs, axis=0, return_inverse=True)
+    shape = tuple(
+        -(-size // stride)
+        for size, stride in zip(shape, window.strides, strict=True)
+    )
+    return _Taps(rows.ravel(), columns.ravel(), phases.ravel(), kinds, shape)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +73,7 @@ class _Tiling:
         rows, columns: Of the output in a tile.
         pitch: Floats of a row of a tile.
         lanes: Images side by side.
-        left: Where a tile begins, as a column of a phase.
+        left: Column where a tile begins.
         shifted: Whether taps in other columns are summed apart and shifted;
             otherwise they are other places to begin.
         whole: Whether a tile is as wide as the map.
@@ -53,39 +85,44 @@ class _Tiling:
     columns: int
     pitch: int
     lanes: int
-    left: int
-    shifted: bool
-    whole: bool
+    left: int = 0
+    shifted: bool = False
+    whole: bool = False
     single: bool = False
 
     @property
     def chunks(self) -> int:
+        """16 floats each, in the sums of a tile."""
         width = self.pitch if self.shifted else self.columns * self.lanes
         needed = -(-self.rows * width // 16)
         return next(count for count in (1, 2, 4, 8) if count >= needed)
 
 
-def _tiling(shape, out, horizontal, strides, images):
-    (rows_in, columns_in), (rows_out, columns_out) = shape, out
-    first, last = int(horizontal.at.min()), int(horizontal.at.max())
+def _tiling(taps, out, images, is_long):
+    """Of an output of a shape; `is_long`: most lists are."""
+    rows, columns = out
+    first, last = int(taps.columns.min()), int(taps.columns.max())
     span = last - first
     if images == 1:
-        height = max(-(-rows_in // strides[0]), rows_out)
-        pitch = max(-(-columns_in // strides[1]), columns_out)
-        if height * pitch <= _SINGLE:
-            return _Tiling(height, pitch, pitch, 1, 0, True, True, True)
+        height, pitch = np.maximum(taps.shape, out).tolist()
+        if height * pitch <= _SINGLE and is_long:
+            return _Tiling(
+                height, pitch, pitch, 1, shifted=True, whole=True, single=True
+            )
         if pitch <= _SUMS:
-            rows = _even(rows_out, _SUMS // pitch)
-            return _Tiling(rows, columns_out, pitch, 1, 0, True, True)
+            rows = _even(rows, _SUMS // pitch)
+            return _Tiling(rows, columns, pitch, 1, shifted=True, whole=True)
         if span <= _SUMS // 2:
-            columns = _even(columns_out, _SUMS - span)
-            return _Tiling(1, columns, columns + span, 1, first, True, False)
-        lanes = 1
-    else:
+            columns = _even(columns, _SUMS - span)
+            pitch = columns + span
+            return _Tiling(1, columns, pitch, 1, first, shifted=True)
+    columns = _even(columns, _SUMS if images == 1 else _SUMS // _LANES)
+    lanes = 1
+    if images > 1:
         lanes = _LANES
-    columns = _even(columns_out, _SUMS // lanes)
-    pitch = (columns + span) * lanes
-    return _Tiling(1, columns, pitch, lanes, first, False, False)
+        while 2 * lanes * columns <= _SUMS and images % (2 * lanes) == 0:
+            lanes *= 2
+    return _Tiling(1, columns, (columns + span) * lanes, lanes, first)
 
 
 def _even(count, most):
@@ -96,84 +133,64 @@ def _even(count, most):
 def pack_sparse_convolution(
     operation: Convolution, builder: Builder, output: Buffer
 ) -> None:
-    """Adds a call of `sparse_convolution`.
+    """Adds a call of `sparse_convolution`, and of `split_phases` for strides.
 
     Args:
         operation: `Convolution`; its input is read as floats.
         builder: `Builder`.
         output: Room for the output in `PLANES`.
     """
-    window = operation.window
-    channels, rows, columns = operation.inputs[0].shape
     filters, *out = operation.output.shape
-    if window.size == window.strides == (1, 1) and window.before == (0, 0):
-        rows, columns, out = 1, rows * columns, (1, rows * columns)
-    vertical, horizontal = _axis(window, 0), _axis(window, 1)
-    tiling = _tiling(
-        (rows, columns), out, horizontal, window.strides, builder.images
-    )
+    taps = _taps(operation.window, operation.inputs[0].shape[1:])
+    planes = builder.read(operation.inputs[0], PLANES)
+    if operation.window.strides != (1, 1):
+        planes = _split(operation, builder, planes, taps)
+    is_point = len(taps.rows) == 1 and taps.rows[0] == taps.columns[0] == 0
+    if is_point and taps.shape == tuple(out):
+        out = [1, math.prod(out)]
+        taps = dataclasses.replace(taps, shape=tuple(out))
+    shifts = len({*zip(taps.rows, taps.columns, strict=True)})
+    lists = filters * shifts * (2 if operation.is_ternary else 1)
+    is_long = np.count_nonzero(operation.kernel) >= _LONG * lists
+    tiling = _tiling(taps, out, builder.images, is_long)
     seen = np.arange(tiling.rows)
     if not tiling.single:
-        seen = np.unique(vertical.at[:, None] + seen)
-    phases = [
-        (int(a), int(b))
-        for a in np.unique(vertical.phase)
-        for b in np.unique(horizontal.phase)
-    ]
-    chunks = tiling.chunks
-    multiple = {1: 4, 2: 4, 4: 2, 8: 1}[chunks]
-    zeros = 16 * chunks if multiple > 1 else 0
-    plane = len(phases) * len(seen) * tiling.pitch
-    if zeros + plane > _FURTHEST:
-        raise ValueError(
-            f"Invalid value for argument `window`. Expected: a window whose "
-            f"rows fit into {_FURTHEST} floats. Received: window={window} "
-            f"(layer {operation.layer!r})."
-        )
-    depth = max(1, min(channels, _CACHED // plane))
-    places = _places(tiling, vertical, horizontal, seen, phases)
-    groups, group_of = _groups(tiling, vertical, horizontal)
+        seen = np.unique(taps.rows[:, None] + seen)
+    places = _places(tiling, taps, seen)
+    groups, group_of = _groups(tiling, taps)
+    lists = _lists(operation, tiling, taps, seen, places, group_of)
+    sums = 16 * tiling.chunks
     shifts = [row * tiling.pitch + column for row, column in groups]
-    lists = _lists(
-        operation, depth, plane, zeros, places, group_of, multiple
-    )
-    contiguous = (
-        tiling.whole
-        and window.strides == (1, 1)
-        and tiling.pitch == columns
-        and np.all(np.diff(seen) == 1)
-    )
-    sums = 16 * chunks
     margin = -(-max(map(abs, shifts)) // 16) * 16
     builder.call(
         "sparse_convolution",
         operation.layer,
-        input=builder.read(operation.inputs[0], PLANES),
+        input=planes,
         output=output,
-        tile=builder.scratch(4 * (zeros + depth * plane + sums)),
-        sides=builder.scratch(4 * max(1, len(shifts) - 1) * (sums + 2 * margin)),
+        tile=builder.scratch(4 * (lists.floats + sums)),
+        sides=builder.scratch(4 * len(shifts) * (sums + 2 * margin)),
         sums=builder.scratch(4 * sums * (filters if lists.blocks > 1 else 1)),
         images=builder.images,
         lanes=tiling.lanes,
-        rows=rows,
-        columns=columns,
+        rows=taps.shape[0],
+        columns=taps.shape[1],
         out_rows=out[0],
         out_columns=out[1],
         tile_rows=tiling.rows,
         tile_columns=tiling.columns,
         pitch=tiling.pitch,
-        chunks=chunks,
+        chunks=tiling.chunks,
         left=tiling.left,
-        row_stride=window.strides[0],
-        column_stride=window.strides[1],
-        zeros=zeros,
-        contiguous=contiguous,
-        phases=len(phases),
+        zeros=lists.zeros,
+        contiguous=(
+            tiling.whole
+            and tiling.pitch == taps.shape[1]
+            and bool(np.all(np.diff(seen) == 1))
+        ),
         seen=len(seen),
         blocks=lists.blocks,
         groups=len(groups) - 1,
         margin=margin,
-        phase=np.array(phases, "int32").ravel(),
         row=seen.astype("int32"),
         block=lists.block,
         shifts=np.array(shifts[1:], "int32"),
@@ -185,36 +202,46 @@ def pack_sparse_convolution(
     )
 
 
-def _groups(tiling, vertical, horizontal):
-    """Shifts `(rows, columns)`, `(0, 0)` first, and the group of each tap."""
-    columns = horizontal.at - tiling.left
-    shifts = [
-        [
-            (int(row) * tiling.single, int(column) * tiling.shifted)
-            for column in columns
-        ]
-        for row in vertical.at
-    ]
-    others = {shift for row in shifts for shift in row} - {(0, 0)}
-    groups = [(0, 0), *sorted(others)]
-    return groups, np.array([[*map(groups.index, row)] for row in shifts])
-
-
-def _places(tiling, vertical, horizontal, seen, phases):
-    """Where tap `(i, j)` begins in the planes of a channel."""
-    row = np.searchsorted(seen, vertical.at)[:, None]
-    phase = np.array(
-        [
-            [phases.index((a, b)) for b in horizontal.phase]
-            for a in vertical.phase
-        ]
+def _split(operation, builder, planes, taps):
+    """Planes of the phases."""
+    channels, rows, columns = operation.inputs[0].shape
+    size = channels * len(taps.phase) * math.prod(taps.shape)
+    output = builder.scratch(4 * size * builder.images)
+    builder.call(
+        "split_phases",
+        operation.layer,
+        input=planes,
+        output=output,
+        images=builder.images,
+        channels=channels,
+        rows=rows,
+        columns=columns,
+        out_rows=taps.shape[0],
+        out_columns=taps.shape[1],
+        row_stride=operation.window.strides[0],
+        column_stride=operation.window.strides[1],
+        phases=len(taps.phase),
+        phase=taps.phase.astype("int32").ravel(),
     )
-    if tiling.single:
-        row = row * 0
-    places = (phase * len(seen) + row) * tiling.pitch
-    if not tiling.shifted:
-        places = places + (horizontal.at - tiling.left) * tiling.lanes
-    return places
+    return output
+
+
+def _groups(tiling, taps):
+    """Shifts `(rows, columns)`, `(0, 0)` first, and the group of each tap."""
+    rows = taps.rows * tiling.single
+    columns = (taps.columns - tiling.left) * tiling.shifted
+    shifts = [*zip(rows.tolist(), columns.tolist(), strict=True)]
+    groups = [(0, 0), *sorted({*shifts} - {(0, 0)})]
+    return groups, np.array([groups.index(shift) for shift in shifts])
+
+
+def _places(tiling, taps, seen):
+    """Where each tap begins in the planes of a channel."""
+    row = 0 if tiling.single else np.searchsorted(seen, taps.rows)
+    places = (taps.phases * len(seen) + row) * tiling.pitch
+    if tiling.shifted:
+        return places
+    return places + (taps.columns - tiling.left) * tiling.lanes
 
 
 def _masks(tiling, groups, sums):
@@ -232,33 +259,51 @@ def _masks(tiling, groups, sums):
 
 @dataclasses.dataclass(frozen=True)
 class _Lists:
+    """What `sparse_convolution` calls by these names.
+
+    Attributes:
+        floats: Of the input of a tile.
+    """
+
+    floats: int
+    zeros: int
     blocks: int
     block: np.ndarray
     stream: np.ndarray
     weights: np.ndarray | None
 
 
-def _lists(
-    operation, depth, plane, zeros, places, group_of, multiple
-) -> _Lists:
-    """The stream of `sparse_convolution`."""
+def _lists(operation, tiling, taps, seen, places, group_of) -> _Lists:
     kernel = operation.kernel
     channels = operation.inputs[0].shape[0]
-    rows, columns, _, filters = kernel.shape
+    filters = kernel.shape[-1]
+    # So many rows at once, see `kernels/sums.h`.
+    multiple = {1: 4, 2: 4, 4: 2, 8: 1}[tiling.chunks]
+    zeros = 16 * tiling.chunks if multiple > 1 else 0
+    phases = len(taps.phase)
+    plane = phases * len(seen) * tiling.pitch
+    if zeros + plane > _FURTHEST:
+        raise ValueError(
+            f"Invalid value for argument `window`. Expected: a window whose "
+            f"rows fit into {_FURTHEST} floats. Received: "
+            f"window={operation.window} (layer {operation.layer!r})."
+        )
+    blocks = -(-channels // max(1, _CACHED // plane))
+    depth = -(-channels // blocks)
     blocks = -(-channels // depth)
     # Taps of each group, groups in the stream's order.
     groups = group_of.max() + 1
     members = [np.flatnonzero(group_of == g) for g in range(groups)][::-1]
     most = max(map(len, members))
     whole = _whole(kernel, channels, operation.groups)
-    whole = whole.reshape(channels, rows * columns, filters)
+    whole = whole.reshape(channels, -1, filters)
     # [block, channel, group, tap of the group, filter]
     spread = np.zeros((blocks * depth, groups, most, filters), kernel.dtype)
     begins = np.zeros((groups, depth, most), int)
     first = zeros + np.arange(depth)[:, None] * plane
-    for group, taps in enumerate(members):
-        spread[:channels, group, : len(taps)] = whole[:, taps]
-        begins[group, :, : len(taps)] = first + places.ravel()[taps]
+    for group, taken in enumerate(members):
+        spread[:channels, group, : len(taken)] = whole[:, taken]
+        begins[group, :, : len(taken)] = first + places[taken]
     spread = spread.reshape(blocks, depth, groups, most, filters)
     spread = spread.transpose(0, 4, 2, 1, 3)
     spread = spread.reshape(blocks, filters, groups, -1)
@@ -302,8 +347,12 @@ def _lists(
         at = before[block, filter_, group, sign] + nth
         weights[at] = spread[block, filter_, group, place]
     counted = np.minimum(depth, channels - np.arange(blocks) * depth)
-    table = np.stack([np.arange(blocks) * depth, counted, busy.sum(1)], 1)
-    return _Lists(blocks, table.astype("int32").ravel(), stream, weights)
+    table = [np.arange(blocks) * depth * phases, counted * phases, busy.sum(1)]
+    table = np.stack(table, 1)
+    floats = zeros + depth * plane
+    return _Lists(
+        floats, zeros, blocks, table.astype("int32").ravel(), stream, weights
+    )
 
 
 def _whole(kernel, channels, groups):

@@ -61,6 +61,22 @@ def rectified(
     return call.steps(tensor, rectifier=rectifier)
 
 
+def clipped(call: Call, tensor: Tensor, low: float, high: float) -> Tensor:
+    """`min(max(v, low), high)`, exact where `low <= 0 <= high`."""
+    if not low <= 0 <= high:
+        call.refuse(f"a clip to {low}..{high}, which leaves out 0,")
+
+    def of(value):
+        above = _steps(call, value, rectifier=Rectifier(high=high))
+        if low == 0:
+            return above
+        below = Rectifier(high=-low)
+        below = _steps(call, value, scale=-1.0, rectifier=below)
+        return _merge(call, "subtract", above, below)
+
+    return call.entries(tensor, of)
+
+
 def function(call: Call, tensor: Tensor, name: str) -> Tensor:
     """One of `FUNCTIONS` of each entry."""
     return call.entries(tensor, lambda value: _function(call, value, name))
@@ -191,6 +207,7 @@ _BY_NAME = {
     "hard_silu": _hard_silu,
     "hard_swish": _hard_silu,
     "mish": _mish,
+    "hard_tanh": lambda call, tensor: clipped(call, tensor, -1.0, 1.0),
 }
 
 
@@ -281,6 +298,7 @@ RULES = {
             "Selu": "selu",
             "HardSigmoid": "hard_sigmoid",
             "HardSilu": "hard_silu",
+            "HardTanh": "hard_tanh",
         }.items()
     },
 }

@@ -7,6 +7,7 @@ import numpy as np
 from mpt_keras.runtime.calls import Call, Rule, Unfinished
 from mpt_keras.runtime.graph import in_order
 from mpt_keras.runtime.operations import Merge, Rectifier, Steps
+from mpt_keras.runtime.rules.activations import clipped
 from mpt_keras.runtime.tensors import Tensor
 
 
@@ -110,9 +111,9 @@ def _with_number(call, one, other, how):
 
 def _clip(call):
     low, high = call.config["x_min"], call.config["x_max"]
-    if low != 0 or not isinstance(high, numbers.Real) or high < 0:
+    if not all(isinstance(one, numbers.Real) for one in (low, high)):
         call.refuse(f"x_min={low!r} with x_max={high!r}")
-    return call.steps(call.tensor, rectifier=Rectifier(high=float(high)))
+    return clipped(call, call.tensor, float(low), float(high))
 
 
 RULES = {

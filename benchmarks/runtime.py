@@ -2,12 +2,13 @@
 
     python benchmarks/runtime.py --rounds=50 --warmup=5
 
-One image at a time, every engine with `--threads`, in turn; the runtime with
-each instruction set of this processor, and with 64 images at once. Times are
-those of one image. `TensorFlow` is the frozen model in a `tf.function`,
-without XLA. Networks are `NETWORK:BITS:PERCENT pruned`, as `networks.ticket`
-takes them; those of `magnitude` are ordinary networks that keep the values of
-their largest weights.
+One image at a time, every engine with `--threads`, in turn, `--calls` images
+in each turn; the runtime with each instruction set of this processor, and with
+64 images at once; and the C file, compiled for this processor. Times are those
+of one image. `TensorFlow` is the frozen model in a `tf.function`, without XLA.
+Networks are `NETWORK:BITS:PERCENT pruned`, as `networks.ticket` takes them;
+those of `magnitude` are ordinary networks that keep the values of their largest
+weights.
 """
 
 import pathlib
@@ -22,11 +23,11 @@ from absl import app, flags, logging
 
 import mpt_keras as mpt
 from mpt_keras.engines import saved_model
+from mpt_keras.engines.c_file import CFile
 from mpt_keras.engines.differences import differences
 from mpt_keras.engines.inputs import model_inputs
 from mpt_keras.engines.litert import LiteRT
 from mpt_keras.engines.onnx import ONNX
-from mpt_keras.engines.report import size
 from mpt_keras.runtime import load, processor
 
 FLAGS = flags.FLAGS
@@ -43,6 +44,7 @@ flags.DEFINE_list(
 )
 flags.DEFINE_float("width", 1.0, "Multiplier of every layer's width.")
 flags.DEFINE_integer("threads", 1, "Of each engine.", lower_bound=1)
+flags.DEFINE_integer("calls", 5, "Images one after another, in each turn.")
 flags.DEFINE_list(
     "levels",
     None,
@@ -54,6 +56,7 @@ _EXPORTS = {
     "LiteRT": ("float.tflite", LiteRT()),
     "LiteRT int8": ("int8.tflite", LiteRT(weights="int8")),
     "ONNX Runtime": ("ticket.onnx", ONNX()),
+    "C file": ("ticket.c", CFile()),
 }
 
 
@@ -78,17 +81,23 @@ def engines(model, folder):
         engine.write(frozen, folder / file)
         run = engine.load(folder / file, sources, FLAGS.threads)
         found[name] = (
-            size(folder / file),
+            engine.size(folder / file),
             lambda images, run=run: run([images])[0],
         )
     path = folder / "network.ticket"
     mpt.save_ticket(model, path)
     for level in levels():
         found[f"runtime {level}"] = (
-            size(path),
+            path.stat().st_size,
             load(path, threads=FLAGS.threads, level=level),
         )
     return found
+
+
+def answer(run, images, at_once):
+    for number in range(FLAGS.calls):
+        first = number * at_once % len(images)
+        run(images[first : first + at_once])
 
 
 def rows_of(what):
@@ -102,14 +111,20 @@ def rows_of(what):
         reference = found["TensorFlow"][1](images)
         best = f"runtime {levels()[0]}"
         together = f"{best}, {_TOGETHER} images"
-        candidates = {
-            name: lambda run=run: run(images[:1])
-            for name, (_, run) in found.items()
-        }
-        candidates[together] = lambda: found[best][1](images)
         found[together] = found[best]
-        times = harness.in_turn(candidates)
-        times[together] = [ms / _TOGETHER for ms in times[together]]
+        at_once = {name: 1 for name in found} | {together: _TOGETHER}
+        times = harness.in_turn(
+            {
+                name: lambda name=name, run=run: answer(
+                    run, images, at_once[name]
+                )
+                for name, (_, run) in found.items()
+            }
+        )
+        times = {
+            name: [one / (FLAGS.calls * at_once[name]) for one in ms]
+            for name, ms in times.items()
+        }
         rows = []
         for name, (loaded, run) in found.items():
             ms = statistics.median(times[name])

@@ -77,8 +77,10 @@ def write(model, folder):
 
 def start(name, path, inputs, names):
     """Seconds until the answer, and seconds and kB at the four probes."""
-    text = first_answer.script(_PROGRAMS[name], _HEAD, "probe()")
-    seconds, lines = first_answer.run(text, path, inputs, names)
+    words = first_answer.command(
+        _PROGRAMS[name], path, inputs, names, head=_HEAD, probe="probe()"
+    )
+    seconds, lines = first_answer.run(words)
     return seconds, np.array([line.split() for line in lines], float)
 
 

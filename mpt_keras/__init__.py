@@ -6,11 +6,9 @@ as the trained network. The public names stand in `__init__.pyi`; each is
 imported when it is first used, and Keras with it.
 """
 
-import importlib.metadata
-
 import lazy_loader
 
-from mpt_keras import _import_order
+from mpt_keras import _environment, _import_order
 
 _load, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 _import_order.install()
@@ -18,14 +16,7 @@ _import_order.install()
 
 def __getattr__(name):
     if name == "__version__":
-        return _version()
+        return _environment.version()
     value = _load(name)
     globals()[name] = value
     return value
-
-
-def _version():
-    try:
-        return importlib.metadata.version("mpt_keras")
-    except importlib.metadata.PackageNotFoundError:
-        return "0+source"  # run from a source tree

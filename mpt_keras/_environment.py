@@ -1,6 +1,7 @@
 """Refuses, before anything else is imported, what could only fail later."""
 
 import functools
+import importlib.metadata
 import os
 
 # Package that Keras may miss -> the backend that it belongs to.
@@ -10,6 +11,14 @@ _BACKENDS = {
     "jaxlib": "jax",
     "torch": "torch",
 }
+
+
+def version():
+    """That of this package."""
+    try:
+        return importlib.metadata.version("mpt_keras")
+    except importlib.metadata.PackageNotFoundError:
+        return "0+source"  # run from a source tree
 
 
 @functools.cache

@@ -13,10 +13,10 @@ import tempfile
 import warnings
 
 # Names of `engines.ENGINES` and of `engines.benchmarking.VARIANTS`.
-FORMATS = ("saved_model", "litert", "onnx", "openvino", "larq", "hls4ml")
+FORMATS = ("saved_model", "litert", "onnx", "openvino", "larq", "hls4ml", "c")
 VARIANTS = (
     *("saved_model", "litert", "litert-int8", "onnx", "openvino", "larq"),
-    *("hls4ml", "runtime"),
+    *("hls4ml", "c", "runtime"),
 )
 _NARROWEST = 40  # lines of a summary
 _NAMED_OPTIONS = {
@@ -191,7 +191,8 @@ def _parser():
     found = command(
         _verify,
         "Read a ticket, check it, and compare what it predicts: masked with "
-        "frozen, frozen with mpt_keras.runtime, and FILE with OTHER.",
+        "frozen, frozen with mpt_keras.runtime, and FILE with OTHER. A C file "
+        "alone is compiled with vectors and without, and the two are compared.",
     )
     found.add_argument(
         "--against",
@@ -312,88 +313,161 @@ def _export(options):
 
 
 def _verify(options):
+    file, other = options.file, options.against
+    if _engine_of(file) is not None:
+        if other is None and file.suffix == ".c":
+            _verify_builds(options)
+            return
+        file, other = (file, other) if other is None else (other, file)
+    _verify_model(file, other, options)
+
+
+def _verify_model(file, other, options):
     from mpt_keras.conversion import freeze
-    from mpt_keras.engines.differences import differences
+    from mpt_keras.engines.comparison import Comparison
     from mpt_keras.engines.inputs import model_inputs, predict, random_arrays
     from mpt_keras.layers.traversal import masked_layers
 
-    model = _model(options.file, options.base)
-    if options.file.suffix != ".keras":
-        _say(
-            f"{options.file}: whole, and its kernels are those that were saved"
-        )
+    model = _model(file, options.base)
+    if file.suffix != ".keras":
+        _say(f"{file}: whole, and its kernels are those that were saved")
     sources = model_inputs(model)
     arrays = _given(options.inputs, model)
     if arrays is None:
         arrays = random_arrays(sources, _INPUTS, options.seed)
-    kind = "random" if options.inputs is None else "given"
-    inputs = f"{len(arrays[0])} {kind} inputs"
-    outputs = predict(model, arrays)
-    frozen = model
-    if masked_layers(model):
-        frozen = freeze(model)
-        _check_same_bits(outputs, predict(frozen, arrays), options.file)
+    inputs = _described(arrays, options)
+    frozen = freeze(model) if masked_layers(model) else model
+    comparison = Comparison(frozen, sources, arrays)
+    if frozen is not model:
+        _check_same_bits(predict(model, arrays), comparison.reference, file)
         _say(
-            f"{options.file}: the masked network and its frozen form predict "
+            f"{file}: the masked network and its frozen form predict "
             f"the same bits for {inputs}"
         )
-    elif options.against is None:
-        _check_numbers(outputs, options.file)
-        _say(f"{options.file}: predicts numbers for {inputs}")
-    if options.file.suffix != ".keras":
-        _verify_runtime(options, frozen, arrays)
-    if options.against is None:
+    elif other is None:
+        _check_numbers(comparison.reference, file)
+        _say(f"{file}: predicts numbers for {inputs}")
+    if file.suffix != ".keras":
+        _verify_runtime(file, options.base, comparison, arrays)
+    if other is None:
         return
-    found = differences(_predictions(options.against, sources, arrays), outputs)
-    _say(
-        f"{options.against}: differs from {options.file} by up to "
-        f"{found.absolute:.3g} for {inputs}, {found.relative:.2g} of the "
-        f"largest output ({found.ulp:.0f} ULP of it)"
+    outputs = _predictions(other, sources, arrays)
+    found, left_out, is_accepted = comparison.compared(
+        outputs, options.tolerance
     )
-    if found.same_class is not None:
-        _say(f"same predicted class: {found.same_class:.1%}")
-    if not found.relative <= options.tolerance:
+    _say_differences(found, file, other, inputs)
+    if is_accepted and left_out.any():
+        _say(
+            f"{left_out.sum()} of them were left out: an activation lies so "
+            "near zero in them that rounding decides its sign"
+        )
+    if other.suffix == ".c":
+        _say(_origin(other, frozen, file))
+    if not is_accepted:
         raise ValueError(
-            f"'{options.against}' and '{options.file}' do not predict the "
+            f"'{other}' and '{file}' do not predict the "
             f"same. Expected a difference of at most {options.tolerance:.2g} "
             f"of the largest output. Received: {found.relative:.2g}. "
             "`--tolerance` sets what is accepted (exports of 8 bits: 0.05)."
         )
 
 
-def _verify_runtime(options, frozen, arrays):
-    from mpt_keras.engines.comparison import Comparison
-    from mpt_keras.engines.inputs import model_inputs
+def _verify_builds(options):
+    """Compares builds of a C file with each other."""
+    from mpt_keras.engines.c_file import BUILDS, Heading, build
+    from mpt_keras.engines.differences import differences
+    from mpt_keras.engines.inputs import ModelInput, random_arrays
+
+    shape = Heading(options.file).input_shape
+    source = ModelInput("input", shape, "float32")
+    arrays = _arrays(options.inputs, [source])
+    if arrays is None:
+        arrays = random_arrays([source], _INPUTS, options.seed)
+    outputs = {
+        label: build(options.file, flags)(arrays)
+        for label, flags in BUILDS.items()
+    }
+    (label, others), (base, reference) = outputs.items()
+    _check_numbers(reference, options.file)
+    _say(
+        f"{options.file}: compiled in two ways, and compared with no model "
+        "(--against MODEL)"
+    )
+    found = differences(others, reference)
+    _say_differences(found, base, label, _described(arrays, options))
+    if not found.relative <= options.tolerance:
+        raise ValueError(
+            f"'{options.file}' computes otherwise with vectors than without. "
+            f"Expected a difference of at most {options.tolerance:.2g} of the "
+            f"largest output. Received: {found.relative:.2g}"
+        )
+
+
+def _described(arrays, options):
+    kind = "random" if options.inputs is None else "given"
+    return f"{len(arrays[0])} {kind} inputs"
+
+
+def _say_differences(found, one, other, inputs):
+    _say(
+        f"{other}: differs from {one} by up to "
+        f"{found.absolute:.3g} for {inputs}, {found.relative:.2g} of the "
+        f"largest output ({found.ulp:.0f} ULP of it)"
+    )
+    if found.same_class is not None:
+        _say(f"same predicted class: {found.same_class:.1%}")
+
+
+def _origin(path, frozen, file):
+    """Whether a C file says that it was made of a model."""
+    from mpt_keras.engines.c_file import Heading, weights_checksum
+
+    if Heading(path).checksum == weights_checksum(frozen):
+        return f"{path}: made of the weights of {file}"
+    return (
+        f"{path}: made of other weights than those of {file}, or batch norms "
+        "were folded into them"
+    )
+
+
+def _verify_runtime(file, base, comparison, arrays):
+    from mpt_keras.engines.differences import differences
     from mpt_keras.runtime import UnsupportedLayerError, load
 
-    if options.base is not None:
-        _say(f"{options.file}: an update, which mpt_keras.runtime does not run")
+    if base is not None:
+        _say(f"{file}: an update, which mpt_keras.runtime does not run")
         return
     try:
-        network = load(options.file)
+        network = load(file)
     except UnsupportedLayerError as error:
-        _say(f"{options.file}: mpt_keras.runtime does not run it. {error}")
+        _say(f"{file}: mpt_keras.runtime does not run it. {error}")
         return
-    comparison = Comparison(frozen, model_inputs(frozen), arrays)
-    found, left_out = comparison.compare([network(*arrays)], _TOLERANCE)
-    if left_out:
+    outputs = network(*arrays)
+    found, left_out, is_accepted = comparison.compared([outputs], _TOLERANCE)
+    if left_out.any():
         _say(
-            f"{options.file}: in {left_out} of the inputs rounding decides the "
-            "sign of an activation, and each engine predicts otherwise"
+            f"{file}: in {left_out.sum()} of the inputs an activation lies so "
+            "near zero that rounding decides its sign, in each engine in "
+            "another way"
         )
-    if found.relative <= _TOLERANCE:
-        _say(
-            f"{options.file}: mpt_keras.runtime ({network.level}) predicts the "
-            f"same as the frozen network for {found.inputs} inputs, to "
-            f"{found.relative:.2g} of the largest output"
-        )
-    elif not left_out:
+    if left_out.all():
+        return
+    if not is_accepted:
+        others = ~left_out
+        (reference,) = comparison.reference
+        found = differences([outputs[others]], [reference[others]])
+    if not found.relative <= _TOLERANCE:
         raise ValueError(
-            f"mpt_keras.runtime and the frozen network of '{options.file}' do "
-            "not predict the same. Expected a difference of at most "
+            f"mpt_keras.runtime and the frozen network of '{file}' do not "
+            f"predict the same. Expected a difference of at most "
             f"{_TOLERANCE:.2g} of the largest output. Received: "
             f"{found.relative:.2g}"
         )
+    _say(
+        f"{file}: mpt_keras.runtime ({network.level}) predicts the same as the "
+        f"frozen network for {found.inputs} inputs, to {found.relative:.2g} of "
+        "the largest output"
+    )
 
 
 def _bench(options):
@@ -446,13 +520,19 @@ def _model(path, base=None):
 
 def _given(path, model):
     """The arrays of a file, in the order of a model's inputs, or None."""
+    from mpt_keras.engines.inputs import model_inputs
+
+    return _arrays(path, model_inputs(model))
+
+
+def _arrays(path, sources):
+    """The same, with the model's inputs."""
     if path is None:
         return None
     import numpy as np
 
-    from mpt_keras.engines.inputs import given_arrays, model_inputs
+    from mpt_keras.engines.inputs import given_arrays
 
-    sources = model_inputs(model)
     found = np.load(path, allow_pickle=False)
     if isinstance(found, np.lib.npyio.NpzFile):
         with found:
@@ -469,17 +549,14 @@ def _given(path, model):
 
 def _predictions(path, sources, arrays):
     """What a file of any kind predicts."""
-    from mpt_keras.engines import ENGINES
     from mpt_keras.engines.inputs import model_inputs, predict
 
     if not path.exists():
         raise FileNotFoundError(f"There is no file '{path}'.")
-    for engine in ENGINES.values():
-        is_folder = not engine.ending and (path / engine.holds).exists()
-        is_file = engine.ending and path.suffix == engine.ending
-        if engine.ending != ".keras" and (is_folder or is_file):
-            engine().require()
-            return engine().load(path, sources)(arrays)
+    engine = _engine_of(path)
+    if engine is not None:
+        engine.require()
+        return engine.load(path, sources)(arrays)
     model = _model(path)
     expected = [source.shape for source in sources]
     received = [source.shape for source in model_inputs(model)]
@@ -489,6 +566,18 @@ def _predictions(path, sources, arrays):
             f"Received: {received}"
         )
     return predict(model, arrays)
+
+
+def _engine_of(path):
+    """The engine that reads an export; None of a model's file."""
+    from mpt_keras.engines import ENGINES
+
+    for engine in ENGINES.values():
+        is_folder = not engine.ending and (path / engine.holds).exists()
+        is_file = engine.ending and path.suffix == engine.ending
+        if engine.ending != ".keras" and (is_folder or is_file):
+            return engine()
+    return None
 
 
 def _check_same_bits(masked, frozen, path):

@@ -124,7 +124,7 @@ def test_verify_where_rounding_decides(capsys, tmp_path):
     )
     mpt.save_ticket(model, tmp_path / "network.ticket")
     found = prints(capsys, "verify", tmp_path / "network.ticket")
-    assert "rounding decides the sign of an activation" in found
+    assert "rounding decides its sign" in found
 
 
 def test_verify_compares_files(folder, capsys, tmp_path):

@@ -46,6 +46,9 @@ class Comparison:
         model: The frozen model.
         sources: Its inputs.
         arrays: The batch, an array for each of them.
+
+    Attributes:
+        reference: What the model predicts for it.
     """
 
     def __init__(
@@ -57,7 +60,7 @@ class Comparison:
         self._model = model
         self._sources = sources
         self._arrays = arrays
-        self._reference = predict(model, arrays)
+        self.reference = predict(model, arrays)
 
     def accepted(
         self, engine: Engine, path: pathlib.Path, tolerance: float
@@ -65,47 +68,46 @@ class Comparison:
         """Reloads an export in its engine and compares its outputs.
 
         Returns:
-            What `compare` returns.
+            The differences, and how many inputs were left out of them because
+            rounding decides a sign in them.
 
         Raises:
-            ValueError: If they differ by more than the tolerance.
+            ValueError: If they are larger than the tolerance.
         """
         with refusing(engine, self._model):
             outputs = engine.load(path, self._sources)(self._arrays)
-            found, left_out = self.compare(outputs, tolerance)
-        if found.relative > tolerance:
-            raise ValueError(self._refusal(engine, found, tolerance, left_out))
-        return found, left_out
+            found, left_out, is_accepted = self.compared(outputs, tolerance)
+        if is_accepted:
+            return found, int(left_out.sum())
+        raise ValueError(self._refusal(engine, found, tolerance, left_out))
 
-    def compare(
+    def compared(
         self, outputs: Sequence[np.ndarray], tolerance: float
-    ) -> tuple[Differences, int]:
-        """Compares an engine's outputs with the model's.
+    ) -> tuple[Differences, np.ndarray, bool]:
+        """Compares outputs of another with those of the model.
 
         Returns:
-            The differences; and how many inputs differ by more than the
-            tolerance because rounding decides a sign in them, 0 if that does
-            not explain all that do. Up to half of the inputs are left out of
-            the differences for it.
+            The differences; which inputs differ by more than the tolerance
+            where rounding decides a sign; and whether the others, half of them
+            at least, agree. The differences are of these then.
         """
-        found = differences(outputs, self._reference)
+        found = differences(outputs, self.reference)
         if found.relative <= tolerance:
-            return found, 0
+            return found, np.zeros(found.inputs, bool), True
         pairs = [
             (np.asarray(output, "float64"), np.asarray(other, "float64"))
-            for output, other in zip(outputs, self._reference, strict=True)
+            for output, other in zip(outputs, self.reference, strict=True)
         ]
         too_far = np.any(
             [by_input(*pair) > tolerance * scale(pair[1]) for pair in pairs],
             axis=0,
         )
         left_out = too_far & undecided(self._model, self._arrays)
-        if not np.array_equal(left_out, too_far):
-            return found, 0
-        if 2 * left_out.sum() <= len(left_out):
+        few = 2 * left_out.sum() <= len(left_out)
+        if few and np.array_equal(left_out, too_far):
             kept = [[array[~left_out] for array in pair] for pair in pairs]
-            found = differences(*zip(*kept, strict=True))
-        return found, int(left_out.sum())
+            return differences(*zip(*kept, strict=True)), left_out, True
+        return found, left_out, False
 
     def _refusal(self, engine, found, tolerance, left_out):
         text = (
@@ -115,10 +117,10 @@ class Comparison:
             f"{found.relative:.2g} of the largest output. Expected at most "
             f"{tolerance:.2g} (`tolerance`). Nothing was written."
         )
-        if left_out:
+        if left_out.any():
             names = sign_names(self._model)
             text += (
-                f" In {left_out} of the inputs an activation lies so "
+                f" In {left_out.sum()} of the inputs an activation lies so "
                 "near zero in front of a sign that rounding decides it, in "
                 "each engine in another way: sums of {-a, +a} that cancel out. "
                 "Batch norms in front of the signs move them off zero, once "

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from mpt_keras.engines.inputs import ModelInput
-from mpt_keras.engines.report import LayerReport
+from mpt_keras.engines.report import LayerReport, size
 
 # Arrays of a batch, one per input of the model -> arrays, one per output.
 Runner = Callable[[Sequence[np.ndarray]], list[np.ndarray]]
@@ -59,6 +59,18 @@ class Engine(abc.ABC):
     def write(self, model: keras.Model, path: pathlib.Path) -> None:
         """Writes a frozen model."""
 
+    def write_of(
+        self, model: keras.Model, frozen: keras.Model, path: pathlib.Path
+    ) -> None:
+        """Writes a frozen model, knowing what it was before.
+
+        Args:
+            model: The model, masked or as `frozen`.
+            frozen: What is written.
+            path: The file or folder.
+        """
+        self.write(frozen, path)
+
     @abc.abstractmethod
     def load(
         self,
@@ -101,7 +113,11 @@ class Engine(abc.ABC):
                 return f"a folder that also holds '{name}'"
         return ""
 
-    def notes(self, model: keras.Model) -> tuple[str, ...]:
+    def size(self, path: pathlib.Path) -> int:
+        """Bytes of what the engine loads, as a rule those on the disk."""
+        return size(path)
+
+    def notes(self, model: keras.Model, path: pathlib.Path) -> tuple[str, ...]:
         """What whoever runs the file should know."""
         return ()
 

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from mpt_keras.conversion import fold_batch_norms, freeze
+from mpt_keras.engines.c_file import CFile
 from mpt_keras.engines.comparison import Comparison, refusing
 from mpt_keras.engines.engine import Engine
 from mpt_keras.engines.hls4ml import HLS4ML
@@ -22,13 +23,13 @@ from mpt_keras.engines.litert import LiteRT
 from mpt_keras.engines.onnx import ONNX
 from mpt_keras.engines.openvino import OpenVINO
 from mpt_keras.engines.replacing import replaced
-from mpt_keras.engines.report import ExportReport, size
+from mpt_keras.engines.report import ExportReport
 from mpt_keras.engines.saved_model import SavedModel
 from mpt_keras.layers.traversal import masked_layers
 
 ENGINES = {
     engine.name: engine
-    for engine in (SavedModel, LiteRT, ONNX, OpenVINO, Larq, HLS4ML)
+    for engine in (SavedModel, LiteRT, ONNX, OpenVINO, Larq, HLS4ML, CFile)
 }
 _RANDOM = 8
 
@@ -67,11 +68,22 @@ def export(
     | `"openvino"` | folder | `openvino` | |
     | `"larq"` | `.tflite` | its own environment | `target="arm"` |
     | `"hls4ml"` | `.keras` | `hls4ml` | `precision`, `simulate=True` |
+    | `"c"` | `.c` | a C compiler | `vectors`, `signs="seed"`, `function` |
 
     `litert` with `weights="int8"` holds a ticket's kernels exactly and is
     nearly four times smaller; LiteRT then also rounds activations to 8 bits
     (`activations="float32"` prevents it), except in front of signs, which it
     would turn. `larq` packs layers between binary activations to bits.
+
+    `c` is one file of C99 with weights and code, which needs no library and
+    allocates nothing: `void predict(const float *input, float *output)` for
+    one example, in Keras' order. Layers between binary activations compute on
+    bits, others skip what is pruned. The comment at its top says how much flash
+    and RAM it takes. `vectors=False` is for microcontrollers: plain code, and
+    of the forms of a layer the smallest. With `signs="seed"` as well signs are
+    drawn from the seed at the first call, where a layer counts bits: that
+    takes half of the flash, and twice as much RAM. `function="predict"` names
+    the function, so that two files go together.
 
     Args:
         model: A built model, masked (it is frozen first) or ordinary.
@@ -131,7 +143,7 @@ def export(
     limit = engine.tolerance(stored) if tolerance is None else tolerance
     with replaced(path) as beside:
         with refusing(engine, frozen):
-            engine.write(stored, beside)
+            engine.write_of(model, stored, beside)
         found, left_out = comparison.accepted(engine, beside, limit)
         with refusing(engine, frozen):
             layers = engine.layers(stored, beside)
@@ -145,7 +157,7 @@ def export(
             limit_of_weights = max(exact.tolerance(stored), tolerance or 0)
             alone, _ = comparison.accepted(exact, other, limit_of_weights)
             of_weights = alone.relative
-        written = size(beside)
+        written = engine.size(beside)
     return ExportReport(
         path=path,
         format=format,
@@ -156,7 +168,7 @@ def export(
         of_weights=of_weights,
         undecided=left_out,
         layers=layers,
-        notes=engine.notes(stored),
+        notes=engine.notes(stored, path),
     )
 
 

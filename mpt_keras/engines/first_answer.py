@@ -1,7 +1,9 @@
 """From the start of a process to its first answer, in every format."""
 
+import contextlib
 import dataclasses
 import json
+import math
 import os
 import pathlib
 import statistics
@@ -14,7 +16,9 @@ from collections.abc import Mapping, Sequence
 import keras
 import numpy as np
 
+from mpt_keras.engines.c_file import Heading
 from mpt_keras.engines.inputs import ModelInput
+from mpt_keras.runtime import compiling, processor
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,33 +104,79 @@ print("{answered}", flush=True)
 _ANSWERED = "mpt_keras: answered"
 
 
-def script(program: Program, head: str = "", probe: str = "") -> str:
-    """The text of a program.
+_C_PROGRAM = """
+#include <stdio.h>
+void {function}(const float *input, float *output);
+static float input[{inputs}], output[{outputs}];
+int main(void)
+{{
+    {function}(input, output);
+    puts("{answered}");
+    return fflush(stdout);
+}}
+"""
 
-    Args:
-        program: Its parts.
-        head: Python in front of them.
-        probe: Python behind each of them.
-    """
-    parts = dataclasses.asdict(program)
-    return _SCRIPT.format(head=head, probe=probe, answered=_ANSWERED, **parts)
 
-
-def run(
-    text: str,
+def command(
+    program: Program,
     path: pathlib.Path,
     inputs: pathlib.Path,
     names: Sequence[str],
     threads: int = 1,
-) -> tuple[float, list[str]]:
-    """Runs a program in a process of its own, up to its answer.
+    head: str = "",
+    probe: str = "",
+) -> list[str]:
+    """The command that runs a program.
 
     Args:
-        text: What `script` made.
+        program: Its parts.
         path: The file that it loads.
         inputs: File of `write_inputs`.
         names: Of the model's inputs.
         threads: With how many to compute.
+        head: Python in front of the program.
+        probe: Python behind each of its parts.
+    """
+    parts = dataclasses.asdict(program)
+    text = _SCRIPT.format(head=head, probe=probe, answered=_ANSWERED, **parts)
+    return [
+        *(sys.executable, "-c", text, str(path), str(inputs)),
+        *(str(threads), json.dumps(list(names))),
+    ]
+
+
+def c_command(path: pathlib.Path, folder: pathlib.Path) -> list[str]:
+    """The command of a program that calls a C file once, with zeros.
+
+    Args:
+        path: A file that `export` wrote.
+        folder: Where the program is compiled to.
+
+    Raises:
+        CompilerError: If no compiler makes programs.
+    """
+    heading = Heading(path)
+    source = folder / "first_answer.c"
+    source.write_text(
+        _C_PROGRAM.format(
+            function=heading.function,
+            inputs=math.prod(heading.input_shape),
+            outputs=math.prod(heading.output_shape),
+            answered=_ANSWERED,
+        ),
+        encoding="utf-8",
+    )
+    flags = compiling.LEVELS[compiling.architecture()][processor.choose()]
+    program = folder / "first_answer.exe"
+    program.write_bytes(
+        compiling.program([path, source], flags, f"'{path.name}'")
+    )
+    program.chmod(0o700)
+    return [str(program)]
+
+
+def run(words: Sequence[str]) -> tuple[float, list[str]]:
+    """Runs a command in a process of its own, up to its answer.
 
     Returns:
         Seconds since the process was asked for, and the lines that it printed
@@ -135,14 +185,12 @@ def run(
     Raises:
         RuntimeError: If it ends without an answer.
     """
-    command = [sys.executable, "-c", text, str(path), str(inputs)]
-    command += [str(threads), json.dumps(list(names))]
     environment = {**os.environ, "KERAS_BACKEND": keras.backend.backend()}
     lines = []
     with tempfile.TemporaryFile() as errors:
         start = time.perf_counter()
         with subprocess.Popen(
-            command,
+            words,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=errors,
@@ -156,7 +204,7 @@ def run(
         errors.seek(0)
         said = errors.read().decode(errors="replace").strip()
     last = said.splitlines()[-1] if said else f"status {process.returncode}"
-    raise RuntimeError(f"A process that loads '{path}' has no answer: {last}")
+    raise RuntimeError(f"A new process ended without an answer: {last}")
 
 
 def write_inputs(path: pathlib.Path, arrays: Sequence[np.ndarray]) -> None:
@@ -173,18 +221,20 @@ def first_answers(
 ) -> dict[str, float]:
     """How long processes take that start, load a file and answer once.
 
-    Each imports its engine alone. TensorFlow, and with it Keras and the
-    SavedModel, has the number of threads that the environment variables say.
+    Each imports its engine alone; a C file is compiled before, to a program.
+    TensorFlow, and with it Keras and the SavedModel, has the number of threads
+    that the environment variables say.
 
     Args:
-        files: Key of `PROGRAMS` -> file or folder.
+        files: Key of `PROGRAMS`, or `"c"` -> file or folder; others are left
+            out, and C files that no compiler makes a program of.
         sources: The model's inputs.
         arrays: A batch of one example, an array for each of them.
         threads: Of each engine.
         rounds: Number of processes for each file; they take turns.
 
     Returns:
-        Key -> median, in seconds.
+        Label -> median, in seconds.
 
     Raises:
         RuntimeError: If a process ends without an answer.
@@ -199,13 +249,21 @@ def first_answers(
     True
     """
     names = [source.name for source in sources]
-    seconds = {label: [] for label in files}
-    with tempfile.TemporaryDirectory() as folder:
-        inputs = pathlib.Path(folder) / "inputs.npz"
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name)
+        inputs = folder / "inputs.npz"
         write_inputs(inputs, arrays)
+        commands = {}
+        for label, path in files.items():
+            if label in PROGRAMS:
+                commands[label] = command(
+                    PROGRAMS[label], path, inputs, names, threads
+                )
+            elif label == "c":
+                with contextlib.suppress(compiling.CompilerError):
+                    commands[label] = c_command(path, folder)
+        seconds = {label: [] for label in commands}
         for _ in range(rounds):
-            for label, path in files.items():
-                text = script(PROGRAMS[label])
-                found, _ = run(text, path, inputs, names, threads)
-                seconds[label].append(found)
+            for label, words in commands.items():
+                seconds[label].append(run(words)[0])
     return {label: statistics.median(found) for label, found in seconds.items()}

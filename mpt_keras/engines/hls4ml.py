@@ -143,7 +143,7 @@ class HLS4ML(Engine):
 
         return layer_reports(model, weights, describe)
 
-    def notes(self, model):
+    def notes(self, model, path):
         if self.simulate:
             return ("compared with hls4ml's C++, compiled here",)
         return (

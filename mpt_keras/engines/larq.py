@@ -134,7 +134,7 @@ class Larq(Engine):
             )
         return tuple(rows)
 
-    def notes(self, model):
+    def notes(self, model, path):
         return ("Larq's fast kernels are those for 64-bit ARM",)
 
 

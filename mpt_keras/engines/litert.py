@@ -136,7 +136,7 @@ class LiteRT(Engine):
 
         return in_batches(one, size)
 
-    def notes(self, model):
+    def notes(self, model, path):
         if self.exact() is None or not layers_around_signs(model):
             return ()
         return (

@@ -93,7 +93,7 @@ class OpenVINO(Engine):
 
         return layer_reports(model, arrays, describe)
 
-    def notes(self, model):
+    def notes(self, model, path):
         note = (
             "compared with INFERENCE_PRECISION_HINT=f32: by default OpenVINO "
             "computes in bfloat16 on processors that have it"

@@ -65,7 +65,8 @@ class ExportReport:
     Attributes:
         path: The file or folder.
         format: Its format.
-        bytes: Its size on the disk, of all files in it.
+        bytes: What the engine loads: its size on the disk, of all files in
+            it; of a C file the tables, which lie in flash.
         float32_bytes: All weights of the frozen model at four bytes each.
         differences: From the frozen Keras model, over all inputs.
         tolerance: The `relative` difference up to which it was accepted.

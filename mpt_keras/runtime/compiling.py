@@ -16,7 +16,7 @@ import struct
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 _SOURCES = sorted(pathlib.Path(__file__).with_name("kernels").glob("*.[ch]"))
 
@@ -42,11 +42,14 @@ LEVELS = {
 }
 # No flag lets a sum or a product be rounded otherwise than its source says.
 _FLAGS = (
-    *("-std=c99", "-O3", "-fvisibility=hidden"),
+    *("-std=c99", "-O3"),
     *("-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"),
+    *(() if sys.platform == "win32" else ("-fPIC",)),
+)
+_OF_KERNELS = (
+    "-fvisibility=hidden",
     "-DMPT_LIBRARY",
     '-DMPT_KERNEL=__attribute__((visibility("default")))',
-    *(() if sys.platform == "win32" else ("-fPIC",)),
 )
 # Else zig takes all that this processor has, and builds its own C library,
 # in many seconds; on Linux the process has one.
@@ -84,7 +87,7 @@ def library_name(level: str) -> str:
     # With Linux, the C library may be another one.
     is_musl = "musl" in getattr(sys.implementation, "_multiarch", "")
     system = (sys.platform, is_musl, platform.machine(), struct.calcsize("P"))
-    flags = (*_FLAGS, *LEVELS[architecture()][level])
+    flags = (*_FLAGS, *_OF_KERNELS, *LEVELS[architecture()][level])
     digest.update(repr((system, flags)).encode())
     for path in _SOURCES:
         data = path.read_bytes()
@@ -105,8 +108,6 @@ def file_name(begin: str, data: bytes) -> str:
 def compile_kernels(level: str) -> bytes:
     """The library of one instruction set.
 
-    It tries `$CC`, cc, gcc, clang, and the compiler of the package `ziglang`.
-
     Args:
         level: Instruction set of this architecture.
 
@@ -117,10 +118,45 @@ def compile_kernels(level: str) -> bytes:
         CompilerError: If there is no compiler, or none that compiles them.
         OSError: If there is no room for temporary files.
     """
+    sources = [path for path in _SOURCES if path.suffix == ".c"]
+    flags = (*_OF_KERNELS, *LEVELS[architecture()][level])
+    return shared_library(sources, flags, "the kernels")
+
+
+def shared_library(
+    sources: Sequence[pathlib.Path], flags: Sequence[str], what: str
+) -> bytes:
+    """Compiles C99 for this machine.
+
+    It tries `$CC`, cc, gcc, clang, and the compiler of the package `ziglang`.
+
+    Args:
+        sources: Files of different names.
+        flags: Of the compiler, behind those that all libraries have.
+        what: It is, for messages.
+
+    Returns:
+        Contents of a shared library.
+
+    Raises:
+        CompilerError: If there is no compiler, or none that compiles them.
+        OSError: If there is no room for temporary files.
+    """
+    return _linked(sources, flags, what, ("-shared",))
+
+
+def program(
+    sources: Sequence[pathlib.Path], flags: Sequence[str], what: str
+) -> bytes:
+    """`shared_library`, but a program that has a `main`."""
+    return _linked(sources, flags, what, ())
+
+
+def _linked(sources, flags, what, how):
     failures = []
     for compiler in _compilers():
         try:
-            return _compiled(compiler, LEVELS[architecture()][level])
+            return _compiled(compiler, sources, flags, how)
         except (OSError, subprocess.SubprocessError) as error:
             failures.append(f"`{shlex.join(compiler)}`: {_message(error)}")
     if not failures:
@@ -128,9 +164,12 @@ def compile_kernels(level: str) -> bytes:
             "found no C compiler (looked for $CC, cc, gcc, clang and the "
             "package ziglang)"
         )
-    raise CompilerError(
-        "could not compile the kernels.\n" + "\n".join(failures)
-    )
+    raise CompilerError(f"could not compile {what}.\n" + "\n".join(failures))
+
+
+def has_compiler() -> bool:
+    """Whether there is a compiler to try."""
+    return next(_compilers(), None) is not None
 
 
 def _compilers() -> Iterator[list[str]]:
@@ -148,7 +187,7 @@ def _compilers() -> Iterator[list[str]]:
         yield [sys.executable, "-m", "ziglang", "cc", *_ZIG_FLAGS]
 
 
-def _compiled(compiler, flags):
+def _compiled(compiler, sources, flags, how):
     with tempfile.TemporaryDirectory(prefix="mpt_keras-") as folder:
         # What zig would keep is large; the library itself is kept elsewhere.
         caches = {"ZIG_GLOBAL_CACHE_DIR": folder, "ZIG_LOCAL_CACHE_DIR": folder}
@@ -167,14 +206,16 @@ def _compiled(compiler, flags):
 
         def compile_file(source):
             compiled = f"{source.stem}.o"
-            run(*_FLAGS, *flags, "-c", str(source), "-o", compiled)
+            run(
+                *(*_FLAGS, *flags),
+                *("-c", os.fspath(source.absolute()), "-o", compiled),
+            )
             return compiled
 
-        sources = [path for path in _SOURCES if path.suffix == ".c"]
         with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
             files = list(pool.map(compile_file, sources))
-        path = pathlib.Path(folder) / f"kernels{_SUFFIX}"
-        run("-shared", *files, "-o", str(path))
+        path = pathlib.Path(folder) / f"linked{_SUFFIX}"
+        run(*how, *files, "-o", str(path))
         return path.read_bytes()
 
 

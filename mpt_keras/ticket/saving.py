@@ -105,7 +105,7 @@ def ticket_bytes(model, base=None, values_dtype="float32") -> bytes:
             f"'float16'. Received: values_dtype={values_dtype!r}"
         )
     base = as_ticket(base)
-    config = _config(model)
+    config = configuration(model)
     again = made_again(config, model)
     records, arrays, rebuilt, slots = _kernels(model, values_dtype, base)
     if not records:
@@ -274,8 +274,12 @@ def _check_fits(name, kernel, slot, values_dtype):
         )
 
 
-def _config(model):
-    """The architecture, as JSON gives it back."""
+def configuration(model) -> dict:
+    """A model's architecture, as JSON gives it back.
+
+    Raises:
+        ValueError: If a configuration holds what JSON cannot.
+    """
     config = keras.saving.serialize_keras_object(model)
     try:
         return json.loads(as_json(_without_training(config, {})))

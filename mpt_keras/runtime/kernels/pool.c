@@ -57,7 +57,7 @@ static inline void pool_rows(const struct pool *k, const real *rows,
 }
 
 /* Of pairs of columns side by side. */
-static inline void pool_pairs(const struct pool *k, const real *line,
+static inline void pairs_of_lines(const struct pool *k, const real *line,
                               float count, real *to) {
   int32_t x = 0;
   for (; x + LANES <= k->out_columns; x += LANES) {
@@ -121,7 +121,7 @@ MPT_KERNEL void pool(const struct pool *fields, char *arena) {
       pool_rows(k, input + from * row_floats, k->row_dilation * row_floats,
                 rows, line);
       if (pairs)
-        pool_pairs(k, line, (float)(2 * rows), output);
+        pairs_of_lines(k, line, (float)(2 * rows), output);
       else
         pool_columns(k, line, rows, output);
       output += k->out_columns * images;

@@ -62,6 +62,17 @@ def nanoseconds(operation: Convolution | Threshold, images: int) -> float:
     )
 
 
+def weight_bytes(operation: Convolution | Threshold) -> int:
+    """How much its weights take.
+
+    Args:
+        operation: As for `pack_adder`.
+    """
+    filters = operation.kernel.reshape(-1, operation.kernel.shape[-1])
+    eights = [-(-(filters == sign).sum(0) // 8) for sign in (-1, 1)]
+    return 2 * int(sum(2 + 8 * (eights[0] + eights[1])))
+
+
 def pack_adder(
     operation: Convolution | Threshold, builder: Builder, output: Buffer
 ) -> None:

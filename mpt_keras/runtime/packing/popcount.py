@@ -50,6 +50,16 @@ def nanoseconds(
     return vectors * (filters * of_filter + 10 * taps * words)
 
 
+def weight_bytes(operation: Convolution | Threshold) -> int:
+    """How much its weights take.
+
+    Args:
+        operation: As for `pack_popcount`.
+    """
+    height, width, channels, filters = operation.kernel.shape
+    return 16 * filters * height * width * -(-channels // 64)
+
+
 def pack_popcount(
     operation: Convolution | Threshold, builder: Builder, output: Buffer
 ) -> None:

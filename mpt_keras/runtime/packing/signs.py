@@ -59,15 +59,19 @@ def packs(operation: Operation) -> bool:
 
 
 def choose_form(
-    operation: Convolution | Threshold, images: int, counts_bits: bool = True
+    operation: Convolution | Threshold,
+    images: int,
+    counts_bits: bool = True,
+    small: bool = False,
 ) -> str:
-    """The layout in which a convolution of signs is fastest.
+    """The layout in which a convolution of signs is fastest, or smallest.
 
     Args:
         operation: Whose input is of kind `SIGN`.
         images: How many side by side.
         counts_bits: Whether the processor counts the bits of a vector in one
             instruction.
+        small: Whether the size of its weights counts, and not the time.
 
     Returns:
         `BITS` or `PACKED`.
@@ -76,19 +80,22 @@ def choose_form(
     counts = popcount.covers(operation)
     if not adds or not counts:
         return PACKED if counts else BITS
+    if small:
+        size = popcount.weight_bytes(operation)
+        return PACKED if size < adder.weight_bytes(operation) else BITS
     cost = popcount.nanoseconds(operation, images, counts_bits)
     return PACKED if cost < adder.nanoseconds(operation, images) else BITS
 
 
 def layouts(
-    plan: Plan, images: int, counts_bits: bool = True
+    plan: Plan, images: int, counts_bits: bool = True, small: bool = False
 ) -> dict[Value, str]:
     """The layout of each value of kind `SIGN`: that which most users read.
 
     Args:
         plan: `Plan`.
         images: How many side by side.
-        counts_bits: As for `choose_form`.
+        counts_bits, small: As for `choose_form`.
     """
     wanted: dict[Value, list[str]] = {}
     for operation in plan.operations:
@@ -100,7 +107,7 @@ def layouts(
                 if packs(operation) and not isinstance(
                     operation, (Pool, Elementwise)
                 ):
-                    form = choose_form(operation, images, counts_bits)
+                    form = choose_form(operation, images, counts_bits, small)
                 wanted.setdefault(value, []).append(form)
     return {
         value: PACKED if 2 * forms.count(PACKED) > len(forms) else BITS
@@ -109,20 +116,25 @@ def layouts(
 
 
 def pack(
-    operation: Operation, builder: Builder, counts_bits: bool = True
+    operation: Operation,
+    builder: Builder,
+    counts_bits: bool = True,
+    small: bool = False,
 ) -> None:
     """Adds the calls of an operation.
 
     Args:
         operation: One that `packs`.
         builder: `Builder`.
-        counts_bits: As for `choose_form`.
+        counts_bits, small: As for `choose_form`.
     """
     match operation:
         case Threshold():
-            _threshold(operation, builder, counts_bits)
+            form = choose_form(operation, builder.images, counts_bits, small)
+            _threshold(operation, builder, form)
         case Convolution():
-            _convolution(operation, builder, counts_bits)
+            form = choose_form(operation, builder.images, counts_bits, small)
+            _convolution(operation, builder, form)
         case Pool():
             _pool(operation, builder)
         case Elementwise():
@@ -133,12 +145,11 @@ def pack(
             )
 
 
-def _threshold(operation, builder, counts_bits):
+def _threshold(operation, builder, form):
     value, layer = operation.output, operation.layer
     channels, rows, columns = value.shape
     images = builder.images
     layout = builder.layout(value)
-    form = choose_form(operation, images, counts_bits)
     # Counting leaves no gaps between rows.
     flat = Value((channels, 1, rows * columns), SIGN)
     has_gaps = columns * images % 8 != 0
@@ -166,9 +177,8 @@ def _threshold(operation, builder, counts_bits):
     )
 
 
-def _convolution(operation, builder, counts_bits):
+def _convolution(operation, builder, form):
     value = operation.output
-    form = choose_form(operation, builder.images, counts_bits)
     if value.kind == FLOAT:
         _count(operation, builder, form, builder.write(value))
         return

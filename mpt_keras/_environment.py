@@ -1,7 +1,6 @@
 """Refuses, before anything else is imported, what could only fail later."""
 
 import functools
-import importlib.metadata
 import os
 
 # Package that Keras may miss -> the backend that it belongs to.
@@ -15,6 +14,8 @@ _BACKENDS = {
 
 def version():
     """That of this package."""
+    import importlib.metadata  # takes longer than all else here
+
     try:
         return importlib.metadata.version("mpt_keras")
     except importlib.metadata.PackageNotFoundError:

@@ -92,7 +92,7 @@ def test_counts_are_the_integers_of_keras(form, tmp_path):
         by_layer[operation.layer] = values[operation.output]
     for layer in frozen.layers:
         if isinstance(layer, keras.layers.Conv2D):
-            probe = keras.Model(frozen.input, layer.output)
+            probe = keras.Model(frozen.inputs[0], layer.output)
             expected = np.asarray(probe(images))[0]
             found = np.moveaxis(by_layer[layer.name], 0, -1)
             np.testing.assert_array_equal(found, expected)

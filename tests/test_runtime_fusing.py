@@ -182,3 +182,19 @@ def test_steps_keep_their_order():
     chain.sign()
     chain.add(Elementwise, steps=Steps())
     assert kinds(fuse(chain.plan())) == [Elementwise, Elementwise]
+
+
+def test_pools_do_not_compute_what_the_next_leaves_out():
+    chain = Chain(np.random.default_rng(0))
+    channels, rows, columns = chain.value.shape
+    window = Window((3, 3), before=(1, 1))
+    chain.add(Pool, window=window)
+    half = (channels, -(-rows // 2), -(-columns // 2))
+    chain.add(Pool, half, window=Window(strides=(2, 2)))
+    plan = chain.plan()
+    fused = fuse(plan)
+    assert kinds(fused) == [Pool]
+    images = chain.rng.normal(0, 1, _INPUT.shape).astype("float32")
+    np.testing.assert_array_equal(
+        reference.run(plan, images), reference.run(fused, images)
+    )

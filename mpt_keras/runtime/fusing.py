@@ -7,6 +7,7 @@
   falls, and `t` is found by evaluating `h` as it stands, in float32, at
   integers: no bit can differ. A max pool in between becomes one of signs.
 - Steps move into the operation in front of them.
+- A pool does not compute what the next one leaves out.
 """
 
 import collections
@@ -37,7 +38,7 @@ def fuse(plan: Plan) -> Plan:
         plan: `Plan` as it was lowered.
     """
     operations = list(plan.operations)
-    for fuse_one in (_threshold, _with_steps):
+    for fuse_one in (_sparser_pool, _threshold, _with_steps):
         operations = _rewritten(operations, plan.output, fuse_one)
     return dataclasses.replace(plan, operations=tuple(operations))
 
@@ -79,6 +80,24 @@ def _rewritten(operations, output, fuse_one):
         done = [one for one in done if one not in swallowed]
         done.extend(instead)
     return done
+
+
+def _sparser_pool(operation, uses):
+    """A pool that only picks moves its strides into the one in front."""
+    if not isinstance(operation, Pool) or operation.window.size != (1, 1):
+        return None
+    before = uses.maker_for_one(operation.inputs[0])
+    if not isinstance(before, Pool) or operation.window.before != (0, 0):
+        return None
+    strides = tuple(
+        a * b
+        for a, b in zip(
+            before.window.strides, operation.window.strides, strict=True
+        )
+    )
+    window = dataclasses.replace(before.window, strides=strides)
+    pool = dataclasses.replace(before, window=window, output=operation.output)
+    return [before], [pool]
 
 
 def _with_steps(operation, uses):

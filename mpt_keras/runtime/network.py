@@ -1,6 +1,6 @@
 """A ticket that runs: arrays in, arrays out."""
 
-import concurrent.futures
+import contextlib
 import ctypes
 import numbers
 import os
@@ -65,7 +65,10 @@ def load(
     def again():
         return fuse(lower(parse_ticket(data)))
 
-    return Network(plan, threads=threads, level=level, plan_again=again)
+    network = Network(plan, threads=threads, level=level, plan_again=again)
+    del plan
+    _give_back_memory()
+    return network
 
 
 class Network:
@@ -133,8 +136,7 @@ class Network:
         if self._threads == 1 or len(images) < 2:
             compute(slice(None))
         else:
-            with concurrent.futures.ThreadPoolExecutor(self._threads) as pool:
-                list(pool.map(compute, parts))
+            _in_threads(compute, parts)
         return results
 
     def _compute(self, images, results):
@@ -170,6 +172,19 @@ class Network:
             f"{self.output_shape}, {self.weight_bytes:,} bytes of weights, "
             f"{self.arena_bytes:,} of arena, {self.level}>"
         )
+
+
+def _in_threads(compute, parts):
+    from concurrent import futures  # most processes have one thread
+
+    with futures.ThreadPoolExecutor(len(parts)) as pool:
+        list(pool.map(compute, parts))
+
+
+def _give_back_memory():
+    """What reading a ticket took, and glibc would keep."""
+    with contextlib.suppress(AttributeError, OSError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _checked_threads(threads):

@@ -4,7 +4,8 @@ The range coder of `constriction`: a state of 64 bits, words of 32, and
 probabilities of 24. docs/ticket_format.md defines it without the library.
 """
 
-import constriction
+import functools
+
 import numpy as np
 
 PRECISION = 24
@@ -18,8 +19,19 @@ WORDS_LEFT = (
     "its bits need."
 )
 
-_BERNOULLI = constriction.stream.model.Bernoulli(perfect=False)
-_queue = constriction.stream.queue
+
+@functools.cache
+def _stream():
+    """Constriction's; not imported where compiled code decodes."""
+    import constriction
+
+    return constriction.stream
+
+
+@functools.cache
+def _bernoullis():
+    """Of probabilities that come with the bits."""
+    return _stream().model.Bernoulli(perfect=False)
 
 
 def zero_weights_to_floats(weights):
@@ -50,22 +62,20 @@ def check_whole_words(data: bytes) -> None:
 
 
 def _bernoulli(probability):
-    return constriction.stream.model.Bernoulli(
-        float(probability), perfect=False
-    )
+    return _stream().model.Bernoulli(float(probability), perfect=False)
 
 
 class Encoder:
     """Takes bits and how likely they are."""
 
     def __init__(self):
-        self._coder = _queue.RangeEncoder()
+        self._coder = _stream().queue.RangeEncoder()
 
     def encode(self, bits, probabilities):
         """Appends bits; probabilities are `zero_weights_to_floats` or one."""
         bits = bits.astype("int32")
         if np.ndim(probabilities):
-            self._coder.encode(bits, _BERNOULLI, probabilities)
+            self._coder.encode(bits, _bernoullis(), probabilities)
         else:
             self._coder.encode(bits, _bernoulli(probabilities))
 
@@ -84,12 +94,12 @@ class Decoder:
     def __init__(self, data: bytes):
         check_whole_words(data)
         words = np.frombuffer(data, "<u4").astype("uint32")
-        self._coder = _queue.RangeDecoder(words)
+        self._coder = _stream().queue.RangeDecoder(words)
 
     def decode(self, probabilities, count=None):
         """The next bits, int32, one per probability or `count` of them."""
         if count is None:
-            arguments = _BERNOULLI, probabilities
+            arguments = _bernoullis(), probabilities
         else:
             arguments = _bernoulli(probabilities), count
         try:

@@ -171,7 +171,7 @@ def ticket_of(model: keras.Model) -> Ticket:
         masked.append(slot)
     weights = other_weights(model, masked)
     return Ticket(
-        config=_config(model),
+        config=configuration(model),
         kernels=kernels,
         weights={name: _array(weight) for name, weight in weights.items()},
         checksum="",

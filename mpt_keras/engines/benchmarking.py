@@ -105,7 +105,7 @@ class Benchmark:
                 ""
                 if row.seconds is None
                 else f"{base.seconds / row.seconds:.2f}",
-                "" if row.first_answer is None else f"{row.first_answer:.2f}",
+                "" if row.first_answer is None else f"{row.first_answer:.3f}",
             )
             for row in self.variants
         ]

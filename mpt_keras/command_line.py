@@ -192,7 +192,7 @@ def _parser():
         _verify,
         "Read a ticket, check it, and compare what it predicts: masked with "
         "frozen, frozen with mpt_keras.runtime, and FILE with OTHER. A C file "
-        "alone is compiled with vectors and without, and the two are compared.",
+        "alone is compiled in two ways, which are compared.",
     )
     found.add_argument(
         "--against",
@@ -397,9 +397,9 @@ def _verify_builds(options):
     _say_differences(found, base, label, _described(arrays, options))
     if not found.relative <= options.tolerance:
         raise ValueError(
-            f"'{options.file}' computes otherwise with vectors than without. "
-            f"Expected a difference of at most {options.tolerance:.2g} of the "
-            f"largest output. Received: {found.relative:.2g}"
+            f"'{options.file}' computes otherwise with another compiler's "
+            f"flags. Expected a difference of at most {options.tolerance:.2g} "
+            f"of the largest output. Received: {found.relative:.2g}"
         )
 
 

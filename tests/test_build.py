@@ -65,7 +65,7 @@ ROWS = (
     ("engines.differences", "engines.inputs", "engines.kernels"),
     ("engines.replacing", "engines.requirements", "engines.timing"),
     ("engines.report", "engines.signs", "engines.tflite_file"),
-    ("engines.engine", "engines.plans"),
+    ("engines.engine",),
     ("engines.hls4ml", "engines.litert", "engines.onnx", "engines.openvino"),
     ("engines.c_file", "engines.larq", "engines.saved_model"),
     ("engines.comparison",),

@@ -305,6 +305,15 @@ def test_exports_of_a_ticket(tmp_path):
     assert "no file 'none.keras'" in message
 
 
+def test_a_microcontroller(tmp_path):
+    path = tmp_path / "digits.c"
+    printed = succeed(
+        "microcontroller", "--epochs=1", f"--output={path}", "--signs=seed"
+    )
+    assert "digits held out are right" in printed
+    assert "draw_signs" in path.read_text()
+
+
 @pytest.mark.parametrize("sparsity", ["1.0", "nan"])
 def test_sparsity_outside_its_range(sparsity):
     message = fail("cifar10_biprop", f"--sparsity={sparsity}")
@@ -370,4 +379,5 @@ def test_examples_are_files_of_their_own():
         *("quickstart.py", "serve_savedmodel.py"),
         *("sweep.py", "sweep_report.py", "tables.py"),
         *("compare_masks.py", "recycling.py", "export_ticket.py"),
+        "microcontroller.py",
     }

@@ -218,7 +218,8 @@ def test_digits_fit_a_microcontroller(exported, tmp_path):
     assert zeros == said.ram_bytes
     assert said.flash_bytes < code < said.flash_bytes + 16_000
     usage = compiled.with_suffix(".su").read_text().splitlines()
-    assert sum(int(line.split("\t")[1]) for line in usage) < 2000
+    # A function of the file, a kernel and what that calls.
+    assert sum(sorted(int(line.split("\t")[1]) for line in usage)[-3:]) < 2000
 
 
 @needs("g++")
@@ -553,7 +554,9 @@ def test_verify_of_a_c_file_alone_compares_two_builds(folder, capsys, tmp_path):
     assert main(["verify", str(file)]) == 0
     printed = capsys.readouterr().out
     assert "compared with no model (--against MODEL)" in printed
-    assert "with vectors: differs from without by up to" in printed
+    assert (
+        "the fastest build: differs from the smallest one by up to" in printed
+    )
     np.save(tmp_path / "x.npy", np.ones((5, 8, 8, 1), "float32"))
     assert main(["verify", str(file), "--inputs", str(tmp_path / "x.npy")]) == 0
     assert "for 5 given inputs" in capsys.readouterr().out

@@ -15,15 +15,16 @@ import numpy as np
 from mpt_keras import _environment
 from mpt_keras.engines.engine import Engine, Runner
 from mpt_keras.engines.kernels import kernels_of
-from mpt_keras.engines.plans import plan_of
 from mpt_keras.engines.report import LayerReport
 from mpt_keras.layers.traversal import masked_kernels_and_layers
 from mpt_keras.runtime import compiling, processor
 from mpt_keras.runtime.c_source import SCALAR, c_source
 from mpt_keras.runtime.drawn_signs import DrawnSigns, with_drawn_signs
 from mpt_keras.runtime.fusing import fuse
+from mpt_keras.runtime.lowering import lower
 from mpt_keras.runtime.packing import pack
 from mpt_keras.runtime.program import Program
+from mpt_keras.ticket.saving import ticket_of
 
 _WORDS_OF_C = re.compile(
     "auto|break|case|char|const|continue|default|do|double|else|enum|extern|"
@@ -35,8 +36,8 @@ _NAME = re.compile(r"[A-Za-z]\w*", re.ASCII)
 _BEGIN = re.compile(r"/\* .* as C99, by mpt_keras ")
 # Builds of a file that compute in other ways: flags of the compiler.
 BUILDS: Mapping[str, tuple[str, ...]] = {
-    "with vectors": (),
-    "without": ("-Os", f"-DMPT_WIDTH={SCALAR}"),
+    "the fastest build": (),
+    "the smallest one": ("-Os", f"-DMPT_WIDTH={SCALAR}"),
 }
 # Most bytes of stack, by whether there are vectors.
 _STACK = {True: 10_000, False: 2000}
@@ -46,6 +47,7 @@ _NOTHING_DRAWN = (
     "frozen one, with its kernels as they were drawn and binary activations in "
     "front of layers that are not too sparse."
 )
+_LONGEST_COMMENT = 2**20
 _PROTOTYPE = "void {function}(const float *input, float *output);"
 
 
@@ -104,7 +106,7 @@ class CFile(Engine):
 
     def write_of(self, model, frozen, path):
         is_small = not self.vectors or self.signs == "seed"
-        program = pack(fuse(plan_of(frozen)), small=is_small)
+        program = pack(fuse(lower(ticket_of(frozen))), small=is_small)
         if self.signs == "seed":
             program, drawn = with_drawn_signs(program, _draws(model))
             if not drawn:
@@ -281,7 +283,8 @@ class Heading:
     """
 
     def __init__(self, path: pathlib.Path):
-        text = path.read_text(encoding="utf-8", errors="replace")
+        with path.open(encoding="utf-8", errors="replace") as file:
+            text = file.read(_LONGEST_COMMENT)
         comment, _, _ = text.partition(" */")
 
         def found(pattern):

@@ -33,7 +33,7 @@ _COMPILERS = """\
 #error "It needs a processor whose least byte comes first."
 #endif
 /* Compilers may call these two even where there is no library; then they find
-   them here. They must not take a loop for one of them. */
+   them here. Being slow, they should not stand for loops as well. */
 #ifdef __clang__
 #define MPT_ALONE no_builtin("memset", "memcpy", "memmove")
 #else
@@ -42,16 +42,16 @@ _COMPILERS = """\
 #endif
 #define MPT_KERNEL static __attribute__((unused, MPT_ALONE))
 
-static __attribute__((used, MPT_ALONE)) void *memset(
-    void *to, int value, __SIZE_TYPE__ count) {
-  char *next = (char *)to;
+static __attribute__((used)) void *memset(void *to, int value,
+                                          __SIZE_TYPE__ count) {
+  volatile char *next = (volatile char *)to;
   while (count--) *next++ = (char)value;
   return to;
 }
 
-static __attribute__((used, MPT_ALONE)) void *memcpy(
-    void *to, const void *from, __SIZE_TYPE__ count) {
-  char *next = (char *)to;
+static __attribute__((used)) void *memcpy(void *to, const void *from,
+                                          __SIZE_TYPE__ count) {
+  volatile char *next = (volatile char *)to;
   const char *one = (const char *)from;
   while (count--) *next++ = *one++;
   return to;

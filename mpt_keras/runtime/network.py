@@ -98,7 +98,7 @@ class Network:
             self._many = None
         else:
             self.level = compiled.level
-            program = pack(plan)
+            program = pack(plan, counts_bits=_counts_bits(compiled))
             self.weight_bytes = program.table_bytes
             self.arena_bytes = program.arena_bytes
             self._one = _Compiled(program, compiled)
@@ -216,6 +216,10 @@ def _to_planes(image, plan):
     if plan.input_channels_first:
         return image.reshape(channels, rows, columns)
     return np.moveaxis(image.reshape(rows, columns, channels), -1, 0)
+
+
+def _counts_bits(compiled):
+    return compiled.level == "avx512_popcnt"
 
 
 class _Compiled:
@@ -337,7 +341,12 @@ class _SideBySide:
 
     def _decide(self, images, results):
         many = _Compiled(
-            pack(self._plan_again(), _SIDE_BY_SIDE), self._compiled
+            pack(
+                self._plan_again(),
+                _SIDE_BY_SIDE,
+                _counts_bits(self._compiled),
+            ),
+            self._compiled,
         )
 
         def one_after_another():

@@ -105,7 +105,7 @@ def ticket_bytes(model, base=None, values_dtype="float32") -> bytes:
             f"'float16'. Received: values_dtype={values_dtype!r}"
         )
     base = as_ticket(base)
-    config = configuration(model)
+    config = _config(model)
     again = made_again(config, model)
     records, arrays, rebuilt, slots = _kernels(model, values_dtype, base)
     if not records:
@@ -171,7 +171,7 @@ def ticket_of(model: keras.Model) -> Ticket:
         masked.append(slot)
     weights = other_weights(model, masked)
     return Ticket(
-        config=configuration(model),
+        config=_config(model),
         kernels=kernels,
         weights={name: _array(weight) for name, weight in weights.items()},
         checksum="",
@@ -274,12 +274,8 @@ def _check_fits(name, kernel, slot, values_dtype):
         )
 
 
-def configuration(model) -> dict:
-    """A model's architecture, as JSON gives it back.
-
-    Raises:
-        ValueError: If a configuration holds what JSON cannot.
-    """
+def _config(model):
+    """The architecture, as JSON gives it back."""
     config = keras.saving.serialize_keras_object(model)
     try:
         return json.loads(as_json(_without_training(config, {})))

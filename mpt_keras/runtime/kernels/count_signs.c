@@ -26,6 +26,8 @@ struct count_signs {
   MPT_STEPS
 };
 
+typedef char bytes __attribute__((vector_size(MPT_WIDTH < 8 ? 8 : MPT_WIDTH)));
+
 /* How many bits are set in each word. */
 static inline words bit_counts(words v) {
 #if MPT_WIDTH == 64 && defined(__AVX512VPOPCNTDQ__) && \
@@ -37,6 +39,14 @@ static inline words bit_counts(words v) {
 #elif MPT_WIDTH == 64 && defined(__AVX512VPOPCNTDQ__) && \
     MPT_HAS(__builtin_elementwise_popcount)
   return __builtin_elementwise_popcount(v);
+#elif MPT_WIDTH == 32 && MPT_HAS(__builtin_ia32_pshufb256) && \
+    MPT_HAS(__builtin_ia32_psadbw256)
+  const bytes of = {0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4,
+                    0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4};
+  bytes low = __builtin_ia32_pshufb256(of, (bytes)(v & 0x0f0f0f0f0f0f0f0f));
+  bytes high =
+      __builtin_ia32_pshufb256(of, (bytes)(v >> 4 & 0x0f0f0f0f0f0f0f0f));
+  return (words)__builtin_ia32_psadbw256(low + high, (bytes){0});
 #else
   v -= v >> 1 & 0x5555555555555555;
   v = (v & 0x3333333333333333) + (v >> 2 & 0x3333333333333333);

@@ -15,32 +15,27 @@ struct dense_rows {
 };
 
 #define MPT_WEIGH(a, p, i) a##i = MPT_FMA(a##i, MPT_AT(p, i), x);
-#define MPT_WEIGH_ROW(N, a, r)                                    \
-  {                                                               \
-    const real *row = weights + live[r].unit * width;             \
-    const floats x = live[r].value - (floats){0};                 \
-    MPT_DO##N(MPT_WEIGH, a, row)                                  \
+#define MPT_WEIGH_ROW(N, a, r)                           \
+  {                                                      \
+    const real *row = weights + live[r].unit * width;    \
+    const floats x = live[r].value - (floats){0};        \
+    MPT_DO##N(MPT_WEIGH, a, row)                         \
   }
-#define MPT_WEIGH_1(a, r) MPT_WEIGH_ROW(1, a, r)
-#define MPT_WEIGH_2(a, r) MPT_WEIGH_ROW(2, a, r)
-#define MPT_WEIGH_4(a, r) MPT_WEIGH_ROW(4, a, r)
-#define MPT_WEIGH_8(a, r) MPT_WEIGH_ROW(8, a, r)
-
-#define MPT_WEIGHED(N, ROWS, JOIN)                                           \
-  __attribute__((unused)) static void weighed_##N(                           \
-      const real *weights, int32_t width, const struct live *live,           \
-      int32_t count, real *sums) {                                           \
-    MPT_ROWS_##N(MPT_ZEROS_##N)                                              \
-    for (const struct live *end = live + count; live < end; live += ROWS) {  \
-      MPT_ROWS_##N(MPT_WEIGH_##N)                                            \
-    }                                                                        \
-    JOIN(N)                                                                  \
-    MPT_DO##N(MPT_STORE, a, sums)                                            \
+#define MPT_WEIGHED(N, SETS)                                                  \
+  __attribute__((unused)) static void weighed_##N(                            \
+      const real *weights, int32_t width, const struct live *live,            \
+      int32_t count, real *sums) {                                            \
+    MPT_ZERO_##SETS(N)                                                        \
+    for (const struct live *end = live + count; live < end; live += 4) {      \
+      MPT_FOUR_##N(MPT_WEIGH_ROW)                                             \
+    }                                                                         \
+    MPT_JOIN_##SETS(N)                                                        \
+    MPT_DO##N(MPT_STORE, a, sums)                                             \
   }
-MPT_WEIGHED(8, 1, MPT_JOIN_1)
-MPT_WEIGHED(4, 2, MPT_JOIN_2)
-MPT_WEIGHED(2, 4, MPT_JOIN_4)
-MPT_WEIGHED(1, 4, MPT_JOIN_4)
+MPT_WEIGHED(8, 1)
+MPT_WEIGHED(4, 2)
+MPT_WEIGHED(2, 4)
+MPT_WEIGHED(1, 4)
 
 MPT_KERNEL void dense_rows(const struct dense_rows *k, char *arena) {
   struct live *live = (struct live *)(arena + k->live);

@@ -39,7 +39,12 @@ MPT_KERNEL void pack_signs(const struct pack_signs *k, char *arena) {
                                        : packed_word(from + x);
       if (x < k->columns) {
         uint64_t bits = 0;
-        for (int32_t i = 0; x + i < k->columns; i++)
+        int32_t i = 0;
+        for (; x + i + LANES <= k->columns; i += LANES) {
+          floats v = *(const floats_at *)(from + x + i);
+          bits |= (uint64_t)signs_of(steps(v, s)) << i;
+        }
+        for (; x + i < k->columns; i++)
           bits |= (uint64_t)(step(from[x + i], s) >= 0) << i;
         put_bits(to + x / 8, bits, k->columns - x);
       }

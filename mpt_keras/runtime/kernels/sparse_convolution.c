@@ -16,7 +16,7 @@
 
    `stream`: for each block, for each of its jobs: filter, flags (1: first of
    this filter, 2: last), then per group ternary: number of +1 weights, number
-   of -1 weights, their places; otherwise number, places. */
+   of -1 weights, their places; otherwise number, places. Four more behind. */
 #include "steps.h"
 #include "sums.h"
 
@@ -28,6 +28,8 @@ struct sparse_convolution {
   int32_t images, lanes;
   int32_t rows, columns, out_rows, out_columns;
   int32_t tile_rows, tile_columns, pitch;
+  int32_t singly; /* whether lists are not filled up, see sums.h */
+  int32_t near;   /* whether all shifts are of less than 16 floats */
   int32_t chunks; /* of 16 floats in the sums of a tile: 1, 2, 4, 8 */
   int32_t left;   /* column where a tile begins */
   int32_t zeros; /* floats before the first plane of a tile */
@@ -36,7 +38,7 @@ struct sparse_convolution {
   const int32_t *row;    /* rows that a tile sees, `seen` of them */
   const int32_t *block;  /* per block: first channel, channels, jobs */
   const int32_t *shifts; /* per group */
-  const int32_t *masks;  /* per group: which sums are inside; or null */
+  const int32_t *masks;  /* per group: which sums are inside */
   const uint16_t *stream;
   const float *weights; /* null: ternary */
   float gain;
@@ -144,6 +146,33 @@ MPT_INLINE void sum_tile(const real *tile, struct list list, int32_t size, real 
 #undef MPT_RUN
 }
 
+/* The lists of a job; `near`: all shifts are of less than 16 floats. */
+MPT_INLINE void sum_groups(const real *tile, struct list *list, int32_t size,
+                           real *sides, real *out, int32_t near,
+                           const struct ending *ending) {
+#if MPT_WIDTH == 64
+  if (near) {
+    switch (size) {
+      case 16: shuffled_1(tile, list, out, ending); break;
+      case 32: shuffled_2(tile, list, out, ending); break;
+      case 64: shuffled_4(tile, list, out, ending); break;
+      default: shuffled_8(tile, list, out, ending);
+    }
+    return;
+  }
+#else
+  (void)near;
+#endif
+  for (int32_t g = ending->others - 1; g >= 0; g--) {
+    MPT_NEXT_LIST((*list))
+    sum_tile(tile, *list, size, sides + g * ending->apart, 0);
+    MPT_BEHIND_LIST((*list))
+  }
+  MPT_NEXT_LIST((*list))
+  sum_tile(tile, *list, size, out, ending);
+  MPT_BEHIND_LIST((*list))
+}
+
 /* The finished sums of a tile, to where they belong. */
 MPT_INLINE void put_tile(const struct sparse_convolution *k, const real *sums,
                 int32_t rows, int32_t columns, real *out) {
@@ -159,8 +188,7 @@ MPT_INLINE void put_tile(const struct sparse_convolution *k, const real *sums,
 MPT_INLINE void convolve_tile(const struct sparse_convolution *k, int32_t image,
                           int32_t y, int32_t x, char *arena) {
   const real *tile = (const real *)(arena + k->tile);
-  const uint16_t *stream = k->stream;
-  const float *weights = k->weights;
+  struct list list = {k->stream, k->weights, 0, 0, k->singly};
   int32_t chunks = k->chunks, size = 16 * chunks;
   int32_t side = size + 2 * k->margin, groups = k->groups;
   struct ending ending = {0};
@@ -182,26 +210,14 @@ MPT_INLINE void convolve_tile(const struct sparse_convolution *k, int32_t image,
     const int32_t *block = k->block + 3 * b;
     fill_tile(k, block, image, y, x, arena);
     for (int32_t job = 0; job < block[2]; job++) {
-      int32_t filter = *stream++, flags = *stream++;
-      struct list list = {0, weights, 0, 0};
-      for (int32_t g = groups; g >= 0; g--) {
-        list.plus = *stream++;
-        if (!weights) list.minus = *stream++;
-        list.entries = stream;
-        if (g == 0) break;
-        sum_tile(tile, list, size, sides + (g - 1) * side, 0);
-        stream += list.plus + list.minus;
-        if (weights) list.weights += list.plus;
-      }
+      int32_t filter = *list.entries++, flags = *list.entries++;
       real *sums = (real *)(arena + k->sums) + filter * size;
       real *out = output + filter * plane;
       ending.more = flags & 1 ? 0 : sums;
       ending.last = flags & 2;
       ending.steps = STEPS_OF(k, filter);
-      sum_tile(tile, list, size, !ending.last ? sums : direct ? out : done,
-          &ending);
-      stream += list.plus + list.minus;
-      if (weights) weights = list.weights + list.plus;
+      real *to = !ending.last ? sums : direct ? out : done;
+      sum_groups(tile, &list, size, sides, to, k->near, &ending);
       if (ending.last && !direct) put_tile(k, done, rows, columns, out);
     }
   }

@@ -29,7 +29,7 @@ def nanoseconds(
 ) -> float:
     """About how long it takes.
 
-    Measured once with AVX-512 by `benchmarks/signs.py`.
+    Fitted to what `benchmarks/signs.py` measured on a Zen 5 with AVX-512.
 
     Args:
         operation: As for `pack_popcount`.
@@ -41,13 +41,11 @@ def nanoseconds(
     filters, rows, columns = operation.output.shape
     height, width = operation.window.size
     vectors = -(-rows * columns * images // 8)
-    words = -(-channels // 64)
-    taps = height * width
-    is_float = not isinstance(operation, Threshold)
-    of_filter = 0.27 * taps * words // operation.groups + 3 + 3 * is_float
-    if not counts_bits:
-        of_filter *= 10
-    return vectors * (filters * of_filter + 10 * taps * words)
+    seen = height * width * -(-channels // 64)
+    of_word = 0.27 if counts_bits else 1.4
+    of_filter = of_word * seen / operation.groups
+    of_filter += 3 if isinstance(operation, Threshold) else 4
+    return vectors * (of_filter * filters + 4 * seen)
 
 
 def weight_bytes(operation: Convolution | Threshold) -> int:

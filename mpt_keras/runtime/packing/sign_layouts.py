@@ -1,6 +1,6 @@
 """Signs between their layouts, and between floats and signs."""
 
-from mpt_keras.runtime.operations import Steps, Value
+from mpt_keras.runtime.operations import SIGN, Steps, Value
 from mpt_keras.runtime.packing.steps import step_fields
 from mpt_keras.runtime.program import (
     BITS,
@@ -13,6 +13,12 @@ from mpt_keras.runtime.program import (
 )
 
 _NO_STEPS = Steps()
+
+
+def flat(value: Value) -> Value:
+    """Signs of the same channels and pixels, all in one row."""
+    channels, rows, columns = value.shape
+    return Value((channels, 1, rows * columns), SIGN)
 
 
 def plane_bytes(value: Value, images: int = 1) -> int:
@@ -52,10 +58,11 @@ def pack_signs_of(
         steps: `Steps`.
     """
     output = builder.write(value)
-    packed = builder.layout(value) == PACKED
+    is_packed = builder.layout(value) == PACKED
+    made = flat(value) if is_packed else value
     bits = (
-        builder.scratch(layout_bytes(value, BITS, builder.images))
-        if packed
+        builder.scratch(layout_bytes(made, BITS, builder.images))
+        if is_packed
         else output
     )
     builder.call(
@@ -64,11 +71,11 @@ def pack_signs_of(
         input=planes,
         output=bits,
         planes=value.shape[0],
-        **plane_fields(value, builder.images),
+        **plane_fields(made, builder.images),
         **step_fields(steps),
     )
-    if packed:
-        transpose(builder, layer, "bits_to_packed", bits, output, value)
+    if is_packed:
+        transpose(builder, layer, "bits_to_packed", bits, output, made)
 
 
 def unpack_signs_of(
@@ -87,13 +94,21 @@ def unpack_signs_of(
         planes: Room for the floats, in `PLANES`.
         steps: `Steps`.
     """
+    made, images = value, builder.images
+    if builder.layout(value) == PACKED:
+        made = flat(value)
+        bits = builder.scratch(layout_bytes(made, BITS, images))
+        packed = builder.read(value, PACKED)
+        transpose(builder, layer, "packed_to_bits", packed, bits, made)
+    else:
+        bits = builder.read(value, BITS)
     builder.call(
         "unpack_signs",
         layer,
-        input=builder.read(value, BITS),
+        input=bits,
         output=planes,
         planes=value.shape[0],
-        **plane_fields(value, builder.images),
+        **plane_fields(made, images),
         **step_fields(steps),
     )
 

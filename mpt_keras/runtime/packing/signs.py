@@ -17,6 +17,7 @@ from mpt_keras.runtime.operations import (
 from mpt_keras.runtime.packing import adder, popcount
 from mpt_keras.runtime.packing.sign_layouts import (
     convert,
+    flat,
     pack_signs_of,
     plane_bytes,
     transpose,
@@ -151,9 +152,8 @@ def _threshold(operation, builder, form):
     images = builder.images
     layout = builder.layout(value)
     # Counting leaves no gaps between rows.
-    flat = Value((channels, 1, rows * columns), SIGN)
     has_gaps = columns * images % 8 != 0
-    made = flat if form == PACKED and has_gaps else value
+    made = flat(value) if form == PACKED and has_gaps else value
     if layout == BITS and made is value:
         _count(operation, builder, form, builder.write(value))
         return
@@ -171,7 +171,7 @@ def _threshold(operation, builder, form):
         planes=channels,
         rows=rows,
         columns=columns * images,
-        in_plane_bytes=plane_bytes(flat, images),
+        in_plane_bytes=plane_bytes(made, images),
         row_bytes=row_bytes(columns, images),
         plane_bytes=plane_bytes(value, images),
     )

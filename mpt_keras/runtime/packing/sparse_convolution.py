@@ -11,12 +11,17 @@ from mpt_keras.runtime.program import PLANES, Buffer, Builder
 
 # Floats of a tile that are summed at once: 8 vectors of 64 bytes.
 _SUMS = 128
-# Floats of a tile's input that stay in the nearest cache beside the lists.
-_CACHED = 12288
+# Floats of a tile's input that stay in the nearest cache beside the lists; and
+# where so few weights survive that a block costs more than what falls out.
+_CACHED = 9216
+_CACHED_FEW = 12288
+_FEW = 0.12
 # Floats of a map that is not worth a halo.
 _SINGLE = 16
 # Entries of a list from which on more lists cost less than longer ones.
 _LONG = 24
+# And from which on filling them up to a multiple of 4 costs less than not to.
+_FILLED = 8
 # Images of a batch that a tile takes side by side, at least.
 _LANES = 16
 # Places are 16 bits.
@@ -179,6 +184,8 @@ def pack_sparse_convolution(
         tile_rows=tiling.rows,
         tile_columns=tiling.columns,
         pitch=tiling.pitch,
+        singly=lists.multiple == 1,
+        near=max(map(abs, shifts)) < 16,
         chunks=tiling.chunks,
         left=tiling.left,
         zeros=lists.zeros,
@@ -246,7 +253,7 @@ def _places(tiling, taps, seen):
 
 def _masks(tiling, groups, sums):
     """Of each group, -1 where its shifted sums are inside the map."""
-    if not tiling.whole or not groups:
+    if not groups:
         return None
     row, column = np.divmod(np.arange(sums), tiling.pitch)
     rows, columns = np.array(groups).T[:, :, None]
@@ -263,10 +270,12 @@ class _Lists:
 
     Attributes:
         floats: Of the input of a tile.
+        multiple: Of which the lengths of lists are.
     """
 
     floats: int
     zeros: int
+    multiple: int
     blocks: int
     block: np.ndarray
     stream: np.ndarray
@@ -277,9 +286,7 @@ def _lists(operation, tiling, taps, seen, places, group_of) -> _Lists:
     kernel = operation.kernel
     channels = operation.inputs[0].shape[0]
     filters = kernel.shape[-1]
-    # So many rows at once, see `kernels/sums.h`.
-    multiple = {1: 4, 2: 4, 4: 2, 8: 1}[tiling.chunks]
-    zeros = 16 * tiling.chunks if multiple > 1 else 0
+    zeros = 16 * tiling.chunks
     phases = len(taps.phase)
     plane = phases * len(seen) * tiling.pitch
     if zeros + plane > _FURTHEST:
@@ -288,7 +295,9 @@ def _lists(operation, tiling, taps, seen, places, group_of) -> _Lists:
             f"rows fit into {_FURTHEST} floats. Received: "
             f"window={operation.window} (layer {operation.layer!r})."
         )
-    blocks = -(-channels // max(1, _CACHED // plane))
+    few = np.count_nonzero(kernel) < _FEW * kernel.size
+    cached = _CACHED_FEW if few else _CACHED
+    blocks = -(-channels // max(1, cached // plane))
     depth = -(-channels // blocks)
     blocks = -(-channels // depth)
     # Taps of each group, groups in the stream's order.
@@ -313,6 +322,9 @@ def _lists(operation, tiling, taps, seen, places, group_of) -> _Lists:
     else:
         alive = (spread != 0)[:, :, :, None]
     counts = alive.sum(-1)
+    # Filled up, see `kernels/sums.h`, where that does not cost more.
+    is_filled = tiling.chunks < 8 or counts.mean() >= _FILLED
+    multiple = 4 if is_filled else 1
     filled = -(-counts // multiple) * multiple
     # Jobs that have nothing to do are left out, but for one of each filter.
     busy = counts.any((2, 3))
@@ -322,7 +334,7 @@ def _lists(operation, tiling, taps, seen, places, group_of) -> _Lists:
     heads = counts.shape[3]
     lengths = np.where(busy, 2 + (filled + 1).sum((2, 3)), 0)
     begin = np.cumsum(lengths.ravel()).reshape(lengths.shape) - lengths
-    stream = np.zeros(lengths.sum(), "uint16")
+    stream = np.zeros(lengths.sum() + 4, "uint16")
     stream[begin[busy]] = np.broadcast_to(np.arange(filters), busy.shape)[busy]
     stream[begin[busy] + 1] = (starts + 2 * ends)[busy]
     sizes = filled.sum(3)
@@ -351,7 +363,7 @@ def _lists(operation, tiling, taps, seen, places, group_of) -> _Lists:
     table = np.stack(table, 1)
     floats = zeros + depth * plane
     return _Lists(
-        floats, zeros, blocks, table.astype("int32").ravel(), stream, weights
+        floats, zeros, multiple, blocks, table.astype("int32").ravel(), stream, weights
     )
 
 

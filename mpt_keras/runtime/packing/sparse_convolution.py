@@ -5,7 +5,9 @@ import math
 
 import numpy as np
 
+from mpt_keras.runtime.errors import UnsupportedLayerError
 from mpt_keras.runtime.operations import Convolution, Window
+from mpt_keras.runtime.packing.sparse_lists import sparse_lists
 from mpt_keras.runtime.packing.steps import step_fields
 from mpt_keras.runtime.program import PLANES, Buffer, Builder
 
@@ -20,8 +22,6 @@ _FEW = 0.12
 _SINGLE = 16
 # Entries of a list from which on more lists cost less than longer ones.
 _LONG = 24
-# And from which on filling them up to a multiple of 4 costs less than not to.
-_FILLED = 8
 # Images of a batch that a tile takes side by side, at least.
 _LANES = 16
 # Places are 16 bits.
@@ -144,6 +144,9 @@ def pack_sparse_convolution(
         operation: `Convolution`; its input is read as floats.
         builder: `Builder`.
         output: Room for the output in `PLANES`.
+
+    Raises:
+        UnsupportedLayerError: If a window sees too much of a channel at once.
     """
     filters, *out = operation.output.shape
     taps = _taps(operation.window, operation.inputs[0].shape[1:])
@@ -155,16 +158,29 @@ def pack_sparse_convolution(
         out = [1, math.prod(out)]
         taps = dataclasses.replace(taps, shape=tuple(out))
     shifts = len({*zip(taps.rows, taps.columns, strict=True)})
-    lists = filters * shifts * (2 if operation.is_ternary else 1)
-    is_long = np.count_nonzero(operation.kernel) >= _LONG * lists
+    count = filters * shifts * (2 if operation.is_ternary else 1)
+    is_long = np.count_nonzero(operation.kernel) >= _LONG * count
     tiling = _tiling(taps, out, builder.images, is_long)
     seen = np.arange(tiling.rows)
     if not tiling.single:
         seen = np.unique(taps.rows[:, None] + seen)
-    places = _places(tiling, taps, seen)
     groups, group_of = _groups(tiling, taps)
-    lists = _lists(operation, tiling, taps, seen, places, group_of)
     sums = 16 * tiling.chunks
+    plane = len(taps.phase) * len(seen) * tiling.pitch
+    depth = _depth(operation, plane, sums)
+    members = [np.flatnonzero(group_of == g) for g in range(len(groups))][::-1]
+    places = _places(tiling, taps, seen)
+    first = sums + np.arange(depth)[:, None] * plane
+    lists = sparse_lists(
+        operation.kernel,
+        operation.inputs[0].shape[0],
+        depth,
+        members,
+        [first + places[taken] for taken in members],
+        fills=tiling.chunks < 8,
+    )
+    # The phases of a channel are channels here.
+    block = lists.block * [len(taps.phase), len(taps.phase), 1]
     shifts = [row * tiling.pitch + column for row, column in groups]
     margin = -(-max(map(abs, shifts)) // 16) * 16
     builder.call(
@@ -172,9 +188,9 @@ def pack_sparse_convolution(
         operation.layer,
         input=planes,
         output=output,
-        tile=builder.scratch(4 * (lists.floats + sums)),
+        tile=builder.scratch(4 * (sums + depth * plane + sums)),
         sides=builder.scratch(4 * len(shifts) * (sums + 2 * margin)),
-        sums=builder.scratch(4 * sums * (filters if lists.blocks > 1 else 1)),
+        sums=builder.scratch(4 * sums * (filters if len(block) > 1 else 1)),
         images=builder.images,
         lanes=tiling.lanes,
         rows=taps.shape[0],
@@ -184,22 +200,22 @@ def pack_sparse_convolution(
         tile_rows=tiling.rows,
         tile_columns=tiling.columns,
         pitch=tiling.pitch,
-        singly=lists.multiple == 1,
+        singly=not lists.is_filled,
         near=max(map(abs, shifts)) < 16,
         chunks=tiling.chunks,
         left=tiling.left,
-        zeros=lists.zeros,
+        zeros=sums,
         contiguous=(
             tiling.whole
             and tiling.pitch == taps.shape[1]
             and bool(np.all(np.diff(seen) == 1))
         ),
         seen=len(seen),
-        blocks=lists.blocks,
+        blocks=len(block),
         groups=len(groups) - 1,
         margin=margin,
         row=seen.astype("int32"),
-        block=lists.block,
+        block=block.astype("int32").ravel(),
         shifts=np.array(shifts[1:], "int32"),
         masks=_masks(tiling, groups[1:], sums),
         stream=lists.stream,
@@ -207,6 +223,21 @@ def pack_sparse_convolution(
         gain=float(operation.gain),
         **step_fields(operation.steps),
     )
+
+
+def _depth(operation, plane, zeros):
+    """Channels of a block, about the same for each."""
+    if zeros + plane > _FURTHEST:
+        raise UnsupportedLayerError(
+            f"Layer '{operation.layer}' cannot run here: what one of its "
+            f"outputs sees of a channel takes more than {_FURTHEST} numbers "
+            f"(window of {operation.window.size}, strides "
+            f"{operation.window.strides}). Use smaller strides."
+        )
+    kernel = operation.kernel
+    few = np.count_nonzero(kernel) < _FEW * kernel.size
+    cached = _CACHED_FEW if few else _CACHED
+    return _even(operation.inputs[0].shape[0], max(1, cached // plane))
 
 
 def _split(operation, builder, planes, taps):
@@ -262,119 +293,3 @@ def _masks(tiling, groups, sums):
     if tiling.single:
         inside &= (row >= 0) & (row < tiling.rows)
     return np.where(inside, -1, 0).astype("int32").ravel()
-
-
-@dataclasses.dataclass(frozen=True)
-class _Lists:
-    """What `sparse_convolution` calls by these names.
-
-    Attributes:
-        floats: Of the input of a tile.
-        multiple: Of which the lengths of lists are.
-    """
-
-    floats: int
-    zeros: int
-    multiple: int
-    blocks: int
-    block: np.ndarray
-    stream: np.ndarray
-    weights: np.ndarray | None
-
-
-def _lists(operation, tiling, taps, seen, places, group_of) -> _Lists:
-    kernel = operation.kernel
-    channels = operation.inputs[0].shape[0]
-    filters = kernel.shape[-1]
-    zeros = 16 * tiling.chunks
-    phases = len(taps.phase)
-    plane = phases * len(seen) * tiling.pitch
-    if zeros + plane > _FURTHEST:
-        raise ValueError(
-            f"Invalid value for argument `window`. Expected: a window whose "
-            f"rows fit into {_FURTHEST} floats. Received: "
-            f"window={operation.window} (layer {operation.layer!r})."
-        )
-    few = np.count_nonzero(kernel) < _FEW * kernel.size
-    cached = _CACHED_FEW if few else _CACHED
-    blocks = -(-channels // max(1, cached // plane))
-    depth = -(-channels // blocks)
-    blocks = -(-channels // depth)
-    # Taps of each group, groups in the stream's order.
-    groups = group_of.max() + 1
-    members = [np.flatnonzero(group_of == g) for g in range(groups)][::-1]
-    most = max(map(len, members))
-    whole = _whole(kernel, channels, operation.groups)
-    whole = whole.reshape(channels, -1, filters)
-    # [block, channel, group, tap of the group, filter]
-    spread = np.zeros((blocks * depth, groups, most, filters), kernel.dtype)
-    begins = np.zeros((groups, depth, most), int)
-    first = zeros + np.arange(depth)[:, None] * plane
-    for group, taken in enumerate(members):
-        spread[:channels, group, : len(taken)] = whole[:, taken]
-        begins[group, :, : len(taken)] = first + places[taken]
-    spread = spread.reshape(blocks, depth, groups, most, filters)
-    spread = spread.transpose(0, 4, 2, 1, 3)
-    spread = spread.reshape(blocks, filters, groups, -1)
-    begins = begins.reshape(groups, -1)
-    if operation.is_ternary:
-        alive = np.stack([spread > 0, spread < 0], 3)
-    else:
-        alive = (spread != 0)[:, :, :, None]
-    counts = alive.sum(-1)
-    # Filled up, see `kernels/sums.h`, where that does not cost more.
-    is_filled = tiling.chunks < 8 or counts.mean() >= _FILLED
-    multiple = 4 if is_filled else 1
-    filled = -(-counts // multiple) * multiple
-    # Jobs that have nothing to do are left out, but for one of each filter.
-    busy = counts.any((2, 3))
-    busy[0, ~busy.any(0)] = True
-    starts = busy.argmax(0) == np.arange(blocks)[:, None]
-    ends = blocks - 1 - busy[::-1].argmax(0) == np.arange(blocks)[:, None]
-    heads = counts.shape[3]
-    lengths = np.where(busy, 2 + (filled + 1).sum((2, 3)), 0)
-    begin = np.cumsum(lengths.ravel()).reshape(lengths.shape) - lengths
-    stream = np.zeros(lengths.sum() + 4, "uint16")
-    stream[begin[busy]] = np.broadcast_to(np.arange(filters), busy.shape)[busy]
-    stream[begin[busy] + 1] = (starts + 2 * ends)[busy]
-    sizes = filled.sum(3)
-    group_begin = begin[..., None] + 2 + np.cumsum(sizes + heads, 2)
-    group_begin -= sizes + heads
-    if filled.max(initial=0) >= _FURTHEST:
-        raise AssertionError("A list is too long.")
-    for head in range(heads):
-        stream[group_begin[busy] + head] = filled[..., head][busy]
-    list_begin = group_begin[..., None] + heads + np.cumsum(filled, 3) - filled
-    # Nonzeros come in the order of the lists.
-    block, filter_, group, sign, place = np.nonzero(alive)
-    flat = counts.ravel()
-    nth = np.arange(flat.sum()) - np.repeat(np.cumsum(flat) - flat, flat)
-    at = list_begin[block, filter_, group, sign] + nth
-    stream[at] = begins[group, place]
-    weights = None
-    if not operation.is_ternary:
-        flat = np.where(busy[:, :, None, None], filled, 0).ravel()
-        before = (np.cumsum(flat) - flat).reshape(filled.shape)
-        weights = np.zeros(flat.sum(), "float32")
-        at = before[block, filter_, group, sign] + nth
-        weights[at] = spread[block, filter_, group, place]
-    counted = np.minimum(depth, channels - np.arange(blocks) * depth)
-    table = [np.arange(blocks) * depth * phases, counted * phases, busy.sum(1)]
-    table = np.stack(table, 1)
-    floats = zeros + depth * plane
-    return _Lists(
-        floats, zeros, multiple, blocks, table.astype("int32").ravel(), stream, weights
-    )
-
-
-def _whole(kernel, channels, groups):
-    """`(channels, rows, columns, filters)`, zeros across groups."""
-    kernel = kernel.transpose(2, 0, 1, 3)
-    if groups == 1:
-        return kernel
-    size, *taps, filters = kernel.shape
-    whole = np.zeros((channels, *taps, filters), kernel.dtype)
-    for group in range(groups):
-        part = slice(group * filters // groups, (group + 1) * filters // groups)
-        whole[group * size : (group + 1) * size, ..., part] = kernel[..., part]
-    return whole

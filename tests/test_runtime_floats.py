@@ -281,6 +281,22 @@ def test_pools(data, shape, seed, level, images):
     check(operation, [rng.normal(size=(images, *shape))], level, images)
 
 
+@pytest.mark.parametrize("level", processor.levels())
+@pytest.mark.parametrize("mean", [False, True])
+@pytest.mark.parametrize("size", [(2, 2), (7, 6), (8, 8), (5, 12), (32, 32)])
+def test_pools_of_tiles(size, mean, level):
+    shape = (3, *size)
+    operation = Pool(
+        "pool",
+        (Value(shape),),
+        Value((3, size[0] // 2, size[1] // 2)),
+        Window((2, 2), (2, 2)),
+        mean,
+    )
+    array = np.random.default_rng(0).normal(size=(1, *shape))
+    check(operation, [array], level)
+
+
 @settings(max_examples=40, deadline=None)
 @given(st.data(), shapes(), _SEEDS, _LEVELS, _IMAGES)
 def test_merges(data, shape, seed, level, images):

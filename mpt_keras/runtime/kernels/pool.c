@@ -31,8 +31,15 @@ static inline floats larger(floats a, floats b) {
   return choose((a >= b) | (a != a), a, b);
 }
 
+/* Without a branch, which processors would guess wrong at every other entry. */
 static inline float larger_one(float a, float b) {
-  return a >= b || a != a ? a : b;
+  union {
+    float number;
+    int32_t bits;
+  } one = {a}, other = {b};
+  int32_t mask = -((a >= b) | (a != a));
+  one.bits = (one.bits & mask) | (other.bits & ~mask);
+  return one.number;
 }
 
 /* `line` becomes the largest, or the sum, of rows. */

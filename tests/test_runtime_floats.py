@@ -226,6 +226,21 @@ def test_convolutions_of_blocks(
     check(operation, [rng.normal(size=(1, channels, size, size))], level)
 
 
+def test_blocks_without_weights():
+    kernel = np.zeros((3, 3, 400, 2), "float32")
+    kernel[1, 1, 7, 1] = 2
+    operation = Convolution(
+        "conv",
+        (Value((400, 8, 8)),),
+        Value((2, 8, 8)),
+        kernel,
+        0.5,
+        Window((3, 3), before=(1, 1)),
+    )
+    array = np.random.default_rng(0).normal(size=(1, 400, 8, 8))
+    check(operation, [array], processor.levels()[0])
+
+
 @settings(max_examples=40, deadline=None)
 @given(
     _SEEDS,

@@ -133,7 +133,8 @@ def _spread(weights, members):
 
 def _signs(spread, is_ternary):
     """Which weights each list has, `(filters, groups, lists, weights)`."""
-    spread = spread.reshape(*spread.shape[:2], -1)
+    filters, groups, channels, taps = spread.shape
+    spread = spread.reshape(filters, groups, channels * taps)
     if is_ternary:
         return np.stack([spread > 0, spread < 0], 2)
     return (spread != 0)[:, :, None]
@@ -141,7 +142,7 @@ def _signs(spread, is_ternary):
 
 def _stream(heads, alive, spread, places, multiple):
     """The stream of some jobs, and the weights of the places in it."""
-    jobs, groups, signs, _ = alive.shape
+    jobs, groups, signs, size = alive.shape
     places = places[:, : spread.shape[2]].reshape(groups, -1)
     counts = alive.sum(-1)
     filled = -(-counts // multiple) * multiple
@@ -161,6 +162,6 @@ def _stream(heads, alive, spread, places, multiple):
     flat = filled.ravel()
     begin = (np.cumsum(flat) - flat).reshape(filled.shape)
     weights = np.zeros(flat.sum(), "float32")
-    spread = spread.reshape(jobs, groups, -1)
+    spread = spread.reshape(jobs, groups, size)
     weights[begin[job, group, sign] + nth] = spread[job, group, place]
     return stream, weights

@@ -4,6 +4,8 @@ Kernels of one magnitude, a power of two, and images of few digits: all sums
 are exact then, in any order, so that no sign may differ.
 """
 
+import pickle
+
 import keras
 import numpy as np
 import pytest
@@ -174,3 +176,99 @@ def test_damaged_files_are_ticket_errors(tmp_path):
     path.write_bytes(path.read_bytes()[:-3])
     with pytest.raises(mpt.TicketError):
         mpt.runtime.load(path)
+
+
+@pytest.mark.parametrize("level", [None, "numpy"])
+@pytest.mark.parametrize("kind", [keras.layers.Add, keras.layers.Multiply])
+def test_one_input_is_merged_with_nothing(kind, level, tmp_path):
+    images = keras.Input((2, 3, 1))
+    outputs = kind()([images])
+    outputs = mpt.MPTDense(4, sparsity=0.5)(keras.layers.Flatten()(outputs))
+    model = keras.Model(images, outputs)
+    network = mpt.runtime.load(ticket_of(model, tmp_path), level=level)
+    some = images_for((2, 3, 1), 3, np.random.default_rng(0))
+    assert_close(network(some), model.predict(some, verbose=0))
+
+
+@pytest.mark.parametrize("level", [None, "numpy"])
+def test_rectifiers_at_their_ends(level, tmp_path):
+    """At the threshold itself, and of infinities."""
+    model = keras.Sequential(
+        [
+            keras.Input((1, 1, 6)),
+            keras.layers.ReLU(negative_slope=0.5, threshold=0.25),
+            mpt.quantizers.ApproxSign(),
+            keras.layers.ReLU(max_value=2.0),
+            keras.layers.Flatten(),
+            mpt.MPTDense(6, sparsity=0.5),
+        ]
+    )
+    network = mpt.runtime.load(ticket_of(model, tmp_path), level=level)
+    some = np.array([0.25, 0.24, 0.26, -np.inf, np.inf, -1.0], "float32")
+    some = some.reshape(1, 1, 1, 6)
+    assert_close(network(some), model.predict(some, verbose=0))
+
+
+def test_infinities_are_rectified(tmp_path):
+    model = keras.Sequential(
+        [
+            keras.Input((1, 1, 2)),
+            keras.layers.ReLU(max_value=2.0),
+            keras.layers.Flatten(),
+            mpt.MPTDense(2, sparsity=0.0),
+        ]
+    )
+    network = mpt.runtime.load(ticket_of(model, tmp_path))
+    some = np.array([-np.inf, np.inf], "float32").reshape(1, 1, 1, 2)
+    assert_close(network(some), model.predict(some, verbose=0))
+
+
+def test_what_is_too_large_is_refused(tmp_path):
+    model = keras.Sequential(
+        [keras.Input((4,)), mpt.MPTDense(70_000, sparsity=0.5, name="wide")]
+    )
+    path = ticket_of(model, tmp_path)
+    with pytest.raises(
+        mpt.runtime.UnsupportedLayerError, match=r"'wide'.*70000.*65536"
+    ):
+        mpt.runtime.load(path)
+
+
+def test_subclassed_models_are_refused(tmp_path):
+    @keras.saving.register_keras_serializable("tests")
+    class Subclassed(keras.Model):
+        def __init__(self, **kwargs):
+            super().__init__(**kwargs)
+            self.dense = mpt.MPTDense(2, sparsity=0.5)
+
+        def call(self, inputs):
+            return self.dense(inputs)
+
+    model = Subclassed()
+    model(np.zeros((1, 3), "float32"))
+    path = ticket_of(model, tmp_path)
+    with pytest.raises(
+        mpt.runtime.UnsupportedLayerError,
+        match="only Sequential and functional",
+    ):
+        mpt.runtime.load(path)
+
+
+def test_updates_need_their_base(tmp_path):
+    model = mpt.models.dense_net((4,), input_shape=(2, 3, 1), sparsity=0.5)
+    base = ticket_of(model, tmp_path)
+    layer = mpt.masked_layers(model)[0]
+    layer.scores.assign(-np.asarray(layer.scores)[::-1])
+    path = tmp_path / "update.ticket"
+    mpt.save_ticket(model, path, base=base)
+    some = images_for((2, 3, 1), 3, np.random.default_rng(0))
+    network = mpt.runtime.load(path, base=base)
+    assert_close(network(some), model.predict(some, verbose=0))
+    with pytest.raises(mpt.TicketError, match="base="):
+        mpt.runtime.load(path)
+
+
+def test_networks_go_to_other_processes(network):
+    images = np.ones((2, 2, 3, 1))
+    copied = pickle.loads(pickle.dumps(network))
+    np.testing.assert_array_equal(copied(images), network(images))

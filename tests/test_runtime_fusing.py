@@ -1,7 +1,7 @@
 """Fused plans compute what the plain ones do, to the bit."""
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mpt_keras.runtime import reference
@@ -90,6 +90,7 @@ class Chain:
         return plan_of(self.operations)
 
 
+@settings(deadline=None)
 @given(
     st.integers(0, 2**32),
     st.lists(

@@ -176,7 +176,10 @@ def _compilers() -> Iterator[list[str]]:
     """Commands, each of one compiler."""
     seen = set()
     for command in (os.environ.get("CC", ""), "cc", "gcc", "clang"):
-        words = shlex.split(command)
+        try:
+            words = shlex.split(command)
+        except ValueError:  # a quotation without an end
+            continue
         found = shutil.which(words[0]) if words else None
         # `cc` is a link to another of them.
         key = (os.path.realpath(found), *words[1:]) if found else None

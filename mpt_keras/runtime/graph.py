@@ -104,7 +104,7 @@ def read_layer(entry: dict, path: str = "") -> Layer:
     """
     config = entry["config"]
     kind = _kind(entry)
-    name = entry.get("name") or config["name"]
+    name = entry.get("name") or config.get("name") or entry["class_name"]
     own_path = "" if path is None else f"{path}/{name}" if path else name
     graph = None
     if kind == "Sequential":

@@ -61,16 +61,19 @@ def load(level: str | None = None) -> Library | None:
     first of them come functions that read tickets faster (`compiled`).
 
     Args:
-        level: One of `processor.levels()`; by default what the environment
-            variable `MPT_KERAS_RUNTIME_LEVEL` says, else the best.
+        level: One of `processor.levels()`, or `"numpy"`; by default what the
+            environment variable `MPT_KERAS_RUNTIME_LEVEL` says, else the best.
 
     Returns:
-        `Library`; or None, after a warning, if there is none and no compiler.
+        `Library`; or None, for `"numpy"`; or, after a warning, if there is
+        none and no compiler.
 
     Raises:
         ValueError: If this processor has no such instruction set.
     """
     level = processor.choose(level)
+    if level == processor.NUMPY:
+        return None
     with _lock:
         if level not in _loaded:
             library = _found(level) or _compiled(level)

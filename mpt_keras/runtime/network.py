@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import dataclasses
 import numbers
 import os
 import pathlib
@@ -18,7 +19,13 @@ from mpt_keras.runtime.operations import Plan
 from mpt_keras.runtime.packing import pack
 from mpt_keras.runtime.program import ALIGNMENT, Buffer, Program
 from mpt_keras.runtime.structures import structures
-from mpt_keras.ticket.reading import parse_ticket, read_ticket
+from mpt_keras.ticket.errors import TicketError
+from mpt_keras.ticket.reading import (
+    MAX_WEIGHTS,
+    Ticket,
+    as_ticket,
+    parse_ticket,
+)
 
 # So many images a run, where that is faster than one after another.
 _SIDE_BY_SIDE = 64
@@ -28,8 +35,10 @@ _TRIES = 3
 def load(
     path: str | os.PathLike[str],
     *,
+    base: Ticket | str | os.PathLike[str] | None = None,
     threads: int = 1,
     level: str | None = None,
+    max_weights: int = MAX_WEIGHTS,
 ) -> "Network":
     """Reads a ticket and makes it ready to run, without Keras or a backend.
 
@@ -37,10 +46,13 @@ def load(
 
     Args:
         path: A ticket file that `mpt_keras.save_ticket` wrote.
+        base: The ticket, or its file, that this one was saved against.
         threads: Number of threads among which a batch is divided.
         level: Instruction set, one of `mpt_keras.runtime.levels()`; None for
             the best that the processor has, `"numpy"` for none: the reference
-            in NumPy, slow.
+            in NumPy, slow. The environment variable
+            `MPT_KERAS_RUNTIME_LEVEL` chooses where None is given.
+        max_weights: Refuse a file that announces more of them.
 
     Returns:
         `Network`.
@@ -57,16 +69,33 @@ def load(
     >>> network(np.zeros((2, *network.input_shape), "float32")).shape
     (2, 10)
     """
-    if level != "numpy":
-        library.load(level)  # which also reads tickets faster
-    data = pathlib.Path(os.fsdecode(path)).read_bytes()
-    plan = fuse(lower(read_ticket(path)))
+    source = _Source(
+        pathlib.Path(os.fsdecode(path)).read_bytes(), base, max_weights
+    )
+    try:
+        return _network(source, threads, level)
+    except TicketError as error:
+        raise TicketError(f"Cannot read the ticket '{path}'. {error}") from None
 
-    def again():
-        return fuse(lower(parse_ticket(data)))
 
-    network = Network(plan, threads=threads, level=level, plan_again=again)
-    del plan
+@dataclasses.dataclass(frozen=True)
+class _Source:
+    """What a network is made of, and made of again for many images at once."""
+
+    data: bytes
+    base: Ticket | str | os.PathLike[str] | None
+    max_weights: int
+
+    def plan(self) -> Plan:
+        base = as_ticket(self.base, self.max_weights)
+        return fuse(lower(parse_ticket(self.data, base, self.max_weights)))
+
+
+def _network(source, threads, level):
+    library.load(level)  # which also reads tickets faster
+    network = Network(
+        source.plan(), threads=threads, level=level, source=source
+    )
     _give_back_memory()
     return network
 
@@ -85,12 +114,13 @@ class Network:
         arena_bytes: Size of the memory in which one image is computed.
     """
 
-    def __init__(self, plan: Plan, *, threads=1, level=None, plan_again=None):
+    def __init__(self, plan: Plan, *, threads=1, level=None, source=None):
         self.name = plan.name
         self.input_shape = plan.input_shape
         self.output_shape = plan.output_shape
         self._threads = _checked_threads(threads)
-        compiled = None if level == "numpy" else library.load(level)
+        self._source = source
+        compiled = library.load(level)
         if compiled is None:
             self.level = "numpy"
             self.weight_bytes = self.arena_bytes = 0
@@ -102,13 +132,15 @@ class Network:
             self.weight_bytes = program.table_bytes
             self.arena_bytes = program.arena_bytes
             self._one = _Compiled(program, compiled)
-            self._many = _SideBySide(self._one, compiled, plan_again)
+            again = source.plan if source else None
+            self._many = _SideBySide(self._one, compiled, again)
 
     def __call__(self, images: Any) -> np.ndarray:
         """Computes what the frozen Keras model predicts.
 
-        Where a network has binary activations, NaN counts as -1 there;
-        elsewhere it stays NaN.
+        Where a network has binary activations, NaN counts as -1 there.
+        Elsewhere it stays NaN, but for weights that are pruned: they do not
+        see it, nor infinities, where Keras multiplies them by 0.
 
         Args:
             images: Array `(batch, *input_shape)` of real numbers, which are
@@ -122,18 +154,16 @@ class Network:
         """
         images = self._checked(images)
         results = np.empty((len(images), *self.output_shape), "float32")
+        count = min(self._threads, max(1, len(images)))
         parts = [
-            slice(
-                len(images) * i // self._threads,
-                len(images) * (i + 1) // self._threads,
-            )
-            for i in range(self._threads)
+            slice(len(images) * i // count, len(images) * (i + 1) // count)
+            for i in range(count)
         ]
 
         def compute(part):
             self._compute(images[part], results[part])
 
-        if self._threads == 1 or len(images) < 2:
+        if count == 1:
             compute(slice(None))
         else:
             _in_threads(compute, parts)
@@ -164,7 +194,14 @@ class Network:
                     else ""
                 )
             )
-        return np.ascontiguousarray(images, "float32")
+        with np.errstate(over="ignore"):  # beyond float32 is infinite
+            return np.ascontiguousarray(images, "float32")
+
+    def __reduce__(self):
+        if self._source is None:
+            raise TypeError(f"Network '{self.name}' was not made by `load`.")
+        level = self.level if self.level == "numpy" else None
+        return _network, (self._source, self._threads, level)
 
     def __repr__(self) -> str:
         return (
@@ -188,7 +225,8 @@ def _give_back_memory():
 
 
 def _checked_threads(threads):
-    if not isinstance(threads, numbers.Integral) or threads < 1:
+    is_integer = isinstance(threads, numbers.Integral)
+    if not is_integer or isinstance(threads, bool) or threads < 1:
         raise ValueError(
             "Invalid value for argument `threads`. Expected a positive "
             f"integer. Received: threads={threads!r}"

@@ -77,9 +77,9 @@ class Window:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Rectifier:
-    """`v <- high` from `high` on, `v` from `threshold`, else a slope.
+    """`min(v, high)` above the threshold, else `slope * (v - threshold)`.
 
-    `slope * (v - threshold)` below the threshold: Keras' `ReLU`.
+    Keras' `ReLU`. A slope of 0 makes 0 of infinities, too.
 
     Attributes:
         slope: Number, or float32 array with one for each channel.

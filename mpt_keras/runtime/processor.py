@@ -10,6 +10,7 @@ import re
 from mpt_keras.runtime.compiling import LEVELS, architecture
 
 VARIABLE = "MPT_KERAS_RUNTIME_LEVEL"
+NUMPY = "numpy"  # no compiled kernels at all
 
 # By NumPy's names.
 _AVX2 = {"AVX2", "FMA3", "POPCNT"}
@@ -33,8 +34,8 @@ def choose(level: str | None = None) -> str:
     """The instruction set to use.
 
     Args:
-        level: One of `levels()`; by default what the environment variable
-            `MPT_KERAS_RUNTIME_LEVEL` says, else the best.
+        level: One of `levels()`, or `NUMPY`; by default what the environment
+            variable `MPT_KERAS_RUNTIME_LEVEL` says, else the best.
 
     Raises:
         ValueError: If this processor has no such instruction set.
@@ -43,10 +44,11 @@ def choose(level: str | None = None) -> str:
     if level is None:
         level = os.environ.get(VARIABLE) or levels()[0]
         where = f"the environment variable {VARIABLE}"
-    if level not in levels():
+    known = (*levels(), NUMPY)
+    if level not in known:
         raise ValueError(
             f"Invalid value for {where}. Expected an instruction set of this "
-            f"processor: {', '.join(map(repr, levels()))}. "
+            f"processor: {', '.join(map(repr, known))}. "
             f"Received: {level!r}"
         )
     return level

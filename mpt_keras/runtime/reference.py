@@ -39,9 +39,10 @@ def run(plan: Plan, planes: np.ndarray) -> np.ndarray:
 def run_all(plan: Plan, planes: np.ndarray) -> dict[Value, np.ndarray]:
     """Every value of a plan; signs are int8 arrays of -1 and +1."""
     values = {plan.input: planes}
-    for operation in plan.operations:
-        inputs = [values[value] for value in operation.inputs]
-        values[operation.output] = evaluate(operation, *inputs)
+    with np.errstate(all="ignore"):  # infinities and NaN are values, too
+        for operation in plan.operations:
+            inputs = [values[value] for value in operation.inputs]
+            values[operation.output] = evaluate(operation, *inputs)
     return values
 
 
@@ -99,8 +100,9 @@ def apply_steps(steps: Steps, values: np.ndarray, output: Value) -> np.ndarray:
     rectifier = steps.rectifier
     if rectifier is not None:
         threshold = np.float32(rectifier.threshold)
-        below = each(rectifier.slope) * (values - threshold)
-        values = np.where(values >= threshold, values, below)
+        slope = each(rectifier.slope)
+        below = slope * np.where(slope == 0, np.float32(0), values - threshold)
+        values = np.where(values <= threshold, below, values)
         values = np.minimum(values, np.float32(rectifier.high))
     return _signs(values) if output.kind == SIGN else values
 

@@ -28,9 +28,10 @@ static inline float step(float v, struct channel_steps s) {
   if (s.scales) v *= s.scale;
   if (s.offsets) v += s.offset;
   if (s.rectifies) {
-    float below = v - s.threshold;
-    below *= s.slope;
-    v = v >= s.threshold ? v : below;
+    if (v <= s.threshold) {
+      v -= s.threshold;
+      v = s.slope != 0 ? v * s.slope : 0; /* infinities, too */
+    }
     v = v > s.high ? s.high : v;
   }
   return v;
@@ -41,10 +42,13 @@ static inline floats choose(ints mask, floats yes, floats no) {
 }
 
 static inline floats rectified(floats v, struct channel_steps s) {
-  floats below = v - s.threshold;
-  below = below * s.slope;
+  floats below = {0};
+  if (s.slope != 0) {
+    below = v - s.threshold;
+    below = below * s.slope;
+  }
   floats high = s.high - (floats){0};
-  v = choose(v >= s.threshold, v, below);
+  v = choose(v <= s.threshold, below, v);
   return choose(v > high, high, v);
 }
 

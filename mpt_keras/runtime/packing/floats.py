@@ -84,6 +84,7 @@ def _merge(operation, builder, output, how, steps):
     """From left to right, two at a time; steps of the last sum."""
     inputs = [builder.read(value, PLANES) for value in operation.inputs]
     first, *others = inputs
+    how = how if others else "alone"
     for place, other in enumerate(others or [None]):
         last = place >= len(others) - 1
         fields = step_fields(steps if last else Steps())

@@ -52,10 +52,6 @@ def rectified(
     slope, threshold = float(slope or 0), float(threshold or 0)
     if threshold < 0 or (high is not None and high < 0):
         call.refuse(f"threshold={threshold!r} with max_value={high!r}")
-    if threshold:  # Keras lets pass what is above, and not the threshold
-        threshold = float(
-            np.nextafter(np.float32(threshold), np.float32("inf"))
-        )
     high = math.inf if high is None else float(high)
     rectifier = Rectifier(slope, threshold, high)
     return call.steps(tensor, rectifier=rectifier)
@@ -246,7 +242,9 @@ def _prelu_layer(call):
             slope = np.broadcast_to(slopes.ravel(), (tensor.shape[own],)).copy()
             rectifier = Rectifier(slope)
             return call.steps(tensor, channels_first, rectifier=rectifier)
-    call.refuse("a slope for each pixel, shared_axes=None,")
+    call.refuse(
+        f"a slope for each pixel, shared_axes={call.config['shared_axes']},"
+    )
 
 
 def _softmax_layer(call):

@@ -19,13 +19,14 @@ def _batch_norm(call):
     channels = tensor.shape[0 if first else -1]
     mean = call.variable("moving_mean", channels)
     variance = call.variable("moving_variance", channels)
-    sum_ = variance + np.float32(config["epsilon"])
-    scale = (1 / np.sqrt(sum_.astype("float64"))).astype("float32")
-    if config["scale"]:
-        scale = scale * call.variable("gamma", channels)
-    offset = -mean * scale
-    if config["center"]:
-        offset = call.variable("beta", channels) - mean * scale
+    with np.errstate(all="ignore"):  # infinities and NaN are as in Keras
+        sum_ = variance + np.float32(config["epsilon"])
+        scale = (1 / np.sqrt(sum_.astype("float64"))).astype("float32")
+        if config["scale"]:
+            scale = scale * call.variable("gamma", channels)
+        offset = -mean * scale
+        if config["center"]:
+            offset = call.variable("beta", channels) - mean * scale
     return call.steps(tensor, first, scale=scale, offset=offset)
 
 
@@ -35,7 +36,10 @@ def _rescaling(call):
     channels = tensor.shape[-1]
     each = [number.size > 1 for number in numbers]
     if any(number.shape not in ((), (1,), (channels,)) for number in numbers):
-        call.refuse(f"scale={call.config['scale']!r} for {channels} channels")
+        call.refuse(
+            f"scale={call.config['scale']!r} and "
+            f"offset={call.config['offset']!r} for {channels} channels"
+        )
     if not any(each):
         scale, offset = (float(number.ravel()[0]) for number in numbers)
         return call.steps(tensor, scale=scale, offset=offset)

@@ -14,10 +14,15 @@ def pair(numbers: Sequence[int], before: int = 1) -> tuple[int, int]:
     return first, second
 
 
+_LARGEST = 2**16
+
+
 def check_positive(*numbers: int) -> None:
     """Raises `ValueError` for sizes and steps that no window has."""
-    if min(numbers) < 1:
-        raise ValueError(f"Expected positive numbers. Received: {numbers}")
+    if not 1 <= min(numbers) <= max(numbers) <= _LARGEST:
+        raise ValueError(
+            f"Expected positive numbers up to {_LARGEST}. Received: {numbers}"
+        )
 
 
 def place_window(

@@ -7,6 +7,7 @@ import os
 import pathlib
 import platform
 import statistics
+import sys
 import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -98,7 +99,8 @@ def report(question, rows):
         table.add_column(name, justify="left" if name == "what" else "right")
     for row in rows:
         table.add_row(*(_printed(value) for value in row.values()))
-    console = Console()
+    # Where nobody looks, there are 80 columns otherwise.
+    console = Console(width=None if sys.stdout.isatty() else 160)
     console.print(table)
     console.print(
         f"{where['processor']}, {where['cores']} cores, keras "

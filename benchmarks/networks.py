@@ -1,9 +1,10 @@
 """The networks of the benchmarks, plain and masked, layer for layer alike."""
 
 import keras
+import numpy as np
 
 import mpt_keras as mpt
-from mpt_keras.layers.traversal import masked_layers
+from mpt_keras.layers.traversal import masked_kernels, masked_layers
 
 
 def build(name, masked, binary_activations=False):
@@ -31,6 +32,63 @@ def _dense(layer):
             layer(10, use_bias=False),
         ]
     )
+
+
+def ticket(what, width=1.0):
+    """Returns a ticket that nobody searched, which runs as fast as another.
+
+    Its scores are moved as by a search, and its batch norms are such as data
+    leave behind.
+
+    Args:
+        what: `NETWORK:BITS:PERCENT`: name of a network of `mpt_keras.models`;
+            bits of its weights and activations, `1/1` or `1/32`, or
+            `magnitude` for an ordinary network that keeps the values of its
+            largest weights; how many percent are pruned.
+        width: Multiplier of every layer's width.
+    """
+    name, bits, percent = what.split(":")
+    sparsity = float(percent) / 100
+    make = getattr(mpt.models, name)
+    if bits == "magnitude":
+        model = make(masked=False, width=width, seed=0)
+        values = mpt.lottery.kernel_values(model)
+        masks = mpt.lottery.magnitude_masks(values, sparsity)
+        mpt.lottery.apply_masks(model, masks)
+    else:
+        binary = {"1/1": True, "1/32": False}[bits]
+        model = searched(
+            make(
+                sparsity=sparsity,
+                binary_activations=binary,
+                width=width,
+                seed=0,
+            )
+        )
+    draw = np.random.default_rng(0)
+    for layer in model._flatten_layers():
+        if isinstance(layer, keras.layers.BatchNormalization):
+            size = layer.moving_mean.shape
+            layer.moving_mean.assign(draw.normal(0, 0.5, size))
+            layer.moving_variance.assign(draw.uniform(0.5, 2, size))
+            if layer.scale:
+                layer.gamma.assign(draw.uniform(0.5, 1.5, size))
+            if layer.center:
+                layer.beta.assign(draw.normal(0, 0.3, size))
+    return model
+
+
+def searched(model):
+    """Moves scores in proportion to their weights, as training does."""
+    draw = np.random.default_rng(0)
+    for masked in masked_kernels(model).values():
+        kernel, scores, _ = map(
+            np.asarray, (masked.kernel, masked.scores, masked.pruned)
+        )
+        unit = np.abs(scores).mean() / np.abs(kernel).mean()
+        moved = 0.1 * unit * kernel * draw.standard_normal(kernel.shape)
+        masked.scores.assign(scores + moved)
+    return model
 
 
 def weights(model):

@@ -17,7 +17,6 @@ import tracemalloc
 import harness
 import keras
 import networks
-import numpy as np
 from absl import app, flags
 
 import mpt_keras as mpt
@@ -28,19 +27,6 @@ flags.DEFINE_enum(
     "network", "conv4", ["conv4", "resnet18", "vgg_small", "dense"], "Network."
 )
 flags.DEFINE_string("file", None, "A model (.keras) instead.")
-
-
-def searched(model):
-    """Moves scores in proportion to their weights, as training does."""
-    draw = np.random.default_rng(0)
-    for masked in masked_kernels(model).values():
-        kernel, scores, _ = map(
-            np.asarray, (masked.kernel, masked.scores, masked.pruned)
-        )
-        unit = np.abs(scores).mean() / np.abs(kernel).mean()
-        moved = 0.1 * unit * kernel * draw.standard_normal(kernel.shape)
-        masked.scores.assign(scores + moved)
-    return model
 
 
 def most_held(work):
@@ -55,7 +41,7 @@ def main(_):
     if FLAGS.file:
         model = keras.models.load_model(FLAGS.file, compile=False)
     else:
-        model = searched(networks.build(FLAGS.network, masked=True))
+        model = networks.searched(networks.build(FLAGS.network, masked=True))
     kernels = 4 * sum(masked.size for masked in masked_kernels(model).values())
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / "network.ticket"

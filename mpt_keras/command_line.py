@@ -16,7 +16,7 @@ import warnings
 FORMATS = ("saved_model", "litert", "onnx", "openvino", "larq", "hls4ml", "c")
 VARIANTS = (
     *("saved_model", "litert", "litert-int8", "onnx", "openvino", "larq"),
-    *("hls4ml", "c"),
+    *("hls4ml", "c", "runtime"),
 )
 _NARROWEST = 40  # lines of a summary
 _NAMED_OPTIONS = {
@@ -191,8 +191,8 @@ def _parser():
     found = command(
         _verify,
         "Read a ticket, check it, and compare what it predicts: masked with "
-        "frozen, and FILE with OTHER. A C file alone is compiled in two ways, "
-        "which are compared.",
+        "frozen, frozen with mpt_keras.runtime, and FILE with OTHER. A C file "
+        "alone is compiled in two ways, which are compared.",
     )
     found.add_argument(
         "--against",
@@ -215,7 +215,9 @@ def _parser():
     )
 
     found = command(
-        _bench, "Time Keras and exports, one example at a time, in turn."
+        _bench,
+        "Time Keras, mpt_keras.runtime and exports, one example at a time, in "
+        "turn.",
     )
     found.add_argument(
         "--formats",
@@ -228,6 +230,11 @@ def _parser():
     )
     found.add_argument(
         "--rounds", type=int, default=50, help="default: %(default)s"
+    )
+    found.add_argument(
+        "--first-answer",
+        action="store_true",
+        help="time new processes, from their start to their first answer, too",
     )
     found.add_argument(
         "--output", metavar="FOLDER", help="keep the exports there"
@@ -340,6 +347,8 @@ def _verify_model(file, other, options):
     elif other is None:
         _check_numbers(comparison.reference, file)
         _say(f"{file}: predicts numbers for {inputs}")
+    if file.suffix != ".keras":
+        _verify_runtime(file, options.base, comparison, arrays)
     if other is None:
         return
     outputs = _predictions(other, sources, arrays)
@@ -421,6 +430,46 @@ def _origin(path, frozen, file):
     )
 
 
+def _verify_runtime(file, base, comparison, arrays):
+    from mpt_keras.engines.differences import differences
+    from mpt_keras.runtime import UnsupportedLayerError, load
+
+    if base is not None:
+        _say(f"{file}: an update, which mpt_keras.runtime does not run")
+        return
+    try:
+        network = load(file)
+    except UnsupportedLayerError as error:
+        _say(f"{file}: mpt_keras.runtime does not run it. {error}")
+        return
+    outputs = network(*arrays)
+    found, left_out, is_accepted = comparison.compared([outputs], _TOLERANCE)
+    if left_out.any():
+        _say(
+            f"{file}: in {left_out.sum()} of the inputs an activation lies so "
+            "near zero that rounding decides its sign, in each engine in "
+            "another way"
+        )
+    if left_out.all():
+        return
+    if not is_accepted:
+        others = ~left_out
+        (reference,) = comparison.reference
+        found = differences([outputs[others]], [reference[others]])
+    if not found.relative <= _TOLERANCE:
+        raise ValueError(
+            f"mpt_keras.runtime and the frozen network of '{file}' do not "
+            f"predict the same. Expected a difference of at most "
+            f"{_TOLERANCE:.2g} of the largest output. Received: "
+            f"{found.relative:.2g}"
+        )
+    _say(
+        f"{file}: mpt_keras.runtime ({network.level}) predicts the same as the "
+        f"frozen network for {found.inputs} inputs, to {found.relative:.2g} of "
+        "the largest output"
+    )
+
+
 def _bench(options):
     for name in ("OMP_NUM", "TF_NUM_INTRAOP"):
         # Read when TensorFlow is imported.
@@ -440,7 +489,12 @@ def _bench(options):
         folder = pathlib.Path(options.output or temporary)
         folder.mkdir(parents=True, exist_ok=True)
         found = benchmark(
-            model, folder, labels, options.threads, options.rounds
+            model,
+            folder,
+            labels,
+            options.threads,
+            options.rounds,
+            options.first_answer,
         )
     threads = "1 thread" if found.threads == 1 else f"{found.threads} threads"
     _say(f"{found.processor}, {threads}, medians of {options.rounds}")

@@ -36,6 +36,20 @@ import mpt_keras as mpt
             {"what", "ms", "held, in kernels"},
         ),
         (
+            [
+                *("runtime.py", "--width=0.1"),
+                "--networks=conv2:1/32:80,conv2:magnitude:90",
+            ],
+            {"network", "what", "bytes", "difference", "this / runtime"},
+        ),
+        (
+            [
+                *("runtime_start.py", "--width=0.1", "--beside=litert"),
+                "--networks=conv2:1/32:80",
+            ],
+            {"what", "first answer s", "load s", "answered MB", "packed MB"},
+        ),
+        (
             ["memory.py", "--batch_size=2"],
             {"what", "variables MB", "lent beyond plain, in kernels"},
         ),
@@ -88,3 +102,22 @@ def test_the_sizes_of_tickets(tmp_path):
         assert columns <= set(rows[0])
     assert rows[0]["ticket"] < 20 < rows[1]["update"] < rows[1]["mask alone"]
     assert (tmp_path / "bits.png").stat().st_size > 1000
+
+
+@needs_tensorflow  # and the extra examples
+def test_the_runtime_against_sparsity_and_width(tmp_path):
+    pytest.importorskip("matplotlib")
+    figures, plot = tmp_path / "figures.json", tmp_path / "runtime.png"
+    programs.succeed(
+        "benchmarks/runtime_scaling.py",
+        "--networks=conv2:1/32,conv2:magnitude",
+        *("--percents=50,99", "--widths=0.1", "--percent=90", "--rounds=1"),
+        *(f"--plot={plot}", f"--json={figures}"),
+    )
+    rows = json.loads(figures.read_text())["rows"]
+    assert [row["series"] for row in rows] == 2 * [
+        *("sparsity", "sparsity", "width")
+    ]
+    kept = [row["weights kept"] for row in rows]
+    assert kept[0] > 40 * kept[1] > kept[2] > 0
+    assert plot.stat().st_size > 1000

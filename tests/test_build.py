@@ -69,7 +69,7 @@ ROWS = (
     ("engines.hls4ml", "engines.litert", "engines.onnx", "engines.openvino"),
     ("engines.c_file", "engines.larq", "engines.saved_model"),
     ("engines.comparison",),
-    ("engines.exporting",),
+    ("engines.exporting", "engines.first_answer"),
     ("engines.benchmarking",),
     ("engines",),
     ("lottery.distillation", "lottery.kernels", "lottery.magnitude"),

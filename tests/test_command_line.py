@@ -8,7 +8,7 @@ import pytest
 from backend import needs_tensorflow
 
 import mpt_keras as mpt
-from mpt_keras import command_line, engines, summaries
+from mpt_keras import command_line, engines, runtime, summaries
 from mpt_keras.command_line import main
 
 
@@ -89,12 +89,42 @@ def test_summary(name, folder, capsys):
     [
         ("network.ticket", "whole, and its kernels are those that were saved"),
         ("network.ticket", "its frozen form predict the same bits for 8"),
+        ("network.ticket", "same as the frozen network for 8 inputs"),
         ("masked.keras", "its frozen form predict the same bits for 8"),
         ("frozen.keras", "predicts numbers for 8 random inputs"),
     ],
 )
 def test_verify(name, says, folder, capsys):
     assert says in prints(capsys, "verify", folder / name)
+
+
+def test_verify_says_what_the_runtime_does_not_run(capsys, tmp_path):
+    layers = [keras.Input((4, 3)), keras.layers.LSTM(2), mpt.MPTDense(2)]
+    mpt.save_ticket(keras.Sequential(layers), tmp_path / "network.ticket")
+    found = prints(capsys, "verify", tmp_path / "network.ticket")
+    assert "mpt_keras.runtime does not run it. Layer 'lstm' (LSTM)" in found
+
+
+def test_verify_compares_the_runtime(folder, capsys, monkeypatch):
+    path = folder / "network.ticket"
+
+    def one_class(path):
+        return lambda images: np.eye(3)[np.zeros(len(images), int)]
+
+    monkeypatch.setattr(runtime, "load", one_class)
+    line = fails(capsys, "verify", path)
+    assert "mpt_keras.runtime and the frozen network" in line
+    assert "do not predict the same" in line
+
+
+def test_verify_where_rounding_decides(capsys, tmp_path):
+    """Signs of sums of as many +1 as -1."""
+    model = mpt.models.vgg_small(
+        binary_activations=True, width=0.1, input_shape=(8, 8, 1), seed=0
+    )
+    mpt.save_ticket(model, tmp_path / "network.ticket")
+    found = prints(capsys, "verify", tmp_path / "network.ticket")
+    assert "rounding decides its sign" in found
 
 
 def test_verify_compares_files(folder, capsys, tmp_path):
@@ -204,12 +234,13 @@ def test_bench(folder, capsys, tmp_path, monkeypatch):
         monkeypatch.setenv(name, os.environ.get(name, "1"))  # and back again
     found = prints(
         capsys,
-        *("bench", "--formats", "saved_model", folder / "masked.keras"),
+        *("bench", "--formats", "saved_model,runtime"),
+        folder / "network.ticket",
         *("--rounds", 1, "--output", tmp_path / "exports"),
     )
     assert "1 thread, medians of 1" in found
     assert [line.split()[0] for line in found.splitlines()[1:]] == [
-        *("format", "keras", "saved_model")
+        *("format", "keras", "saved_model", "runtime")
     ]
     assert (tmp_path / "exports" / "saved_model").is_dir()
 
@@ -224,6 +255,7 @@ def test_updates(folder, capsys, tmp_path):
         capsys, "verify", update, "--base", folder / "network.ticket"
     )
     assert "whole" in found
+    assert "an update, which mpt_keras.runtime does not run" in found
 
 
 # --- Bad input ------------------------------------------------------------

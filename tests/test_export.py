@@ -22,6 +22,7 @@ from mpt_keras.engines import (
     comparison,
     differences,
     exporting,
+    first_answer,
     kernels,
     larq,
     signs,
@@ -31,6 +32,7 @@ from mpt_keras.engines.exporting import export
 from mpt_keras.engines.inputs import (
     ModelInput,
     given_arrays,
+    model_inputs,
     predict,
     random_arrays,
 )
@@ -1185,6 +1187,7 @@ def test_benchmark(ticket, tmp_path, monkeypatch):
         *benchmarking.VARIANTS,
     }
     assert len(found.table()) == len(labels) + 1
+    assert "first answer s" not in found.table()[0]
     times = {variant.label: variant.seconds for variant in found.variants}
     assert times.pop("hls4ml", None) is None
     assert all(seconds > 0 for seconds in times.values())
@@ -1192,3 +1195,69 @@ def test_benchmark(ticket, tmp_path, monkeypatch):
         mpt.engines.benchmark(ticket, tmp_path, labels=["onyx"])
     with pytest.raises(ImportError, match="pip install"):
         mpt.engines.benchmark(ticket, tmp_path, labels=["onnx"])
+
+
+def test_benchmark_of_the_runtime(ticket, tmp_path):
+    found = mpt.engines.benchmark(
+        ticket, tmp_path, labels=["runtime", "c"], rounds=1, first_answer=True
+    )
+    keras_itself, runtime, c_file = found.variants
+    file = tmp_path / "network.ticket"
+    mpt.save_ticket(ticket, tmp_path / "again.ticket")
+    assert runtime.bytes == file.stat().st_size < keras_itself.bytes
+    assert file.read_bytes() == (tmp_path / "again.ticket").read_bytes()
+    for variant in runtime, c_file:
+        assert variant.relative < 1e-5
+        assert variant.same_class == 1.0
+        assert 0 < variant.first_answer < keras_itself.first_answer
+    assert found.table()[0][-1] == "first answer s"
+
+
+def test_benchmark_without_what_the_runtime_does_not_run(tmp_path):
+    layers = [keras.Input((4, 3)), keras.layers.LSTM(2), mpt.MPTDense(2)]
+    model = keras.Sequential(layers)
+    with pytest.raises(ValueError, match="'lstm' \\(LSTM\\)"):
+        mpt.engines.benchmark(model, tmp_path, labels=["runtime"])
+
+
+def test_benchmark_refuses_a_runtime_that_differs(
+    ticket, tmp_path, monkeypatch
+):
+    def load(path, threads):
+        return lambda images: np.ones((len(images), *ticket.output_shape[1:]))
+
+    monkeypatch.setattr(benchmarking, "load", load)
+    with pytest.raises(ValueError, match="The runtime differs from Keras by"):
+        mpt.engines.benchmark(ticket, tmp_path, labels=["runtime"])
+
+
+@backend.needs_tensorflow
+@pytest.mark.parametrize("label", first_answer.PROGRAMS)
+def test_first_answers_of_two_inputs(label, tmp_path):
+    one, two = keras.Input((3,), name="one"), keras.Input((2,), name="two")
+    joined = keras.layers.Concatenate()([one, two])
+    model = keras.Model([two, one], keras.layers.Dense(2)(joined))
+    if label in ("larq", "runtime"):
+        pytest.skip("takes one input")
+    path = tmp_path / "frozen.keras"
+    if label == "keras":
+        model.save(path)
+    else:
+        name, format, options = benchmarking.VARIANTS[label]
+        require(format)
+        path = tmp_path / name
+        export(model, path, format=format, **options)
+    sources = model_inputs(model)
+    arrays = random_arrays(sources, 1)
+    found = first_answer.first_answers({label: path}, sources, arrays, rounds=1)
+    assert found[label] > 0
+
+
+def test_a_process_without_an_answer(tmp_path):
+    sources = [ModelInput("x", (3,), "float32")]
+    path = tmp_path / "no.ticket"
+    path.write_bytes(bytes(9))
+    with pytest.raises(RuntimeError, match=r"without an answer: .*TicketError"):
+        first_answer.first_answers(
+            {"runtime": path}, sources, random_arrays(sources, 1)
+        )

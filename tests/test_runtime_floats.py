@@ -226,6 +226,21 @@ def test_convolutions_of_blocks(
     check(operation, [rng.normal(size=(1, channels, size, size))], level)
 
 
+def test_blocks_without_weights():
+    kernel = np.zeros((3, 3, 400, 2), "float32")
+    kernel[1, 1, 7, 1] = 2
+    operation = Convolution(
+        "conv",
+        (Value((400, 8, 8)),),
+        Value((2, 8, 8)),
+        kernel,
+        0.5,
+        Window((3, 3), before=(1, 1)),
+    )
+    array = np.random.default_rng(0).normal(size=(1, 400, 8, 8))
+    check(operation, [array], processor.levels()[0])
+
+
 @settings(max_examples=40, deadline=None)
 @given(
     _SEEDS,
@@ -279,6 +294,22 @@ def test_pools(data, shape, seed, level, images):
         data.draw(st.booleans()),
     )
     check(operation, [rng.normal(size=(images, *shape))], level, images)
+
+
+@pytest.mark.parametrize("level", processor.levels())
+@pytest.mark.parametrize("mean", [False, True])
+@pytest.mark.parametrize("size", [(2, 2), (7, 6), (8, 8), (5, 12), (32, 32)])
+def test_pools_of_tiles(size, mean, level):
+    shape = (3, *size)
+    operation = Pool(
+        "pool",
+        (Value(shape),),
+        Value((3, size[0] // 2, size[1] // 2)),
+        Window((2, 2), (2, 2)),
+        mean,
+    )
+    array = np.random.default_rng(0).normal(size=(1, *shape))
+    check(operation, [array], level)
 
 
 @settings(max_examples=40, deadline=None)

@@ -8,7 +8,7 @@ import numpy as np
 
 from mpt_keras.runtime.drawn_signs import DrawnSigns
 from mpt_keras.runtime.program import ALIGNMENT, Buffer, Call, Program
-from mpt_keras.runtime.structures import source_of
+from mpt_keras.runtime.structures import source_of, structures
 
 _TYPES = {
     "i1": "int8_t",
@@ -38,6 +38,8 @@ _COMPILERS = """\
 #define MPT_ALONE no_builtin("memset", "memcpy", "memmove")
 #else
 #pragma GCC optimize("no-tree-loop-distribute-patterns")
+/* It warns of loops that do not run, where it knows how often they would. */
+#pragma GCC diagnostic ignored "-Waggressive-loop-optimizations"
 #define MPT_ALONE
 #endif
 #define MPT_KERNEL static __attribute__((unused, MPT_ALONE))
@@ -148,8 +150,10 @@ class _Printer:
 
     def structure(self, call: Call) -> str:
         """Prints the fields of a call; returns the name of the structure."""
+        # C++ wants them in the structure's order.
         fields = ", ".join(
-            f".{field} = {self._value(call, field)}" for field in call.fields
+            f".{field} = {self._value(call, field)}"
+            for field, _ in structures()[call.kernel]._fields_
         )
         name = self._name(call.layer)
         self.parts.append(

@@ -142,10 +142,21 @@ def shared_library(
         CompilerError: If there is no compiler, or none that compiles them.
         OSError: If there is no room for temporary files.
     """
+    return _linked(sources, flags, what, ("-shared",))
+
+
+def program(
+    sources: Sequence[pathlib.Path], flags: Sequence[str], what: str
+) -> bytes:
+    """`shared_library`, but a program that has a `main`."""
+    return _linked(sources, flags, what, ())
+
+
+def _linked(sources, flags, what, how):
     failures = []
     for compiler in _compilers():
         try:
-            return _compiled(compiler, sources, flags)
+            return _compiled(compiler, sources, flags, how)
         except (OSError, subprocess.SubprocessError) as error:
             failures.append(f"`{shlex.join(compiler)}`: {_message(error)}")
     if not failures:
@@ -176,7 +187,7 @@ def _compilers() -> Iterator[list[str]]:
         yield [sys.executable, "-m", "ziglang", "cc", *_ZIG_FLAGS]
 
 
-def _compiled(compiler, sources, flags):
+def _compiled(compiler, sources, flags, how):
     with tempfile.TemporaryDirectory(prefix="mpt_keras-") as folder:
         # What zig would keep is large; the library itself is kept elsewhere.
         caches = {"ZIG_GLOBAL_CACHE_DIR": folder, "ZIG_LOCAL_CACHE_DIR": folder}
@@ -203,8 +214,8 @@ def _compiled(compiler, sources, flags):
 
         with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
             files = list(pool.map(compile_file, sources))
-        path = pathlib.Path(folder) / f"library{_SUFFIX}"
-        run("-shared", *files, "-o", str(path))
+        path = pathlib.Path(folder) / f"linked{_SUFFIX}"
+        run(*how, *files, "-o", str(path))
         return path.read_bytes()
 
 

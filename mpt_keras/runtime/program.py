@@ -175,8 +175,9 @@ class Builder:
             layer: Name of the layer, for messages and comments.
             fields: Those of the kernel's structure, all of them.
         """
+        numbers = (bool, np.bool_, np.integer)
         fields = {
-            name: int(field) if isinstance(field, (bool, np.integer)) else field
+            name: int(field) if isinstance(field, numbers) else field
             for name, field in fields.items()
         }
         self._calls.append(Call(kernel, layer, fields))

@@ -4,12 +4,13 @@
 
 struct pool {
   int32_t input, output;
-  int32_t line; /* a row of the input, `columns` * `images` floats */
+  int32_t line; /* a row of the input; or with `tiles` half a plane */
   int32_t images, channels;
   int32_t rows, columns, out_rows, out_columns;
   int32_t tap_rows, tap_columns, row_stride, column_stride;
   int32_t row_dilation, column_dilation, top, left;
   int32_t mean;
+  int32_t tiles; /* one image, and windows of 2x2 tile a plane of even width */
 };
 
 /* Taps of a window at `first` that are inside: from, to, taps. */
@@ -30,8 +31,15 @@ static inline floats larger(floats a, floats b) {
   return choose((a >= b) | (a != a), a, b);
 }
 
+/* Without a branch, which processors would guess wrong at every other entry. */
 static inline float larger_one(float a, float b) {
-  return a >= b || a != a ? a : b;
+  union {
+    float number;
+    int32_t bits;
+  } one = {a}, other = {b};
+  int32_t mask = -((a >= b) | (a != a));
+  one.bits = (one.bits & mask) | (other.bits & ~mask);
+  return one.number;
 }
 
 /* `line` becomes the largest, or the sum, of rows. */
@@ -56,19 +64,37 @@ static inline void pool_rows(const struct pool *k, const real *rows,
   }
 }
 
-/* Of pairs of columns side by side. */
-static inline void pairs_of_lines(const struct pool *k, const real *line,
-                              float count, real *to) {
-  int32_t x = 0;
-  for (; x + LANES <= k->out_columns; x += LANES) {
-    floats a = *(const floats_at *)(line + 2 * x);
-    floats b = *(const floats_at *)(line + 2 * x + LANES);
+static inline four larger_four(four a, four b) {
+  four_ints first = (a >= b) | (a != a);
+  return (four)((first & (four_ints)a) | (~first & (four_ints)b));
+}
+
+/* 2x2 windows that tile a plane of even width: pairs of columns of all rows
+   first, then pairs of rows. */
+static inline void pool_2x2(const struct pool *k, const real *plane,
+                            real *line, real *to) {
+  int32_t width = k->out_columns, size = 2 * k->out_rows * width, i = 0;
+  for (; i + LANES <= size; i += LANES) {
+    floats a = *(const floats_at *)(plane + 2 * i);
+    floats b = *(const floats_at *)(plane + 2 * i + LANES);
     floats v = MPT_EVENS(a, b), w = MPT_ODDS(a, b);
-    *(floats_at *)(to + x) = k->mean ? (v + w) / count : larger(v, w);
+    *(floats_at *)(line + i) = k->mean ? v + w : larger(v, w);
   }
-  for (; x < k->out_columns; x++) {
-    float v = line[2 * x], w = line[2 * x + 1];
-    to[x] = k->mean ? (v + w) / count : larger_one(v, w);
+  for (; i < size; i++) {
+    float v = plane[2 * i], w = plane[2 * i + 1];
+    line[i] = k->mean ? v + w : larger_one(v, w);
+  }
+  for (int32_t y = 0; y < k->out_rows; y++, line += 2 * width, to += width) {
+    int32_t x = 0;
+    for (; x + 4 <= width; x += 4) {
+      four v = *(const four_at *)(line + x);
+      four w = *(const four_at *)(line + width + x);
+      *(four_at *)(to + x) = k->mean ? (v + w) / 4.0f : larger_four(v, w);
+    }
+    for (; x < width; x++) {
+      float v = line[x], w = line[width + x];
+      to[x] = k->mean ? (v + w) / 4.0f : larger_one(v, w);
+    }
   }
 }
 
@@ -108,10 +134,12 @@ MPT_KERNEL void pool(const struct pool *fields, char *arena) {
   real *output = (real *)(arena + k->output);
   real *line = (real *)(arena + k->line);
   int32_t images = k->images, row_floats = k->columns * images;
-  int32_t pairs = images == 1 && k->tap_columns == 2 &&
-                  k->column_stride == 2 && k->column_dilation == 1 &&
-                  k->left == 0 && 2 * k->out_columns <= k->columns;
   for (int32_t c = 0; c < k->channels; c++, input += k->rows * row_floats) {
+    if (k->tiles) {
+      pool_2x2(k, input, line, output);
+      output += k->out_rows * k->out_columns;
+      continue;
+    }
     for (int32_t y = 0; y < k->out_rows; y++) {
       int32_t from = y * k->row_stride - k->top;
       struct inside down =
@@ -120,10 +148,7 @@ MPT_KERNEL void pool(const struct pool *fields, char *arena) {
       from += down.begin * k->row_dilation;
       pool_rows(k, input + from * row_floats, k->row_dilation * row_floats,
                 rows, line);
-      if (pairs)
-        pairs_of_lines(k, line, (float)(2 * rows), output);
-      else
-        pool_columns(k, line, rows, output);
+      pool_columns(k, line, rows, output);
       output += k->out_columns * images;
     }
   }

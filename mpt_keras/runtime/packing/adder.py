@@ -17,7 +17,6 @@ from mpt_keras.runtime.packing.steps import step_fields
 from mpt_keras.runtime.packing.windows import classes_of, inside, window_fields
 from mpt_keras.runtime.program import BITS, Buffer, Builder, row_bytes
 
-_MOST_DIGITS = 15  # MPT_DIGITS in kernels/adder.h
 _MOST_PLANES = 1 << 13  # whose number, times 8, has 16 bits
 _LEAST_DIGITS = 10
 _CLASSES_OF_GROUP = 3
@@ -28,12 +27,9 @@ def covers(operation: Convolution | Threshold) -> bool:
     """Whether numbers of planes, digits and classes fit the tables."""
     height, width = operation.window.size
     planes = height * width * operation.inputs[0].shape[0] + 1
-    classes, _ = classes_of(operation)
-    return (
-        planes <= _MOST_PLANES
-        and _digits(operation.kernel) <= _MOST_DIGITS
-        and len(classes) <= 1 << 8
-    )
+    # Digits are then enough: a filter has no more weights than there are
+    # planes.
+    return planes <= _MOST_PLANES and len(classes_of(operation)[0]) <= 1 << 8
 
 
 def nanoseconds(operation: Convolution | Threshold, images: int) -> float:
@@ -66,9 +62,11 @@ def weight_bytes(operation: Convolution | Threshold) -> int:
     Args:
         operation: As for `pack_adder`.
     """
-    filters = operation.kernel.reshape(-1, operation.kernel.shape[-1])
-    eights = [-(-(filters == sign).sum(0) // 8) for sign in (-1, 1)]
-    return 2 * int(sum(2 + 8 * (eights[0] + eights[1])))
+    eights = [
+        -(-np.count_nonzero(operation.kernel == sign, (0, 1, 2)) // 8)
+        for sign in (-1, 1)
+    ]
+    return 2 * int(sum(3 + 8 * (eights[0] + eights[1])))
 
 
 def pack_adder(
@@ -88,11 +86,10 @@ def pack_adder(
     is_threshold = isinstance(operation, Threshold)
     classes, numbers = classes_of(operation)
     groups = -(-len(classes) // _CLASSES_OF_GROUP)
-    digits = _digits(operation.kernel)
     plane = plane_bytes(operation.output, images)
     block = min(_BLOCK, 1 << max(3, (plane - 1).bit_length()))
     height, width = operation.window.size
-    weights, order = _weights(operation)
+    weights, order, digits = _weights(operation)
     builder.call(
         "add_signs",
         operation.layer,
@@ -124,52 +121,48 @@ def pack_adder(
     )
 
 
-def _digits(kernel):
-    """So that either half of them holds either sign's weights."""
-    filters = kernel.reshape(-1, kernel.shape[-1])
-    most = max((filters < 0).sum(0).max(), (filters > 0).sum(0).max())
-    return max(_LEAST_DIGITS, int(most).bit_length() + 1)
-
-
 def _weights(operation):
-    """Lists of planes, and the order in which they have the filters.
+    """Lists of planes, the order in which they have the filters, and digits.
 
     For each filter: its number, eights of -1, eights of +1; then the planes,
     times eight. Planes of zeros fill up the eights, and the sixteens of long
     lists. Filters with equal counts follow each other, so that processors
-    guess branches.
+    guess branches. Half of what the digits hold, holds either sign's weights.
     """
-    kernel = operation.kernel
+    height, width, of_group, filters = operation.kernel.shape
     channels = operation.inputs[0].shape[0]
-    height, width, of_group, filters = kernel.shape
-    zeros = height * width * channels
-    parts = []
-    for number in range(filters):
+    planes = np.arange(height * width)[:, None] * channels
+    planes = (8 * (planes + np.arange(of_group))).astype("u2").ravel()
+    by_filter = operation.kernel.reshape(-1, filters).T
+    by_filter = np.ascontiguousarray(by_filter)
+    parts, most = [], 0
+    for number, weights in enumerate(by_filter):
         group = number // (filters // operation.groups)
-        counts, lists = [], []
+        lists = []
         for sign in (-1, 1):
-            row, column, channel = np.nonzero(kernel[..., number] == sign)
-            planes = (row * width + column) * channels
-            planes += group * of_group + channel
-            whole = 16 if len(planes) > 32 else 8
-            padding = np.full(-len(planes) % whole, zeros)
-            counts.append((len(planes) + len(padding)) // 8)
-            lists.extend([8 * planes, 8 * padding])
-        parts.append((counts, number, np.concatenate(lists)))
-    parts.sort(key=lambda part: part[:2])
+            seen = planes[weights == sign] + np.uint16(8 * group * of_group)
+            most = max(most, len(seen))
+            whole = 16 if len(seen) > 32 else 8
+            padding = -len(seen) % whole
+            zeros = np.full(padding, 8 * height * width * channels, "u2")
+            lists.append(np.concatenate([seen, zeros]))
+        parts.append((*(len(one) // 8 for one in lists), number, lists))
+    parts.sort(key=lambda part: part[:3])
     lists = [
-        np.concatenate([[number, *counts], planes])
-        for counts, number, planes in parts
+        one
+        for minus, plus, number, both in parts
+        for one in (np.array([number, minus, plus], "u2"), *both)
     ]
-    order = np.array([number for _, number, _ in parts])
-    return np.concatenate(lists).astype("u2"), order
+    order = [number for _, _, number, _ in parts]
+    digits = max(_LEAST_DIGITS, most.bit_length() + 1)
+    return np.concatenate(lists), order, digits
 
 
 def _numbers(operation, classes, digits, groups):
     """What is compared with the sum, or added to it, digit by digit."""
     kernel = operation.kernel
     height, width, _, filters = kernel.shape
-    of_taps = kernel.sum(2, dtype="int64").reshape(height * width, filters)
+    of_taps = kernel.sum(2, dtype="int32").reshape(height * width, filters)
     inside_sums = classes.astype("int64") @ of_taps  # (classes, filters)
     if isinstance(operation, Threshold):
         least = operation.thresholds.astype("int64") + inside_sums

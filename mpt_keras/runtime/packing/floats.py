@@ -158,18 +158,28 @@ def _runs(index: np.ndarray) -> np.ndarray:
 def _pool(operation, builder, output):
     window = operation.window
     channels, rows, columns = operation.inputs[0].shape
+    _, out_rows, out_columns = operation.output.shape
+    tiles = (
+        builder.images == 1
+        and window.size == window.strides == (2, 2)
+        and window.dilation == (1, 1)
+        and window.before == (0, 0)
+        and columns == 2 * out_columns
+        and rows >= 2 * out_rows
+    )
+    line = 2 * out_rows * out_columns if tiles else columns * builder.images
     builder.call(
         "pool",
         operation.layer,
         input=builder.read(operation.inputs[0], PLANES),
         output=output,
-        line=builder.scratch(4 * columns * builder.images),
+        line=builder.scratch(4 * line),
         images=builder.images,
         channels=channels,
         rows=rows,
         columns=columns,
-        out_rows=operation.output.shape[1],
-        out_columns=operation.output.shape[2],
+        out_rows=out_rows,
+        out_columns=out_columns,
         tap_rows=window.size[0],
         tap_columns=window.size[1],
         row_stride=window.strides[0],
@@ -179,4 +189,5 @@ def _pool(operation, builder, output):
         top=window.before[0],
         left=window.before[1],
         mean=operation.mean,
+        tiles=tiles,
     )

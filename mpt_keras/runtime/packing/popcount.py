@@ -106,22 +106,25 @@ def pack_popcount(
 def _weights(kernel):
     """`(filters, words of a group, taps, 2)`: signs, and what is kept."""
     height, width, channels, filters = kernel.shape
-    words = -(-channels // 64)
-    padded = np.zeros((height * width, 64 * words, filters), "i1")
-    padded[:, :channels] = kernel.reshape(-1, channels, filters)
-    by_filter = padded.transpose(2, 0, 1)
-    both = np.stack([by_filter > 0, by_filter != 0], axis=-2)
-    packed = np.packbits(both, axis=-1, bitorder="little")
-    packed = np.ascontiguousarray(packed).view("<u8")
-    return np.ascontiguousarray(packed.transpose(0, 3, 1, 2))
+    by_filter = kernel.reshape(-1, channels, filters).transpose(2, 0, 1)
+    padded = np.zeros((filters, height * width, -(-channels // 64) * 64), "i1")
+    padded[..., :channels] = by_filter
+    packed = np.stack(
+        [
+            np.packbits(bits, axis=-1, bitorder="little").view("<u8")
+            for bits in (padded > 0, padded != 0)
+        ],
+        axis=-1,
+    )
+    return np.ascontiguousarray(packed.transpose(0, 2, 1, 3))
 
 
 def _numbers(operation, classes):
     """`(filters, classes)`: the most that may differ, or the result if none."""
     kernel = operation.kernel
     height, width, _, filters = kernel.shape
-    of_taps = kernel.sum(2, dtype="int64").reshape(height * width, filters)
-    kept = np.abs(kernel).sum((0, 1, 2), dtype="int64")
+    of_taps = kernel.sum(2, dtype="int32").reshape(height * width, filters)
+    kept = np.count_nonzero(kernel, (0, 1, 2))
     most = kept + (~classes).astype("int64") @ of_taps
     if isinstance(operation, Threshold):
         # At most the number of weights, at least less than none.

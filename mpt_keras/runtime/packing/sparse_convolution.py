@@ -5,8 +5,10 @@ import math
 
 import numpy as np
 
+from mpt_keras.runtime.errors import UnsupportedLayerError
 from mpt_keras.runtime.operations import Convolution, Value, Window
 from mpt_keras.runtime.packing.dense import is_dense
+from mpt_keras.runtime.packing.sparse_lists import sparse_lists
 from mpt_keras.runtime.packing.steps import step_fields
 from mpt_keras.runtime.program import PLANES, Buffer, Builder
 
@@ -21,8 +23,6 @@ _FEW = 0.12
 _SINGLE = 16
 # Entries of a list from which on more lists cost less than longer ones.
 _LONG = 24
-# And from which on filling them up to a multiple of 4 costs less than not to.
-_FILLED = 8
 # Images of a batch that a tile takes side by side, at least.
 _LANES = 16
 # Places are 16 bits.
@@ -147,6 +147,9 @@ def pack_sparse_convolution(
         operation: `Convolution`; its input is read as floats.
         builder: `Builder`.
         output: Room for the output in `PLANES`.
+
+    Raises:
+        UnsupportedLayerError: If a window sees too much of a channel at once.
     """
     filters, *out = operation.output.shape
     planes = builder.read(operation.inputs[0], PLANES)
@@ -160,16 +163,29 @@ def pack_sparse_convolution(
         out = [1, math.prod(out)]
         taps = dataclasses.replace(taps, shape=tuple(out))
     shifts = len({*zip(taps.rows, taps.columns, strict=True)})
-    lists = filters * shifts * (2 if operation.is_ternary else 1)
-    is_long = np.count_nonzero(operation.kernel) >= _LONG * lists
+    count = filters * shifts * (2 if operation.is_ternary else 1)
+    is_long = np.count_nonzero(operation.kernel) >= _LONG * count
     tiling = _tiling(taps, out, builder.images, is_long)
     seen = np.arange(tiling.rows)
     if not tiling.single:
         seen = np.unique(taps.rows[:, None] + seen)
-    places = _places(tiling, taps, seen)
     groups, group_of = _groups(tiling, taps)
-    lists = _lists(operation, tiling, taps, seen, places, group_of)
     sums = 16 * tiling.chunks
+    plane = len(taps.phase) * len(seen) * tiling.pitch
+    depth = _depth(operation, plane, sums)
+    members = [np.flatnonzero(group_of == g) for g in range(len(groups))][::-1]
+    places = _places(tiling, taps, seen)
+    first = sums + np.arange(depth)[:, None] * plane
+    lists = sparse_lists(
+        operation.kernel,
+        operation.inputs[0].shape[0],
+        depth,
+        members,
+        [first + places[taken] for taken in members],
+        fills=tiling.chunks < 8,
+    )
+    # The phases of a channel are channels here.
+    block = lists.block * [len(taps.phase), len(taps.phase), 1]
     shifts = [row * tiling.pitch + column for row, column in groups]
     margin = -(-max(map(abs, shifts)) // 16) * 16
     builder.call(
@@ -177,9 +193,9 @@ def pack_sparse_convolution(
         operation.layer,
         input=planes,
         output=output,
-        tile=builder.scratch(4 * (lists.floats + sums)),
+        tile=builder.scratch(4 * (sums + depth * plane + sums)),
         sides=builder.scratch(4 * len(shifts) * (sums + 2 * margin)),
-        sums=builder.scratch(4 * sums * (filters if lists.blocks > 1 else 1)),
+        sums=builder.scratch(4 * sums * (filters if len(block) > 1 else 1)),
         images=builder.images,
         lanes=tiling.lanes,
         rows=taps.shape[0],
@@ -189,22 +205,22 @@ def pack_sparse_convolution(
         tile_rows=tiling.rows,
         tile_columns=tiling.columns,
         pitch=tiling.pitch,
-        singly=lists.multiple == 1,
+        singly=not lists.is_filled,
         near=max(map(abs, shifts)) < 16,
         chunks=tiling.chunks,
         left=tiling.left,
-        zeros=lists.zeros,
+        zeros=sums,
         contiguous=(
             tiling.whole
             and tiling.pitch == taps.shape[1]
             and bool(np.all(np.diff(seen) == 1))
         ),
         seen=len(seen),
-        blocks=lists.blocks,
+        blocks=len(block),
         groups=len(groups) - 1,
         margin=margin,
         row=seen.astype("int32"),
-        block=lists.block,
+        block=block.astype("int32").ravel(),
         shifts=np.array(shifts[1:], "int32"),
         masks=_masks(tiling, groups[1:], sums),
         stream=lists.stream,
@@ -222,6 +238,21 @@ def _of_units(operation):
     return dataclasses.replace(
         operation, inputs=(units,), kernel=kernel, window=Window()
     )
+
+
+def _depth(operation, plane, zeros):
+    """Channels of a block, about the same for each."""
+    if zeros + plane > _FURTHEST:
+        raise UnsupportedLayerError(
+            f"Layer '{operation.layer}' cannot run here: what one of its "
+            f"outputs sees of a channel takes more than {_FURTHEST} numbers "
+            f"(window of {operation.window.size}, strides "
+            f"{operation.window.strides}). Use smaller strides."
+        )
+    kernel = operation.kernel
+    few = np.count_nonzero(kernel) < _FEW * kernel.size
+    cached = _CACHED_FEW if few else _CACHED
+    return _even(operation.inputs[0].shape[0], max(1, cached // plane))
 
 
 def _split(operation, builder, planes, taps):
@@ -399,3 +430,5 @@ def _whole(kernel, channels, groups):
         part = slice(group * filters // groups, (group + 1) * filters // groups)
         whole[group * size : (group + 1) * size, ..., part] = kernel[..., part]
     return whole
+
+

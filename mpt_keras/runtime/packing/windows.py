@@ -59,10 +59,15 @@ def classes_of(
         Boolean array `(classes, taps)`; uint8 array of each pixel's class,
         meaningful if there are at most 256.
     """
-    rows, columns = inside(
-        operation.inputs[0], operation.window, operation.output
+    (of_rows, row), (of_columns, column) = (
+        np.unique(seen, axis=0, return_inverse=True)
+        for seen in inside(
+            operation.inputs[0], operation.window, operation.output
+        )
     )
-    seen = rows[:, None, :, None] & columns[None, :, None, :]
-    seen = seen.reshape(rows.shape[0] * columns.shape[0], -1)
-    classes, numbers = np.unique(seen, axis=0, return_inverse=True)
-    return classes, numbers.astype("u1").ravel()
+    classes = of_rows[:, None, :, None] & of_columns[None, :, None, :]
+    numbers = row.reshape(-1, 1) * len(of_columns) + column.reshape(1, -1)
+    return (
+        classes.reshape(len(of_rows) * len(of_columns), -1),
+        numbers.astype("u1").ravel(),
+    )

@@ -564,7 +564,8 @@ def convolutions_of_signs():
             for result in ("bits", FLOAT, SIGN):
                 source = Value(((1, 70, 130)[number % 3], *size), SIGN)
                 whole = Window(size), (1, 1)
-                third = Window((2, 3), (3, 2), (2, 1), (1, 2))
+                strides = ((3, 2), (2, 3))[number % 2]
+                third = Window((2, 3), strides, (2, 1), (1, 2))
                 out = tuple(
                     out_size(
                         size[i],
@@ -676,6 +677,7 @@ def more_convolutions_of_floats():
         (256, 8, 0.9),
         (64, 32, 0.8),
         (200, 1, 1),
+        (20, 28, 0.98),
     ):
         for is_ternary in (True, False):
             source = Value((channels, size, size))
@@ -695,11 +697,19 @@ def more_convolutions_of_floats():
         )
         yield wrapped([operation], rng)
 
+    # Windows of many columns, as many as the map has and fewer.
+    for columns, width in ((20, 41), (40, 41), (300, 41), (300, 81)):
+        window = Window((1, width), before=(0, width // 2))
+        source = Value((3, 2, columns))
+        operation = convolution(rng, source, 2, window)
+        for images in (1, 64):
+            yield wrapped([operation], rng, images)
+
 
 def dense_layers():
     rng = np.random.default_rng(5)
     for units in (1, 9, 16, 300):
-        for filters in (1, 10, 16, 33, 130, 300):
+        for filters in (1, 10, 16, 20, 33, 130, 300):
             for is_ternary in (True, False):
                 for sparsity in (0, 0.5, 0.99):
                     operation = convolution(
@@ -712,10 +722,11 @@ def dense_layers():
 
 def pools():
     rng = np.random.default_rng(6)
-    for size in (*_MAPS, (32, 66), (6, 128)):
+    for size in (*_MAPS, (8, 16), (4, 32), (16, 16), (6, 60), (3, 128)):
         for kind, mean in ((FLOAT, False), (FLOAT, True), (SIGN, False)):
             for images in (1, 64):
-                source = Value((3, *size), kind)
+                channels = 8 if size[1] % 16 == 0 else 3
+                source = Value((channels, *size), kind)
                 half = tuple(max(1, n // 2) for n in size)
                 up = tuple(-(-n // 2) for n in size)
                 pairs = Window(tuple(min(2, n) for n in size), (2, 2))
@@ -725,8 +736,13 @@ def pools():
                     (Window((3, 3), (2, 2), before=(1, 1)), up),
                     (Window(size), (1, 1)),
                 ):
-                    output = Value((3, *out), kind)
+                    output = Value((channels, *out), kind)
                     operation = Pool("pool", (source,), output, window, mean)
+                    if kind == SIGN:
+                        inverted = rng.random(channels) < 0.5
+                        operation = dataclasses.replace(
+                            operation, inverted=inverted
+                        )
                     form = BITS if kind == SIGN else None
                     yield wrapped([operation], rng, images, form)
 

@@ -13,8 +13,8 @@ MPT_KERNEL void gather(const struct gather *k, char *arena) {
   int32_t images = k->images;
   for (int32_t r = 0; r < k->runs; r++) {
     const int32_t *run = k->run + 3 * r;
-    const real *from = input + run[0] * images;
     int32_t step = run[1] * images, zero = run[0] < 0;
+    const real *from = zero ? input : input + run[0] * images;
     for (int32_t n = 0; n < run[2]; n++)
       for (int32_t i = 0; i < images; i++)
         *output++ = zero ? 0 : from[n * step + i];

@@ -6,7 +6,8 @@ import math
 import numpy as np
 
 from mpt_keras.runtime.errors import UnsupportedLayerError
-from mpt_keras.runtime.operations import Convolution, Window
+from mpt_keras.runtime.operations import Convolution, Value, Window
+from mpt_keras.runtime.packing.dense import is_dense
 from mpt_keras.runtime.packing.sparse_lists import sparse_lists
 from mpt_keras.runtime.packing.steps import step_fields
 from mpt_keras.runtime.program import PLANES, Buffer, Builder
@@ -125,7 +126,9 @@ def _tiling(taps, out, images, is_long):
     lanes = 1
     if images > 1:
         lanes = _LANES
-        while 2 * lanes * columns <= _SUMS and images % (2 * lanes) == 0:
+        seen = len(taps.phase) * len(np.unique(taps.rows)) * (columns + span)
+        most = min(_SUMS // columns, (_FURTHEST - _SUMS) // seen)
+        while 2 * lanes <= most and images % (2 * lanes) == 0:
             lanes *= 2
     return _Tiling(1, columns, (columns + span) * lanes, lanes, first)
 
@@ -149,8 +152,10 @@ def pack_sparse_convolution(
         UnsupportedLayerError: If a window sees too much of a channel at once.
     """
     filters, *out = operation.output.shape
-    taps = _taps(operation.window, operation.inputs[0].shape[1:])
     planes = builder.read(operation.inputs[0], PLANES)
+    if is_dense(operation):
+        operation = _of_units(operation)
+    taps = _taps(operation.window, operation.inputs[0].shape[1:])
     if operation.window.strides != (1, 1):
         planes = _split(operation, builder, planes, taps)
     is_point = len(taps.rows) == 1 and taps.rows[0] == taps.columns[0] == 0
@@ -222,6 +227,16 @@ def pack_sparse_convolution(
         weights=lists.weights,
         gain=float(operation.gain),
         **step_fields(operation.steps),
+    )
+
+
+def _of_units(operation):
+    """The same for planes of one pixel each, which lie as the input does."""
+    filters = operation.output.size
+    kernel = operation.kernel.transpose(2, 0, 1, 3).reshape(1, 1, -1, filters)
+    units = Value((kernel.shape[2], 1, 1))
+    return dataclasses.replace(
+        operation, inputs=(units,), kernel=kernel, window=Window()
     )
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from mpt_keras.runtime import library, reference
+from mpt_keras.runtime.errors import UnsupportedLayerError
 from mpt_keras.runtime.fusing import fuse
 from mpt_keras.runtime.lowering import lower
 from mpt_keras.runtime.operations import Plan
@@ -340,14 +341,13 @@ class _SideBySide:
         return end
 
     def _decide(self, images, results):
-        many = _Compiled(
-            pack(
-                self._plan_again(),
-                _SIDE_BY_SIDE,
-                _counts_bits(self._compiled),
-            ),
-            self._compiled,
-        )
+        counts_bits = _counts_bits(self._compiled)
+        try:
+            program = pack(self._plan_again(), _SIDE_BY_SIDE, counts_bits)
+        except UnsupportedLayerError:  # of 64 images; of one it is not
+            self._is_faster = False
+            return
+        many = _Compiled(program, self._compiled)
 
         def one_after_another():
             for image, result in zip(images, results, strict=True):

@@ -98,7 +98,7 @@ MPT_PLAIN_ADDER(8)
   __attribute__((unused)) static void NAME(                             \
       const char *planes, const uint16_t *list, int32_t minus,          \
       int32_t plus, words_##N *digit, int32_t digits) {                 \
-    words_##N none = digit[0] ^ digit[0];                               \
+    words_##N none = {0};                                               \
     words_##N p0 = none, p1 = none, p2 = none, p3 = none, p4 = none;    \
     words_##N p5 = none, p6 = none, p7 = none, p8 = none;               \
     words_##N a, b, c, d, x, y, low, high, first, second;               \

@@ -16,8 +16,14 @@
 #define MPT_AT(p, i) (*(const floats_at *)((p) + (i) * LANES))
 
 /* a + b * c, in one instruction where there is one: sums may round as they
-   like. */
-#if MPT_WIDTH == 64 && defined(__AVX512F__)
+   like. Newer clangs have one builtin for all widths, and not all others. */
+#if defined(__FMA__) && defined(__has_builtin)
+#if __has_builtin(__builtin_elementwise_fma)
+#define MPT_FMA(a, b, c) __builtin_elementwise_fma((b), (c), (a))
+#endif
+#endif
+#ifdef MPT_FMA
+#elif MPT_WIDTH == 64 && defined(__AVX512F__)
 #define MPT_FMA(a, b, c) \
   ((floats)__builtin_ia32_vfmaddps512_mask((b), (c), (a), -1, 4))
 #elif MPT_WIDTH == 32 && defined(__FMA__)

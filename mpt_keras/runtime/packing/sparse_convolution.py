@@ -6,7 +6,8 @@ import math
 import numpy as np
 
 from mpt_keras.runtime.errors import UnsupportedLayerError
-from mpt_keras.runtime.operations import SIGN, Convolution, Window
+from mpt_keras.runtime.operations import SIGN, Convolution, Value, Window
+from mpt_keras.runtime.packing.dense import is_dense
 from mpt_keras.runtime.packing.sign_layouts import plane_bytes, transpose
 from mpt_keras.runtime.packing.sparse_lists import sparse_lists
 from mpt_keras.runtime.packing.steps import step_fields
@@ -134,9 +135,14 @@ def _tiling(taps, out, images, is_long, gives_signs):
     if images == 1:
         columns, lanes = _even_bytes(columns, _SUMS), 1
     else:
-        lanes = _LANES_OF_SIGNS if gives_signs else _LANES
-        columns = _even(columns, _SUMS // lanes)
-        while 2 * lanes * columns <= _SUMS and images % (2 * lanes) == 0:
+        rows_seen = len(taps.phase) * len(np.unique(taps.rows))
+        for lanes in (_LANES_OF_SIGNS, _LANES)[not gives_signs :]:
+            tile = _even(columns, _SUMS // lanes)
+            most = (_FURTHEST - _SUMS) // (rows_seen * (tile + span))
+            if lanes <= most:
+                break
+        columns, most = tile, min(_SUMS // tile, most)
+        while 2 * lanes <= most and images % (2 * lanes) == 0:
             lanes *= 2
     return _Tiling(1, columns, (columns + span) * lanes, lanes, first)
 
@@ -165,8 +171,10 @@ def pack_sparse_convolution(operation: Convolution, builder: Builder) -> None:
     value, images = operation.output, builder.images
     filters, *out = value.shape
     gives_signs = value.kind == SIGN
-    taps = _taps(operation.window, operation.inputs[0].shape[1:])
     planes = builder.read(operation.inputs[0], PLANES)
+    if is_dense(operation):
+        operation = _of_units(operation)
+    taps = _taps(operation.window, operation.inputs[0].shape[1:])
     if operation.window.strides != (1, 1):
         planes = _split(operation, builder, planes, taps)
     is_point = len(taps.rows) == 1 and taps.rows[0] == taps.columns[0] == 0
@@ -251,6 +259,16 @@ def pack_sparse_convolution(operation: Convolution, builder: Builder) -> None:
         layer = operation.layer
         target = builder.write(value)
         transpose(builder, layer, "bits_to_packed", output, target, value)
+
+
+def _of_units(operation):
+    """The same for planes of one pixel each, which lie as the input does."""
+    filters = operation.output.size
+    kernel = operation.kernel.transpose(2, 0, 1, 3).reshape(1, 1, -1, filters)
+    units = Value((kernel.shape[2], 1, 1))
+    return dataclasses.replace(
+        operation, inputs=(units,), kernel=kernel, window=Window()
+    )
 
 
 def _depth(operation, plane, zeros):

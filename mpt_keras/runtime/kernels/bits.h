@@ -8,6 +8,7 @@
 /* A word at any address of a byte. */
 typedef uint64_t word_at __attribute__((may_alias, aligned(1)));
 typedef uint32_t half_word_at __attribute__((may_alias, aligned(1)));
+typedef uint16_t quarter_word_at __attribute__((may_alias, aligned(1)));
 typedef uint8_t byte __attribute__((may_alias));
 
 /* A vector of words, of one at least. */
@@ -37,6 +38,14 @@ static inline uint32_t signs_of(floats v) {
 #endif
 }
 
+/* Of 64 floats. */
+static inline uint64_t packed_word(const real *from) {
+  uint64_t bits = 0;
+  for (int32_t i = 0; i < 64; i += LANES)
+    bits |= (uint64_t)signs_of(*(const floats_at *)(from + i)) << i;
+  return bits;
+}
+
 /* The low `count` bits set, of 0 to 64. */
 static inline uint64_t low_bits(int32_t count) {
   return count < 64 ? ((uint64_t)1 << count) - 1 : ~(uint64_t)0;
@@ -54,8 +63,12 @@ static inline void put_bits(char *to, uint64_t bits, int32_t count) {
     bits >>= 32;
     to += 4;
   }
-  for (int32_t i = 0; i < (bytes & 3); i++)
-    ((byte *)to)[i] = (byte)(bits >> 8 * i);
+  if (bytes & 2) {
+    *(quarter_word_at *)to = (uint16_t)bits;
+    bits >>= 16;
+    to += 2;
+  }
+  if (bytes & 1) *(byte *)to = (byte)bits;
 }
 
 /* `count` bits from the bytes at `from`, of 1 to 64; undefined above them. */

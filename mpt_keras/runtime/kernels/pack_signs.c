@@ -9,13 +9,6 @@ struct pack_signs {
   MPT_STEPS
 };
 
-static inline uint64_t packed_word(const real *from) {
-  uint64_t bits = 0;
-  for (int32_t i = 0; i < 64; i += LANES)
-    bits |= (uint64_t)signs_of(*(const floats_at *)(from + i)) << i;
-  return bits;
-}
-
 static inline uint64_t packed_after(const real *from, struct channel_steps s) {
   uint64_t bits = 0;
   for (int32_t i = 0; i < 64; i += LANES) {

@@ -17,6 +17,7 @@
    `stream`: for each block, for each of its jobs: filter, flags (1: first of
    this filter, 2: last), then per group ternary: number of +1 weights, number
    of -1 weights, their places; otherwise number, places. Four more behind. */
+#include "bits.h"
 #include "steps.h"
 #include "sums.h"
 
@@ -35,6 +36,9 @@ struct sparse_convolution {
   int32_t zeros; /* floats before the first plane of a tile */
   int32_t contiguous; /* whether a tile's rows are so in the map too */
   int32_t seen, blocks, groups, margin;
+  /* Of an output of signs, a bit each, where a tile begins at a whole byte; of
+     one of floats `row_bytes` is 0. */
+  int32_t row_bytes, plane_bytes;
   const int32_t *row;    /* rows that a tile sees, `seen` of them */
   const int32_t *block;  /* per block: first channel, channels, jobs */
   const int32_t *shifts; /* per group */
@@ -185,6 +189,28 @@ MPT_INLINE void put_tile(const struct sparse_convolution *k, const real *sums,
         copy_floats(out + i * k->images, sums + i * k->lanes, k->lanes);
 }
 
+/* Signs of `count` floats; of up to LANES - 1 more in bits that nobody uses. */
+MPT_INLINE void pack_row(const real *from, int32_t count, char *to) {
+  for (; count >= 64; count -= 64, from += 64, to += 8)
+    *(word_at *)to = packed_word(from);
+  if (count <= 0) return;
+  uint64_t bits = 0;
+  for (int32_t i = 0; i < count; i += LANES)
+    bits |= (uint64_t)signs_of(*(const floats_at *)(from + i)) << i;
+  put_bits(to, bits, count);
+}
+
+/* The same as signs. */
+MPT_INLINE void pack_tile(const struct sparse_convolution *k, const real *sums,
+                          int32_t rows, int32_t columns, char *out) {
+  for (int32_t r = 0; r < rows; r++, sums += k->pitch, out += k->row_bytes)
+    if (k->images == 1)
+      pack_row(sums, columns, out);
+    else
+      for (int32_t i = 0; i < columns; i++)
+        pack_row(sums + i * k->lanes, k->lanes, out + i * (k->images / 8));
+}
+
 MPT_INLINE void convolve_tile(const struct sparse_convolution *k, int32_t image,
                           int32_t y, int32_t x, char *arena) {
   const real *tile = (const real *)(arena + k->tile);
@@ -203,9 +229,12 @@ MPT_INLINE void convolve_tile(const struct sparse_convolution *k, int32_t image,
   int32_t plane = k->out_rows * k->out_columns * k->images;
   real *output = (real *)(arena + k->output) + image +
                  (y * k->out_columns + x) * k->images;
+  int32_t packs = k->row_bytes;
+  char *packed = arena + k->output + y * k->row_bytes +
+                 (x * k->images + image) / 8;
   /* Whole vectors of the sums are rows of the output that follow one another. */
   int32_t direct = k->images == 1 && k->pitch == k->out_columns &&
-                   rows * k->pitch == size;
+                   rows * k->pitch == size && !packs;
   for (int32_t b = 0; b < k->blocks; b++) {
     const int32_t *block = k->block + 3 * b;
     fill_tile(k, block, image, y, x, arena);
@@ -218,7 +247,11 @@ MPT_INLINE void convolve_tile(const struct sparse_convolution *k, int32_t image,
       ending.steps = STEPS_OF(k, filter);
       real *to = !ending.last ? sums : direct ? out : done;
       sum_groups(tile, &list, size, sides, to, k->near, &ending);
-      if (ending.last && !direct) put_tile(k, done, rows, columns, out);
+      if (!ending.last || direct) continue;
+      if (packs)
+        pack_tile(k, done, rows, columns, packed + filter * k->plane_bytes);
+      else
+        put_tile(k, done, rows, columns, out);
     }
   }
 }
@@ -228,8 +261,8 @@ MPT_KERNEL void sparse_convolution(const struct sparse_convolution *fields,
   const struct sparse_convolution k = *fields;
   real *tile = (real *)(arena + k.tile);
   for (int32_t i = 0; i < k.zeros; i++) tile[i] = 0;
-  for (int32_t image = 0; image < k.images; image += k.lanes)
-    for (int32_t y = 0; y < k.out_rows; y += k.tile_rows)
-      for (int32_t x = 0; x < k.out_columns; x += k.tile_columns)
+  for (int32_t y = 0; y < k.out_rows; y += k.tile_rows)
+    for (int32_t x = 0; x < k.out_columns; x += k.tile_columns)
+      for (int32_t image = 0; image < k.images; image += k.lanes)
         convolve_tile(&k, image, y, x, arena);
 }

@@ -35,15 +35,18 @@ def pack(operation: Operation, builder: Builder) -> None:
         builder: `Builder`.
     """
     value = operation.output
+    if isinstance(operation, Convolution) and not (
+        builder.images == 1 and is_dense(operation)
+    ):
+        pack_sparse_convolution(operation, builder)
+        return
     if value.kind == SIGN:
         planes = builder.scratch(layout_bytes(value, PLANES, builder.images))
     else:
         planes = builder.write(value)
     match operation:
-        case Convolution() if builder.images == 1 and is_dense(operation):
-            pack_dense(operation, builder, planes)
         case Convolution():
-            pack_sparse_convolution(operation, builder, planes)
+            pack_dense(operation, builder, planes)
         case Elementwise():
             _merge(operation, builder, planes, "alone", operation.steps)
         case Merge():

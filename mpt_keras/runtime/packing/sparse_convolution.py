@@ -6,11 +6,19 @@ import math
 import numpy as np
 
 from mpt_keras.runtime.errors import UnsupportedLayerError
-from mpt_keras.runtime.operations import Convolution, Value, Window
+from mpt_keras.runtime.operations import SIGN, Convolution, Value, Window
 from mpt_keras.runtime.packing.dense import is_dense
+from mpt_keras.runtime.packing.sign_layouts import plane_bytes, transpose
 from mpt_keras.runtime.packing.sparse_lists import sparse_lists
 from mpt_keras.runtime.packing.steps import step_fields
-from mpt_keras.runtime.program import PLANES, Buffer, Builder
+from mpt_keras.runtime.program import (
+    BITS,
+    PACKED,
+    PLANES,
+    Builder,
+    layout_bytes,
+    row_bytes,
+)
 
 # Floats of a tile that are summed at once: 8 vectors of 64 bytes.
 _SUMS = 128
@@ -23,8 +31,10 @@ _FEW = 0.12
 _SINGLE = 16
 # Entries of a list from which on more lists cost less than longer ones.
 _LONG = 24
-# Images of a batch that a tile takes side by side, at least.
+# Images of a batch that a tile takes side by side, at least; where signs come
+# out of it, those of a word.
 _LANES = 16
+_LANES_OF_SIGNS = 64
 # Places are 16 bits.
 _FURTHEST = 2**16
 
@@ -104,7 +114,7 @@ class _Tiling:
         return next(count for count in (1, 2, 4, 8) if count >= needed)
 
 
-def _tiling(taps, out, images, is_long):
+def _tiling(taps, out, images, is_long, gives_signs):
     """Of an output of a shape; `is_long`: most lists are."""
     rows, columns = out
     first, last = int(taps.columns.min()), int(taps.columns.max())
@@ -119,15 +129,19 @@ def _tiling(taps, out, images, is_long):
             rows = _even(rows, _SUMS // pitch)
             return _Tiling(rows, columns, pitch, 1, shifted=True, whole=True)
         if span <= _SUMS // 2:
-            columns = _even(columns, _SUMS - span)
+            columns = _even_bytes(columns, _SUMS - span)
             pitch = columns + span
             return _Tiling(1, columns, pitch, 1, first, shifted=True)
-    columns = _even(columns, _SUMS if images == 1 else _SUMS // _LANES)
-    lanes = 1
-    if images > 1:
-        lanes = _LANES
-        seen = len(taps.phase) * len(np.unique(taps.rows)) * (columns + span)
-        most = min(_SUMS // columns, (_FURTHEST - _SUMS) // seen)
+    if images == 1:
+        columns, lanes = _even_bytes(columns, _SUMS), 1
+    else:
+        rows_seen = len(taps.phase) * len(np.unique(taps.rows))
+        for lanes in (_LANES_OF_SIGNS, _LANES)[not gives_signs :]:
+            tile = _even(columns, _SUMS // lanes)
+            most = (_FURTHEST - _SUMS) // (rows_seen * (tile + span))
+            if lanes <= most:
+                break
+        columns, most = tile, min(_SUMS // tile, most)
         while 2 * lanes <= most and images % (2 * lanes) == 0:
             lanes *= 2
     return _Tiling(1, columns, (columns + span) * lanes, lanes, first)
@@ -138,20 +152,25 @@ def _even(count, most):
     return -(-count // -(-count // most))
 
 
-def pack_sparse_convolution(
-    operation: Convolution, builder: Builder, output: Buffer
-) -> None:
+def _even_bytes(count, most):
+    """The same of bits, so that each part begins at a whole byte."""
+    most -= most % 8
+    return count if count <= most else -(-_even(count, most) // 8) * 8
+
+
+def pack_sparse_convolution(operation: Convolution, builder: Builder) -> None:
     """Adds a call of `sparse_convolution`, and of `split_phases` for strides.
 
     Args:
         operation: `Convolution`; its input is read as floats.
         builder: `Builder`.
-        output: Room for the output in `PLANES`.
 
     Raises:
         UnsupportedLayerError: If a window sees too much of a channel at once.
     """
-    filters, *out = operation.output.shape
+    value, images = operation.output, builder.images
+    filters, *out = value.shape
+    gives_signs = value.kind == SIGN
     planes = builder.read(operation.inputs[0], PLANES)
     if is_dense(operation):
         operation = _of_units(operation)
@@ -159,13 +178,14 @@ def pack_sparse_convolution(
     if operation.window.strides != (1, 1):
         planes = _split(operation, builder, planes, taps)
     is_point = len(taps.rows) == 1 and taps.rows[0] == taps.columns[0] == 0
-    if is_point and taps.shape == tuple(out):
+    has_gaps = gives_signs and out[1] * images % 8 != 0
+    if is_point and taps.shape == tuple(out) and not has_gaps:
         out = [1, math.prod(out)]
         taps = dataclasses.replace(taps, shape=tuple(out))
     shifts = len({*zip(taps.rows, taps.columns, strict=True)})
     count = filters * shifts * (2 if operation.is_ternary else 1)
     is_long = np.count_nonzero(operation.kernel) >= _LONG * count
-    tiling = _tiling(taps, out, builder.images, is_long)
+    tiling = _tiling(taps, out, images, is_long, gives_signs)
     seen = np.arange(tiling.rows)
     if not tiling.single:
         seen = np.unique(taps.rows[:, None] + seen)
@@ -188,15 +208,20 @@ def pack_sparse_convolution(
     block = lists.block * [len(taps.phase), len(taps.phase), 1]
     shifts = [row * tiling.pitch + column for row, column in groups]
     margin = -(-max(map(abs, shifts)) // 16) * 16
+    is_packed = builder.layout(value) == PACKED
+    if is_packed:
+        output = builder.scratch(layout_bytes(value, BITS, images))
+    else:
+        output = builder.write(value)
     builder.call(
         "sparse_convolution",
         operation.layer,
         input=planes,
         output=output,
         tile=builder.scratch(4 * (sums + depth * plane + sums)),
-        sides=builder.scratch(4 * len(shifts) * (sums + 2 * margin)),
+        sides=builder.scratch(4 * len(shifts) * (sums + 2 * margin) + 64),
         sums=builder.scratch(4 * sums * (filters if len(block) > 1 else 1)),
-        images=builder.images,
+        images=images,
         lanes=tiling.lanes,
         rows=taps.shape[0],
         columns=taps.shape[1],
@@ -219,6 +244,8 @@ def pack_sparse_convolution(
         blocks=len(block),
         groups=len(groups) - 1,
         margin=margin,
+        row_bytes=gives_signs * row_bytes(value.shape[2], images),
+        plane_bytes=gives_signs * plane_bytes(value, images),
         row=seen.astype("int32"),
         block=block.astype("int32").ravel(),
         shifts=np.array(shifts[1:], "int32"),
@@ -228,6 +255,10 @@ def pack_sparse_convolution(
         gain=float(operation.gain),
         **step_fields(operation.steps),
     )
+    if is_packed:
+        layer = operation.layer
+        target = builder.write(value)
+        transpose(builder, layer, "bits_to_packed", output, target, value)
 
 
 def _of_units(operation):

@@ -75,3 +75,13 @@ def shipped(model: keras.Model) -> list[int]:
     print(mpt.summary("my.ticket").totals.macs, report.bytes)
     ticket: mpt.ticket.Ticket = mpt.ticket.read_ticket("my.ticket")
     return [kernel.bytes for kernel in ticket.kernels.values()]
+
+
+def run() -> np.ndarray:
+    network: mpt.runtime.Network = mpt.runtime.load(
+        "my.ticket",
+        base="base.ticket",
+        threads=2,
+        level=mpt.runtime.levels()[0],
+    )
+    return network(np.zeros((1, *network.input_shape)))

@@ -113,6 +113,13 @@ class Network:
         level: Instruction set of the kernels; `"numpy"` for none.
         weight_bytes: Size of the weights as they are packed.
         arena_bytes: Size of the memory in which one image is computed.
+
+    Example:
+
+    >>> mpt_keras.save_ticket(model, "first.ticket")
+    >>> network = mpt_keras.runtime.load("first.ticket", level="numpy")
+    >>> network.level, network.weight_bytes
+    ('numpy', 0)
     """
 
     def __init__(self, plan: Plan, *, threads=1, level=None, source=None):

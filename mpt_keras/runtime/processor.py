@@ -21,7 +21,13 @@ _NEEDED = {"avx512_popcnt": _POPCNT, "avx512": _AVX512, "avx2": _AVX2}
 
 @functools.cache
 def levels() -> tuple[str, ...]:
-    """The instruction sets that can run here, the best first."""
+    """The instruction sets that can run here, the best first.
+
+    Example:
+
+    >>> mpt_keras.runtime.levels()[-1]  # C without vectors, anywhere
+    'plain'
+    """
     features = _features()
     return tuple(
         level

@@ -7,11 +7,12 @@ so that no sign may differ from what the reference computes.
 import dataclasses
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_runtime_floats import computed, convolutions
 
-from mpt_keras.runtime import processor, reference
+from mpt_keras.runtime import network, processor, reference
 from mpt_keras.runtime.operations import (
     SIGN,
     Convolution,
@@ -121,3 +122,36 @@ def test_what_is_no_number_is_negative():
     for level in processor.levels():
         for images in (1, 64):
             check(operation, [array[:images]], level, images)
+
+
+@pytest.mark.parametrize(
+    ("few", "many", "is_faster", "rounds"),
+    [
+        ([1, 1], [6, 6], True, 2),
+        ([1, 1], [12, 12], False, 2),
+        # The first time, and whenever others are in the way, it takes longer.
+        ([1, 1, 1], [30, 7, 6], True, 3),
+        ([1.2, 1.1, 1, 3, 3], [9, 9, 9, 20, 9], False, 5),
+        ([1.1, 1, 2, 2, 2], [8, 7.9, 30, 9, 30], True, 5),
+        # Patience ends.
+        ([100], [700], True, 1),
+    ],
+)
+def test_how_many_images_run_at_once(few, many, is_faster, rounds, monkeypatch):
+    clock, calls = [0.0], []
+    monkeypatch.setattr(network.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(network.time, "thread_time", lambda: clock[0])
+
+    def takes(milliseconds):
+        left = iter(milliseconds)
+
+        def run():
+            calls.append(run)
+            clock[0] += next(left) / 1000
+
+        return run
+
+    side_by_side, one_after_another = takes(many), takes(few)
+    found = network._is_faster(side_by_side, one_after_another)
+    assert found == is_faster
+    assert calls == [one_after_another, side_by_side] * rounds

@@ -32,6 +32,7 @@ from mpt_keras.ticket.reading import (
 
 # So many images a run, where that is faster than one after another.
 _SIDE_BY_SIDE = 64
+_LARGEST = 2**28  # bytes of memory for them
 # Both ways are timed in turn, so often unless it is clear before, or takes
 # more seconds; and one after another only a few images.
 _TRIES = 5
@@ -147,7 +148,9 @@ class Network:
             self.weight_bytes = program.table_bytes
             self.arena_bytes = program.arena_bytes
             self._one = _Compiled(program, compiled)
-            again = source.plan if source else None
+            # Of larger maps every cache is too small, side by side.
+            fits = _SIDE_BY_SIDE * program.arena_bytes <= _LARGEST
+            again = source.plan if source and fits else None
             self._many = _SideBySide(self._one, compiled, again)
 
     def __call__(self, images: Any) -> np.ndarray:

@@ -30,9 +30,15 @@ struct add_signs {
   MPT_STEPS
 };
 
+/* Groups that a block has pixels of: from, to. */
+struct groups {
+  int32_t begin, end;
+};
+
 /* For each group and each subset of its classes the pixels in them. */
-static void fill_choices(const struct add_signs *k, char *choices,
-                         int32_t begin, int32_t size) {
+static struct groups fill_choices(const struct add_signs *k, char *choices,
+                                  int32_t begin, int32_t size) {
+  struct groups present = {k->groups, 0};
   word *all = (word *)choices;
   int32_t count = size / 8, step = k->images > 1 ? 64 : 1;
   for (int32_t i = 0; i < 8 * k->groups * count; i++) all[i] = 0;
@@ -41,6 +47,9 @@ static void fill_choices(const struct add_signs *k, char *choices,
     int32_t column = step == 64 ? bit / k->images : bit;
     if (column < k->columns) {
       uint32_t c = k->classes[row * k->columns + column];
+      int32_t group = (int32_t)(c / 3);
+      if (group < present.begin) present.begin = group;
+      if (group >= present.end) present.end = group + 1;
       uint64_t pixels = step == 64 ? ~(uint64_t)0 : (uint64_t)1 << i % 64;
       all[(8 * (c / 3) + (1u << c % 3)) * (uint32_t)count + i / 64] |= pixels;
     }
@@ -53,6 +62,7 @@ static void fill_choices(const struct add_signs *k, char *choices,
         all[(8 * g + subset) * count + i] =
             all[(8 * g + (subset & (subset - 1))) * count + i] |
             all[(8 * g + (subset & -subset)) * count + i];
+  return present;
 }
 
 /* `LANES` entries of the output, from their integers. */
@@ -147,7 +157,7 @@ static void put_floats(const struct add_signs *k, char *arena, int32_t filter,
 #define MPT_ADD_FILTERS(NAME, N)                                              \
   MPT_SUM(sum_##NAME, N)                                                      \
   static void filters_##NAME(const struct add_signs *k, char *arena,          \
-                             int32_t begin) {                                 \
+                             int32_t begin, struct groups present) {          \
     const char *planes = arena + k->planes;                                   \
     const char *choices = arena + k->choices;                                 \
     const uint16_t *weights = k->weights;                                     \
@@ -165,9 +175,10 @@ static void put_floats(const struct add_signs *k, char *arena, int32_t filter,
       words_##N carry = k->is_threshold ? ~none : none;                       \
       for (int32_t i = 0; i < digits + !k->is_threshold; i++) {               \
         words_##N chosen = none;                                              \
-        for (int32_t g = 0; g < k->groups; g++)                               \
+        for (int32_t g = present.begin; g < present.end; g++)                 \
           chosen |= *(const words_##N##_at *)(choices +                       \
-                                              (8 * g + *number++) * N);       \
+                                              (8 * g + number[g]) * N);       \
+        number += k->groups;                                                  \
         if (k->is_threshold) {                                                \
           carry = majority_##N(digit[i], chosen, carry);                      \
         } else {                                                              \
@@ -228,25 +239,25 @@ MPT_KERNEL void add_signs(const struct add_signs *k, char *arena) {
   while (size < k->plane_bytes && size < MPT_WIDTH) size *= 2;
   for (int32_t begin = 0; begin < k->plane_bytes; begin += size) {
     gather_taps(&taps, begin, size);
-    fill_choices(k, arena + k->choices, begin, size);
+    struct groups present = fill_choices(k, arena + k->choices, begin, size);
     switch (size) {
 #if MPT_WIDTH >= 64
       case 64:
-        filters_of_64(k, arena, begin);
+        filters_of_64(k, arena, begin, present);
         break;
 #endif
 #if MPT_WIDTH >= 32
       case 32:
-        filters_of_32(k, arena, begin);
+        filters_of_32(k, arena, begin, present);
         break;
 #endif
 #if MPT_WIDTH >= 16
       case 16:
-        filters_of_16(k, arena, begin);
+        filters_of_16(k, arena, begin, present);
         break;
 #endif
       default:
-        filters_of_8(k, arena, begin);
+        filters_of_8(k, arena, begin, present);
     }
   }
 }

@@ -66,30 +66,54 @@ MPT_PLAIN_ADDER(16)
 MPT_PLAIN_ADDER(8)
 
 /* `N` is the size of a vector and of a plane; lists have eights of the planes'
-   numbers, for which processors have addresses. */
-#define MPT_PLANE(N, i) \
-  (*(const words_##N *)(planes + (uint32_t)list[i] * (uint32_t)(N / 8)))
+   numbers, for which processors have addresses. Four of them are read at once:
+   reads of single ones get in the way of those of planes. Clang takes such
+   numbers apart in vectors. */
+#if UINTPTR_MAX > 0xffffffff && !defined(__clang__)
+typedef uint64_t four_places __attribute__((may_alias, aligned(2)));
+#define MPT_FOUR_PLACES(i) *(const four_places *)(list + i)
+#define MPT_PLANE_AT(four, r) (uint16_t)(four >> 16 * (r))
+#else
+typedef const uint16_t *four_places;
+#define MPT_FOUR_PLACES(i) list + i
+#define MPT_PLANE_AT(four, r) four[r]
+#endif
+#define MPT_PLANE(N, four, r)                                     \
+  (*(const words_##N *)(planes + (uintptr_t)MPT_PLANE_AT(four, r) * (N / 8)))
 /* Eight planes more into `p0, p1, p2`: one carry. */
 #define MPT_ADD_EIGHT(N, i, carry)                                             \
-  a = add_##N(&x, MPT_PLANE(N, i), MPT_PLANE(N, i + 1), MPT_PLANE(N, i + 2));  \
-  b = add_##N(&y, MPT_PLANE(N, i + 3), MPT_PLANE(N, i + 4),                    \
-              MPT_PLANE(N, i + 5));                                            \
-  c = add_##N(&x, x, MPT_PLANE(N, i + 6), MPT_PLANE(N, i + 7));                \
+  four = MPT_FOUR_PLACES(i), other = MPT_FOUR_PLACES(i + 4);                   \
+  a = add_##N(&x, MPT_PLANE(N, four, 0), MPT_PLANE(N, four, 1),                \
+              MPT_PLANE(N, four, 2));                                          \
+  b = add_##N(&y, MPT_PLANE(N, four, 3), MPT_PLANE(N, other, 0),               \
+              MPT_PLANE(N, other, 1));                                         \
+  c = add_##N(&x, x, MPT_PLANE(N, other, 2), MPT_PLANE(N, other, 3));          \
   d = add_##N(&p0, p0, x, y);                                                  \
   a = add_##N(&x, a, b, c);                                                    \
   b = add_##N(&p1, p1, x, d);                                                  \
   carry = add_##N(&p2, p2, a, b);
-/* A carry into the digits from the sixth on. Those in registers spare more
-   than they cost where there are fewer. */
-#define MPT_RIPPLE(N, carry)             \
-  x = p5 & carry, p5 ^= carry;           \
-  y = p6 & x, p6 ^= x;                   \
-  x = p7 & y, p7 ^= y;                   \
-  carry = p8 & x, p8 ^= x;               \
+/* Four times as many into `p0` to `p4`. */
+#define MPT_ADD_FOUR_EIGHTS(N, i, carry)  \
+  MPT_ADD_EIGHT(N, i, low)                \
+  MPT_ADD_EIGHT(N, i + 8, high)           \
+  first = add_##N(&p3, p3, low, high);    \
+  MPT_ADD_EIGHT(N, i + 16, low)           \
+  MPT_ADD_EIGHT(N, i + 24, high)          \
+  second = add_##N(&p3, p3, low, high);   \
+  carry = add_##N(&p4, p4, first, second);
+/* A carry into the digits from the sixth or the seventh on. Those in registers
+   spare more than they cost where there are fewer. */
+#define MPT_RIPPLE(N, carry) \
+  x = p5 & carry, p5 ^= carry; \
+  MPT_RIPPLE_ON(N, x)
+#define MPT_RIPPLE_ON(N, carry)          \
+  y = p6 & carry, p6 ^= carry;           \
+  carry = p7 & y, p7 ^= y;               \
+  y = p8 & carry, p8 ^= carry;           \
   for (int32_t i = 9; i < digits; i++) { \
-    words_##N next = digit[i] & carry;   \
-    digit[i] ^= carry;                   \
-    carry = next;                        \
+    words_##N next = digit[i] & y;       \
+    digit[i] ^= y;                       \
+    y = next;                            \
   }
 
 /* `2**(digits - 1) - 1`, less the planes of a list of `8 * minus`, plus those
@@ -101,18 +125,21 @@ MPT_PLAIN_ADDER(8)
     words_##N none = {0};                                               \
     words_##N p0 = none, p1 = none, p2 = none, p3 = none, p4 = none;    \
     words_##N p5 = none, p6 = none, p7 = none, p8 = none;               \
-    words_##N a, b, c, d, x, y, low, high, first, second;               \
+    words_##N a, b, c, d, x, y, low, high, first, second, third;        \
+    four_places four, other;                                            \
     for (int32_t i = 9; i < digits; i++) digit[i] = none;               \
     for (int32_t eights = minus, sign = 0; sign < 2; sign++) {          \
-      for (; eights >= 4; eights -= 4, list += 32) {                    \
-        MPT_ADD_EIGHT(N, 0, low)                                        \
-        MPT_ADD_EIGHT(N, 8, high)                                       \
-        first = add_##N(&p3, p3, low, high);                            \
-        MPT_ADD_EIGHT(N, 16, low)                                       \
-        MPT_ADD_EIGHT(N, 24, high)                                      \
-        second = add_##N(&p3, p3, low, high);                           \
-        low = add_##N(&p4, p4, first, second);                          \
+      for (; eights >= 8; eights -= 8, list += 64) {                    \
+        MPT_ADD_FOUR_EIGHTS(N, 0, third)                                \
+        MPT_ADD_FOUR_EIGHTS(N, 32, low)                                 \
+        x = add_##N(&p5, p5, third, low);                               \
+        MPT_RIPPLE_ON(N, x)                                             \
+      }                                                                 \
+      if (eights >= 4) {                                                \
+        MPT_ADD_FOUR_EIGHTS(N, 0, low)                                  \
         MPT_RIPPLE(N, low)                                              \
+        eights -= 4;                                                    \
+        list += 32;                                                     \
       }                                                                 \
       if (eights >= 2) {                                                \
         MPT_ADD_EIGHT(N, 0, low)                                        \

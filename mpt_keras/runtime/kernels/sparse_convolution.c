@@ -30,7 +30,7 @@ struct sparse_convolution {
   int32_t rows, columns, out_rows, out_columns;
   int32_t tile_rows, tile_columns, pitch;
   int32_t singly; /* whether lists are not filled up, see sums.h */
-  int32_t near;   /* whether all shifts are of less than 16 floats */
+  int32_t near;   /* whether there are shifts, all of less than 16 floats */
   int32_t chunks; /* of 16 floats in the sums of a tile: 1, 2, 4, 8 */
   int32_t left;   /* column where a tile begins */
   int32_t zeros; /* floats before the first plane of a tile */
@@ -150,7 +150,7 @@ MPT_INLINE void sum_tile(const real *tile, struct list list, int32_t size, real 
 #undef MPT_RUN
 }
 
-/* The lists of a job; `near`: all shifts are of less than 16 floats. */
+/* The lists of a job; `near`: shifts are all of less than 16 floats. */
 MPT_INLINE void sum_groups(const real *tile, struct list *list, int32_t size,
                            real *sides, real *out, int32_t near,
                            const struct ending *ending) {

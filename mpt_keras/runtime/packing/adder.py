@@ -21,6 +21,7 @@ _MOST_PLANES = 1 << 13  # whose number, times 8, has 16 bits
 _LEAST_DIGITS = 10
 _CLASSES_OF_GROUP = 3
 _BLOCK = 64
+_SCATTERS = np.uint16(40503)  # odd, about 2**16 / golden ratio
 
 
 def covers(operation: Convolution | Threshold) -> bool:
@@ -141,6 +142,7 @@ def _weights(operation):
         lists = []
         for sign in (-1, 1):
             seen = planes[weights == sign] + np.uint16(8 * group * of_group)
+            seen = seen[np.argsort(seen * _SCATTERS, kind="stable")]
             most = max(most, len(seen))
             whole = 16 if len(seen) > 32 else 8
             padding = -len(seen) % whole

@@ -231,7 +231,7 @@ def pack_sparse_convolution(operation: Convolution, builder: Builder) -> None:
         tile_columns=tiling.columns,
         pitch=tiling.pitch,
         singly=not lists.is_filled,
-        near=max(map(abs, shifts)) < 16,
+        near=0 < max(map(abs, shifts)) < 16,
         chunks=tiling.chunks,
         left=tiling.left,
         zeros=sums,

@@ -49,8 +49,7 @@ struct sparse_convolution {
   MPT_STEPS
 };
 
-
-/* Copies of what does not change: no store can reach them. */
+/* Copied into each form of the loops below, where numbers are constants. */
 #define MPT_INLINE static inline __attribute__((always_inline))
 
 MPT_INLINE void copy_floats(real *to, const real *from, int32_t count) {

@@ -12,7 +12,8 @@ from unittest import mock
 import numpy as np
 from absl import app, flags
 
-from mpt_keras.runtime import library, network
+from mpt_keras.runtime import library
+from mpt_keras.runtime.compiled_program import CompiledProgram
 from mpt_keras.runtime.operations import (
     SIGN,
     Convolution,
@@ -88,7 +89,7 @@ def measured(operation, form, compiled):
             )
         else:
             builder.plan = Plan("", real, made, (), (), True, True, ())
-        run = network._Compiled(builder.program(), compiled).run
+        run = CompiledProgram(builder.program(), compiled).run
         given = np.zeros((images, *real.shape), "float32")
         results = np.empty((images, *made.shape), "float32")
         spans = []

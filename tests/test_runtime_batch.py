@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_runtime_floats import computed, convolutions
 
-from mpt_keras.runtime import network, processor, reference
+from mpt_keras.runtime import processor, reference, side_by_side
 from mpt_keras.runtime.operations import (
     SIGN,
     Convolution,
@@ -139,8 +139,8 @@ def test_what_is_no_number_is_negative():
 )
 def test_how_many_images_run_at_once(few, many, is_faster, rounds, monkeypatch):
     clock, calls = [0.0], []
-    monkeypatch.setattr(network.time, "perf_counter", lambda: clock[0])
-    monkeypatch.setattr(network.time, "thread_time", lambda: clock[0])
+    monkeypatch.setattr(side_by_side.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(side_by_side.time, "thread_time", lambda: clock[0])
 
     def takes(milliseconds):
         left = iter(milliseconds)
@@ -151,7 +151,7 @@ def test_how_many_images_run_at_once(few, many, is_faster, rounds, monkeypatch):
 
         return run
 
-    side_by_side, one_after_another = takes(many), takes(few)
-    found = network._is_faster(side_by_side, one_after_another)
+    together, one_after_another = takes(many), takes(few)
+    found = side_by_side._is_faster(together, one_after_another)
     assert found == is_faster
-    assert calls == [one_after_another, side_by_side] * rounds
+    assert calls == [one_after_another, together] * rounds

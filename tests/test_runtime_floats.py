@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mpt_keras.runtime import library, processor, reference
-from mpt_keras.runtime.network import _Compiled
+from mpt_keras.runtime.compiled_program import CompiledProgram
 from mpt_keras.runtime.operations import (
     FUNCTIONS,
     SIGN,
@@ -84,7 +84,7 @@ def computed(operation, inputs, level, images=1, layout=BITS):
         [array.reshape(images, -1) for array in inputs], 1
     ).astype("float32")
     found = np.empty((images, *result.shape), "float32")
-    _Compiled(program, library.load(level)).run(
+    CompiledProgram(program, library.load(level)).run(
         np.ascontiguousarray(flat), found
     )
     return found

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mpt_keras.runtime import library, processor, reference
-from mpt_keras.runtime.network import _Compiled
+from mpt_keras.runtime.compiled_program import CompiledProgram
 from mpt_keras.runtime.operations import (
     FLOAT,
     SIGN,
@@ -57,7 +57,7 @@ def computed(operation, images, level, layouts):
     for step in steps:
         signs.pack(step, builder)
     found = np.empty((len(images), *result.shape), "float32")
-    _Compiled(builder.program(), library.load(level)).run(images, found)
+    CompiledProgram(builder.program(), library.load(level)).run(images, found)
     return found
 
 

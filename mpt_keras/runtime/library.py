@@ -47,6 +47,11 @@ class Library:
     run: Callable[..., None]
     _handle: ctypes.CDLL
 
+    @property
+    def counts_bits(self) -> bool:
+        """Whether one instruction counts the bits of a vector."""
+        return self.level == "avx512_popcnt"
+
     def function(self, name: str) -> int:
         """Address of a kernel."""
         pointer = ctypes.cast(getattr(self._handle, name), ctypes.c_void_p)

@@ -3,25 +3,20 @@
 import contextlib
 import ctypes
 import dataclasses
-import math
 import numbers
 import os
 import pathlib
-import sys
-import threading
-import time
 from typing import Any
 
 import numpy as np
 
 from mpt_keras.runtime import library, reference
-from mpt_keras.runtime.errors import UnsupportedLayerError
+from mpt_keras.runtime.compiled_program import CompiledProgram
 from mpt_keras.runtime.fusing import fuse
 from mpt_keras.runtime.lowering import lower
 from mpt_keras.runtime.operations import Plan
 from mpt_keras.runtime.packing import pack
-from mpt_keras.runtime.program import ALIGNMENT, Buffer, Program
-from mpt_keras.runtime.structures import structures
+from mpt_keras.runtime.side_by_side import LARGEST, SIDE_BY_SIDE, SideBySide
 from mpt_keras.ticket.errors import TicketError
 from mpt_keras.ticket.reading import (
     MAX_WEIGHTS,
@@ -29,16 +24,6 @@ from mpt_keras.ticket.reading import (
     as_ticket,
     parse_ticket,
 )
-
-# So many images a run, where that is faster than one after another.
-_SIDE_BY_SIDE = 64
-_LARGEST = 2**28  # bytes of memory for them
-# Both ways are timed in turn, so often unless it is clear before, or takes
-# more seconds; and one after another only a few images.
-_TRIES = 5
-_CLEAR = 1.25
-_PATIENCE = 0.5
-_FEW = 8
 
 
 def load(
@@ -144,14 +129,14 @@ class Network:
             self._many = None
         else:
             self.level = compiled.level
-            program = pack(plan, counts_bits=_counts_bits(compiled))
+            program = pack(plan, counts_bits=compiled.counts_bits)
             self.weight_bytes = program.table_bytes
             self.arena_bytes = program.arena_bytes
-            self._one = _Compiled(program, compiled)
+            self._one = CompiledProgram(program, compiled)
             # Of larger maps every cache is too small, side by side.
-            fits = _SIDE_BY_SIDE * program.arena_bytes <= _LARGEST
+            fits = SIDE_BY_SIDE * program.arena_bytes <= LARGEST
             again = source.plan if source and fits else None
-            self._many = _SideBySide(self._one, compiled, again)
+            self._many = SideBySide(self._one, compiled, again)
 
     def __call__(self, images: Any) -> np.ndarray:
         """Computes what the frozen Keras model predicts.
@@ -189,7 +174,7 @@ class Network:
 
     def _compute(self, images, results):
         begin = 0
-        if self._many is not None and len(images) >= _SIDE_BY_SIDE:
+        if self._many is not None and len(images) >= SIDE_BY_SIDE:
             begin = self._many.run(images, results)
         for image, result in zip(images[begin:], results[begin:], strict=True):
             self._one.run(image, result)
@@ -272,171 +257,3 @@ def _to_planes(image, plan):
     if plan.input_channels_first:
         return image.reshape(channels, rows, columns)
     return np.moveaxis(image.reshape(rows, columns, channels), -1, 0)
-
-
-def _counts_bits(compiled):
-    return compiled.level == "avx512_popcnt"
-
-
-class _Compiled:
-    """Runs a program with compiled kernels."""
-
-    def __init__(self, program: Program, compiled: library.Library):
-        self.images = program.images
-        self._arena_bytes = program.arena_bytes
-        self._arenas = threading.local()
-        self._keep = [_aligned(table) for table in program.tables]
-        places = {
-            id(table): copy.ctypes.data
-            for table, copy in zip(program.tables, self._keep, strict=True)
-        }
-        kinds = structures()
-        steps = []
-        for call in program.calls:
-            fields = _fields(kinds[call.kernel], call.fields, places)
-            self._keep.append(fields)
-            steps.append(
-                library.Step(
-                    compiled.function(call.kernel), ctypes.addressof(fields)
-                )
-            )
-        self._steps = (library.Step * len(steps))(*steps)
-        plan = program.plan
-        self._from = kinds["images_to_planes"](
-            output=program.input.offset,
-            **_sizes(plan.input, plan.input_channels_first, self.images),
-        )
-        self._to = kinds["planes_to_images"](
-            input=program.output.offset,
-            **_sizes(plan.output, plan.output_channels_first, self.images),
-        )
-        self._run = compiled.run
-
-    def run(self, images, results):
-        """Of as many images as the program takes at once."""
-        self._run(
-            self._steps,
-            len(self._steps),
-            self._from,
-            images.ctypes.data,
-            self._to,
-            results.ctypes.data,
-            self._arena(),
-        )
-
-    def _arena(self):
-        try:
-            return self._arenas.address
-        except AttributeError:
-            memory = np.empty(self._arena_bytes + ALIGNMENT, "uint8")
-            self._arenas.memory = memory
-            self._arenas.address = (
-                memory.ctypes.data + -memory.ctypes.data % ALIGNMENT
-            )
-            return self._arenas.address
-
-
-def _sizes(value, channels_first, images):
-    """Planes as [image][row][column][channel] see them."""
-    channels = 1 if channels_first else value.shape[0]
-    return {
-        "channels": channels,
-        "pixels": value.size // channels,
-        "images": images,
-    }
-
-
-def _aligned(table):
-    memory = np.empty(table.nbytes + ALIGNMENT, "uint8")
-    begin = -memory.ctypes.data % ALIGNMENT
-    copy = memory[begin : begin + table.nbytes]
-    copy[...] = np.ascontiguousarray(table).ravel().view("uint8")
-    return copy
-
-
-def _fields(kind, fields, places):
-    values = {}
-    for name, field in fields.items():
-        if isinstance(field, Buffer):
-            field = field.offset
-        elif isinstance(field, np.ndarray):
-            field = places[id(field)]
-        values[name] = field
-    expected = {name for name, _ in kind._fields_}
-    if values.keys() != expected:
-        raise AssertionError(
-            f"Kernel '{kind.__name__}' takes {sorted(expected)}. Received: "
-            f"{sorted(values)}"
-        )
-    return kind(**values)
-
-
-class _SideBySide:
-    """Many images a run, if that is faster than one after another."""
-
-    def __init__(self, one, compiled, plan_again):
-        self._one = one
-        self._compiled = compiled
-        self._plan_again = plan_again
-        self._lock = threading.Lock()
-        self._is_faster: bool | None = None if plan_again else False
-        self._many: _Compiled | None = None
-
-    def run(self, images, results) -> int:
-        """Computes some of the images; returns how many, from the first."""
-        with self._lock:
-            if self._is_faster is None:
-                self._decide(images[:_SIDE_BY_SIDE], results[:_SIDE_BY_SIDE])
-        if not self._is_faster:
-            return 0
-        end = len(images) // _SIDE_BY_SIDE * _SIDE_BY_SIDE
-        for begin in range(0, end, _SIDE_BY_SIDE):
-            part = slice(begin, begin + _SIDE_BY_SIDE)
-            self._many.run(images[part], results[part])
-        return end
-
-    def _decide(self, images, results):
-        counts_bits = _counts_bits(self._compiled)
-        try:
-            program = pack(self._plan_again(), _SIDE_BY_SIDE, counts_bits)
-        except UnsupportedLayerError:  # of 64 images; of one it is not
-            self._is_faster = False
-            return
-        many = _Compiled(program, self._compiled)
-
-        def one_after_another():
-            for image, result in zip(
-                images[:_FEW], results[:_FEW], strict=True
-            ):
-                self._one.run(image, result)
-
-        def side_by_side():
-            many.run(images, results)
-
-        self._is_faster = _is_faster(side_by_side, one_after_another)
-        if self._is_faster:
-            self._many = many
-
-
-def _is_faster(side_by_side, one_after_another):
-    """Whether many images take less time than as many times a few."""
-    began = time.perf_counter()
-    many = few = math.inf
-    for number in range(_TRIES):
-        few = min(few, _seconds(one_after_another) * _SIDE_BY_SIDE / _FEW)
-        many = min(many, _seconds(side_by_side))
-        # The first time, either may have had to fetch memory.
-        is_clear = number and max(few, many) > _CLEAR * min(few, many)
-        if is_clear or time.perf_counter() - began > _PATIENCE:
-            break
-    return many < few
-
-
-def _seconds(run):
-    """Of this thread alone: others may keep a processor busy."""
-    # Windows counts them in ticks of 16 ms.
-    is_coarse = sys.platform == "win32"
-    clock = time.perf_counter if is_coarse else time.thread_time
-    begin = clock()
-    run()
-    return clock() - begin

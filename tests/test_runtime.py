@@ -272,3 +272,24 @@ def test_networks_go_to_other_processes(network):
     images = np.ones((2, 2, 3, 1))
     copied = pickle.loads(pickle.dumps(network))
     np.testing.assert_array_equal(copied(images), network(images))
+
+
+def test_networks_of_bytes_take_bytes(tmp_path):
+    images = keras.Input((2, 3, 1), dtype="uint8")
+    x = keras.layers.Rescaling(1 / 255, offset=-0.5)(images)
+    x = keras.layers.Flatten()(x)
+    model = keras.Model(images, mpt.MPTDense(4, sparsity=0.5)(x))
+    network = mpt.runtime.load(ticket_of(model, tmp_path))
+    some = np.random.default_rng(0).integers(0, 256, (3, 2, 3, 1), "uint8")
+    assert_close(network(some), model.predict(some, verbose=0))
+    with pytest.raises(ValueError, match=r"uint8.*float64"):
+        network(some / 2)
+
+
+def test_bytes_are_scaled_first(tmp_path):
+    images = keras.Input((4, 4, 1), dtype="uint8")
+    x = keras.layers.Add()([images, images])
+    x = keras.layers.Flatten()(keras.layers.Rescaling(1.0)(x))
+    model = keras.Model(images, mpt.MPTDense(4, sparsity=0.5)(x))
+    with pytest.raises(mpt.runtime.UnsupportedLayerError, match="unscaled"):
+        mpt.runtime.load(ticket_of(model, tmp_path))

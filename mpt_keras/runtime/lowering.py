@@ -23,6 +23,8 @@ from mpt_keras.ticket.reading import Ticket
 _OF_TRAINING = re.compile(
     "name|trainable|dtype|seed|.*_(initializer|regularizer|constraint)"
 )
+# Keras computes with integers until one of these makes floats of them.
+_TO_FLOATS = {"Normalization", "Rescaling"}
 
 
 def lower(ticket: Ticket) -> Plan:
@@ -69,8 +71,10 @@ def _lowered(ticket):
                 "model of the part that is to run, "
                 "keras.Model(model.inputs[0], model.outputs[0])."
             )
-    lowering = _Lowering(Weights(ticket, model.graph))
     given = _input(model.graph)
+    dtype = _input_dtype(model.graph)
+    integers = given if dtype == "uint8" else None
+    lowering = _Lowering(Weights(ticket, model.graph), integers)
     result = lowering.graph(model, [given])[0]
     operations = lowering.operations
     if isinstance(result, Unfinished):
@@ -92,6 +96,7 @@ def _lowered(ticket):
         given.channels_first,
         first,
         tuple(operations.done),
+        dtype,
     )
 
 
@@ -107,9 +112,8 @@ def _input(graph):
             f"an input of open size, {(None, *shape)} (make the model "
             "with keras.Input of a fixed size),",
         )
-    dtype = layer.config.get("dtype", "float32")
-    if dtype != "float32":
-        raise refusal(layer, f"an input of dtype={dtype!r}")
+    if _input_dtype(graph) not in ("float32", "uint8"):
+        raise refusal(layer, f"an input of dtype={_input_dtype(graph)!r}")
     formats = [
         other.config["data_format"]
         for other in graph.walk()
@@ -118,6 +122,10 @@ def _input(graph):
     ]
     first = len(shape) > 1 and formats[:1] == ["channels_first"]
     return Tensor(Value(planes_shape(shape, first)), shape, first)
+
+
+def _input_dtype(graph):
+    return _input_layer(graph).config.get("dtype") or "float32"
 
 
 def _input_layer(graph):
@@ -129,9 +137,10 @@ def _input_layer(graph):
 
 
 class _Lowering:
-    def __init__(self, weights):
+    def __init__(self, weights, integers):
         self.operations = Operations()
         self._weights = weights
+        self._integers = integers  # the input, where it holds these
 
     def graph(self, model, inputs):
         """The results of a model called with tensors."""
@@ -176,6 +185,10 @@ class _Lowering:
             self._weights,
             self.apply,
         )
+        if layer.kind not in _TO_FLOATS and any(
+            one is self._integers for one in call.inputs
+        ):
+            call.refuse("an input of dtype='uint8', unscaled,")
         partly = [one for one in call.inputs if isinstance(one, Unfinished)]
         if partly and not rule.takes_unfinished:
             call.refuse(f"what it is called with, {partly[0].what} of x,")

@@ -121,6 +121,7 @@ class Network:
         self.output_shape = plan.output_shape
         self._threads = _checked_threads(threads)
         self._source = source
+        self._input_dtype = plan.input_dtype
         compiled = library.load(level)
         if compiled is None:
             self.level = "numpy"
@@ -185,6 +186,11 @@ class Network:
             raise ValueError(
                 f"Network '{self.name}' takes real numbers. Received: images "
                 f"of dtype {images.dtype}"
+            )
+        if self._input_dtype == "uint8" and images.dtype != "uint8":
+            raise ValueError(
+                f"Network '{self.name}' takes images of dtype uint8. Received: "
+                f"dtype {images.dtype}"
             )
         if images.shape[1:] != self.input_shape or images.ndim == 0:
             raise ValueError(

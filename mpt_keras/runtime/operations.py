@@ -254,6 +254,7 @@ class Plan:
         input_shape, output_shape: Of one image, as Keras has them.
         input_channels_first, output_channels_first: Whether the channels come
             first in Keras' shapes as well.
+        input_dtype: Of the images; `"uint8"` where Keras takes only these.
         operations: In order; each but the network's input is the output of
             one before.
     """
@@ -266,3 +267,4 @@ class Plan:
     input_channels_first: bool
     output_channels_first: bool
     operations: tuple[Operation, ...]
+    input_dtype: str = "float32"

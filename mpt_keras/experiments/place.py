@@ -1,0 +1,67 @@
+"""Where a run computes, and where its images are."""
+
+import dataclasses
+
+from mpt_keras.experiments.settings import (
+    POSITIVE,
+    Checked,
+    integer_from,
+    setting,
+)
+
+DISTRIBUTE = ("none", "mirrored", "multiworker", "tpu")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Place(Checked):
+    """What may be another when a run is continued: it changes no setting."""
+
+    data_dir: str | None = setting(None, "Folder of TensorFlow Datasets.")
+    download: bool = setting(False, "Fetch the images if they are missing.")
+    images: str | None = setting(
+        None,
+        "Plain file of the images instead, which needs neither TensorFlow nor "
+        "TensorFlow Datasets: a NumPy .npz with train_images (uint8, NHWC), "
+        "train_labels, test_images and test_labels, or with PNG or JPEG files "
+        "end to end in train_bytes, from train_offsets on.",
+    )
+    distribute: str = setting(
+        "none",
+        "none: one device. mirrored: all devices of this machine "
+        "(MirroredStrategy on TensorFlow, DataParallel on JAX). multiworker: "
+        "several machines named by TF_CONFIG, started alike. tpu: the TPU "
+        "named by --tpu. Batch norms then see the statistics of the whole "
+        "batch.",
+        choices=DISTRIBUTE,
+    )
+    tpu: str = setting(
+        "local",
+        "TPU: 'local' on a TPU virtual machine, a name, or grpc://.",
+        needs={"distribute": ("tpu",)},
+    )
+    worker_timeout: float = setting(
+        600.0,
+        "Seconds to wait for the other workers or for the TPU.",
+        needs={"distribute": ("multiworker", "tpu")},
+        **POSITIVE,
+    )
+    cpu_devices: int | None = setting(
+        None,
+        "Treat the processor as so many devices, to try --distribute without "
+        "accelerators.",
+        **integer_from(1),
+    )
+    deterministic: bool = setting(
+        False,
+        "Let TensorFlow use only operations that repeat their results to the "
+        "bit, also on GPUs; slower.",
+    )
+    evaluation_batch: int = setting(
+        500, "Images per step of the evaluation.", **integer_from(1)
+    )
+    verbose: str = setting(
+        "auto",
+        "Progress: 0 none, 1 a bar, 2 a line an epoch, auto as the screen has "
+        "it.",
+        choices=("auto", "0", "1", "2"),
+    )

@@ -62,7 +62,7 @@ def in_force_of(settings):
     }
 
 
-def follow(experiment, rows, names, fixed, usual):
+def follow(experiment, rows, names, own, fixed, usual):
     """Fills in what an experiment does not say.
 
     Args:
@@ -70,6 +70,7 @@ def follow(experiment, rows, names, fixed, usual):
         rows: Name of a recipe -> setting -> value.
         names: Names of the recipes that would fit, the best first; used where
             `experiment.recipe` names none.
+        own: Those of them that are published for exactly this.
         fixed: Settings that chose these names: setting -> value.
         usual: Setting -> value, or a function of the values before it, before
             what `Setting.usual` says.
@@ -113,7 +114,7 @@ def follow(experiment, rows, names, fixed, usual):
             settings, **{name: _default(experiment, name) for name in idle}
         ),
         recipe=recipe,
-        borrowed=_borrowed(experiment, recipe, names, rows[recipe], settings),
+        borrowed=_borrowed(experiment, recipe, own, rows[recipe], settings),
         differences={
             name: (getattr(settings, name), there)
             for name, there in {**rows[recipe], "validation": 0.0}.items()
@@ -126,12 +127,12 @@ def _default(experiment, name):
     return experiment.__dataclass_fields__[name].default
 
 
-def _borrowed(experiment, recipe, names, row, settings):
+def _borrowed(experiment, recipe, own, row, settings):
     if experiment.recipe is not None:
         return ""
     reasons = []
-    if recipe != names[0]:
-        reasons.append(f"none is published as {names[0]}")
+    if recipe not in own:
+        reasons.append(f"none is published for this on {settings.model}")
     if row.get("dataset", settings.dataset) != settings.dataset:
         reasons.append(
             f"it is that of {row['dataset']}, not of {settings.dataset}"

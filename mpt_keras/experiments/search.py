@@ -107,10 +107,12 @@ class Search(Experiment):
         if self.recipe is not None:
             rows = recipes.SMALL | recipes.IMAGENET
         method = self.method or "biprop"
+        names = self._recipe_names(networks.family(model), method)
         found = following.follow(
             self,
             rows,
-            self._recipe_names(networks.family(model), method),
+            names,
+            names[:1],
             {"model": model, "method": method},
             {
                 **experiment.USUAL,

@@ -145,11 +145,15 @@ class WinningTicket(Experiment):
             self,
             self._recipes,
             names,
+            self._own(names),
             {"model": model},
             {**experiment.USUAL, **self._usual()},
         )
         self._check_ways(found.settings)
         return found
+
+    def _own(self, names):
+        return names[:2]
 
     def _usual(self):
         return {
@@ -175,6 +179,9 @@ class Distilled(WinningTicket):
 
     _recipes = recipes.KD
     _named_after = ("kd", "resnet18")
+
+    def _own(self, names):
+        return {"kd_resnet18"} & set(names[:1])
 
     def _usual(self):
         later = ("rewinding", "kd_rewinding")

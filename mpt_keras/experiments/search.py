@@ -15,6 +15,11 @@ _PERIODS = {
     **dict.fromkeys(("none", "highest", "next_lowest"), (0.2, 10, "epoch")),
     "random": (0.1, 300, "step"),
 }
+_SUFFIXES = {
+    "highest": "_recycling",
+    "next_lowest": "_recycling_next_lowest",
+    "random": "_iterand",
+}
 _PERIOD = ("recycled_fraction", "recycling_every", "recycling_per")
 
 
@@ -92,6 +97,57 @@ class Search(Experiment):
         choices=("epoch", "step"),
         needs=_RECYCLED,
     )
+
+    def run(self, folder=None, resume=False, place=None, **of_the_place):
+        """Trains, writes a folder, and returns what was found.
+
+        Args:
+            folder: Path of the run's folder, new or empty; None for one under
+                `runs/`.
+            resume: Whether to continue the run that is there after its last
+                whole epoch, as if it had never stopped; begins it if there is
+                none.
+            place: `Place`: devices and where the images are.
+            **of_the_place: Or its settings, such as `data_dir="data"`.
+
+        Returns:
+            A `Result`; None in a worker that writes no files.
+
+        Raises:
+            RunError: If the run cannot start or finish, with what to do.
+            ValueError: If the settings make no run.
+
+        Example:
+
+        >>> search = Search(dataset="digits", model="conv2", width=0.1)
+        >>> result = search.replace(epochs=1).run("runs/a", verbose="0")
+        >>> result.figures["weights_kept"] / result.figures["weights"]
+        0.5
+        """
+        from mpt_keras.experiments import running, searching
+
+        followed = self.followed()
+        return running.run(
+            followed,
+            searching.plan(followed.settings),
+            folder,
+            resume,
+            running.as_place(place, of_the_place),
+        )
+
+    def method_name(self):
+        """What the method is called in tables, of settings in force."""
+        binary, norms = self.binary_activations, self.trained_batch_norm
+        name = {
+            "dense": "dense_binary" if binary else "dense",
+            "biprop": "mpt_1_1" if binary else "mpt_1_32",
+            "edge_popup": "edge_popup_binary" if binary else "edge_popup",
+        }[self.method]
+        if norms and self.method != "dense":
+            name += "_bn"
+        if self.recycling in SOURCES:
+            name += _SUFFIXES[self.recycling]
+        return f"{name}_global" if self.global_sparsity else name
 
     # --- The recipe ------------------------------------------------------
 

@@ -1,0 +1,82 @@
+"""What every kind of run does: say what it is, prepare, open its folder."""
+
+import contextlib
+import dataclasses
+import pathlib
+
+from mpt_keras.experiments import folder as folders
+from mpt_keras.experiments import lines
+from mpt_keras.experiments.errors import RunError
+from mpt_keras.experiments.following import in_force_of
+from mpt_keras.experiments.place import Place
+from mpt_keras.experiments.preparation import prepared
+from mpt_keras.experiments.result import Result
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What a kind of run leaves to this module.
+
+    Attributes:
+        name: What a folder of its own is called after.
+        begin: Function of `Prepared`. Builds what the run needs, or raises
+            before anything is written; returns a function of the run's
+            folder, which trains and writes.
+        may_grow: Settings of which more may be asked when it is continued.
+    """
+
+    name: str
+    begin: object
+    may_grow: tuple = ()
+
+
+def run(followed, plan, folder, resume, place):
+    """Runs an experiment.
+
+    Args:
+        followed: `following.Followed`.
+        plan: `Plan`.
+        folder: Path of the run's folder; None for a new one under `runs/`.
+        resume: Whether to continue the run that is there.
+        place: `Place`.
+
+    Returns:
+        A `Result`; None in a worker that writes no files.
+
+    Raises:
+        RunError: If the run cannot start or finish, with what to do.
+    """
+    if resume and folder is None:
+        raise RunError("To resume a run, name its folder.")
+    path = folders.named(plan.name) if folder is None else pathlib.Path(folder)
+    shared = None if folder is None else path
+    with prepared(followed.settings, place, shared) as ready:
+        go = plan.begin(ready)
+        if not ready.devices.writes_files:
+            go(path)
+            return None
+        with _opened(path, resume, followed.settings, place, plan.may_grow):
+            if place.verbose != "0":
+                print(
+                    f"Folder: {path}", *followed.lines(), sep="\n", flush=True
+                )
+            go(path)
+            return Result(path, tuple(lines.read(path / lines.NAME)))
+
+
+@contextlib.contextmanager
+def _opened(path, resume, settings, place, may_grow):
+    description = {
+        **in_force_of(settings),
+        "distribute": place.distribute,
+        "cpu_devices": place.cpu_devices,
+    }
+    with folders.opened(path, resume, description, may_grow):
+        yield
+
+
+def as_place(place, settings):
+    """A `Place`, from one or from its settings."""
+    if place is None:
+        return Place(**settings)
+    return dataclasses.replace(place, **settings)

@@ -1,8 +1,8 @@
 """What every kind of run does: say what it is, prepare, open its folder."""
 
-import contextlib
 import dataclasses
 import pathlib
+from collections.abc import Callable
 
 from mpt_keras.experiments import folder as folders
 from mpt_keras.experiments import lines
@@ -22,12 +22,10 @@ class Plan:
         begin: Function of `Prepared`. Builds what the run needs, or raises
             before anything is written; returns a function of the run's
             folder, which trains and writes.
-        may_grow: Settings of which more may be asked when it is continued.
     """
 
     name: str
-    begin: object
-    may_grow: tuple = ()
+    begin: Callable
 
 
 def run(followed, plan, folder, resume, place):
@@ -35,7 +33,7 @@ def run(followed, plan, folder, resume, place):
 
     Args:
         followed: `following.Followed`.
-        plan: `Plan`.
+        plan: Function of the settings in force that returns a `Plan`.
         folder: Path of the run's folder; None for a new one under `runs/`.
         resume: Whether to continue the run that is there.
         place: `Place`.
@@ -48,9 +46,11 @@ def run(followed, plan, folder, resume, place):
     """
     if resume and folder is None:
         raise RunError("To resume a run, name its folder.")
+    settings = followed.settings
+    plan = plan(settings)
     path = folders.named(plan.name) if folder is None else pathlib.Path(folder)
     shared = None if folder is None else path
-    with prepared(followed.settings, place, shared) as ready:
+    with prepared(settings, place, shared) as ready:
         go = plan.begin(ready)
         if not ready.devices.writes_files:
             go(path)
@@ -80,3 +80,8 @@ def as_place(place, settings):
     if place is None:
         return Place(**settings)
     return dataclasses.replace(place, **settings)
+
+
+def file_name(parts):
+    """One name out of several, which may be those of datasets or functions."""
+    return "-".join(parts).replace("/", "_").replace(":", ".")

@@ -98,42 +98,10 @@ class Search(Experiment):
         needs=_RECYCLED,
     )
 
-    def run(self, folder=None, resume=False, place=None, **of_the_place):
-        """Trains, writes a folder, and returns what was found.
+    def _plan(self, settings):
+        from mpt_keras.experiments import searching
 
-        Args:
-            folder: Path of the run's folder, new or empty; None for one under
-                `runs/`.
-            resume: Whether to continue the run that is there after its last
-                whole epoch, as if it had never stopped; begins it if there is
-                none.
-            place: `Place`: devices and where the images are.
-            **of_the_place: Or its settings, such as `data_dir="data"`.
-
-        Returns:
-            A `Result`; None in a worker that writes no files.
-
-        Raises:
-            RunError: If the run cannot start or finish, with what to do.
-            ValueError: If the settings make no run.
-
-        Example:
-
-        >>> search = Search(dataset="digits", model="conv2", width=0.1)
-        >>> result = search.replace(epochs=1).run("runs/a", verbose="0")
-        >>> result.figures["weights_kept"] / result.figures["weights"]
-        0.5
-        """
-        from mpt_keras.experiments import running, searching
-
-        followed = self.followed()
-        return running.run(
-            followed,
-            searching.plan(followed.settings),
-            folder,
-            resume,
-            running.as_place(place, of_the_place),
-        )
+        return searching.plan(settings)
 
     def method_name(self):
         """What the method is called in tables, of settings in force."""

@@ -26,18 +26,11 @@ from mpt_keras.lottery import (
     prunable_kernels,
 )
 
-# Settings of which more may be asked when a run is continued.
-MAY_GROW = ("rounds", "sparsities", "ways", "draws")
-
 
 def plan(settings):
     """The `running.Plan` of a run by settings that are all said."""
-    model = settings.model.replace(":", ".")
-    return running.Plan(
-        f"{settings.dataset}-{model}-{settings.kind}".replace("/", "_"),
-        _begin,
-        MAY_GROW,
-    )
+    parts = (settings.dataset, settings.model, settings.kind)
+    return running.Plan(running.file_name(parts), _begin)
 
 
 def _begin(prepared):
@@ -110,7 +103,7 @@ class _Run:
         """Trains what is not there yet."""
         settings, ways = self.settings, set(self.settings.ways)
         in_rounds = ways & {"winning_ticket", *tickets.CONTROLS}
-        at_once = ways & {"one_shot", *tickets.AT_ONCE}
+        at_once = ways & set(tickets.AT_ONCE)
         for step in settings.rewind_steps:
             first = step == settings.rewind_steps[0]
             if in_rounds:
@@ -142,14 +135,13 @@ class _Run:
         """Tickets of one mask, in several ways; `first` step, or a later."""
         search = self._search("at_once", step, one_shot=True)
         for sparsity, ticket in self._tickets(search):
-            if ways & {"one_shot", "rewinding"}:
-                name = "one_shot" if "one_shot" in ways else "rewinding"
-                self._add(name, sparsity, ticket, step)
-            starts = {"retraining": "initial", "kd_ticket": "initial"}
-            if not first:
-                starts = {}
+            if "one_shot" in ways:
+                self._add("one_shot", sparsity, ticket, step)
+            starts = {}
+            if first:
+                starts |= {"retraining": "initial", "kd_ticket": "initial"}
             if step:
-                starts["kd_rewinding"] = "rewound"
+                starts |= {"kd_rewinding": "rewound"}
             for name, start in starts.items():
                 if name in ways:
                     found = self._retrain(search, ticket, name, start)

@@ -12,6 +12,7 @@ from mpt_keras.callbacks.check_finite import CheckFinite
 from mpt_keras.callbacks.checkpoint import AtomicCheckpoint
 from mpt_keras.experiments import history, optimization
 from mpt_keras.experiments.errors import RunError
+from mpt_keras.experiments.following import in_force_of
 
 
 class Stopped(KeyboardInterrupt):
@@ -80,7 +81,7 @@ def train(
     backup = AtomicBackup(
         folder / "backup",
         read_only=not devices.writes_files,
-        run={"settings": settings.to_json()},
+        run=_of_the_training(settings),
     )
     batches = prepared.batches()
     if batches.per_epoch == 0:
@@ -111,6 +112,15 @@ def train(
             settings.batch_size,
         )
     return Trained(figures, backup)
+
+
+def _of_the_training(settings):
+    """What makes a training the same, whatever else its run trains."""
+    return {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in in_force_of(settings).items()
+        if name not in settings.may_grow
+    }
 
 
 def with_preprocessing(network, images):

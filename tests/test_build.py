@@ -80,6 +80,8 @@ ROWS = (
     ("checkpoints.architectures", "checkpoints.placing"),
     ("checkpoints.biprop",),
     ("checkpoints",),
+    ("experiments.rendezvous", "experiments.restart"),
+    ("experiments.devices", "experiments.multiworker"),
     ("command_line",),
     ("mpt_keras",),
 )
@@ -284,6 +286,9 @@ def test_only_one_module_imports_backends():
         # TensorFlow, as the engine that reads an export.
         "mpt_keras/engines/larq.py",
         "mpt_keras/engines/saved_model.py",
+        # Several devices and several machines.
+        "mpt_keras/experiments/devices.py",
+        "mpt_keras/experiments/multiworker.py",
     }
 
 

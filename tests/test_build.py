@@ -82,6 +82,15 @@ ROWS = (
     ("checkpoints",),
     ("experiments.rendezvous", "experiments.restart"),
     ("experiments.devices", "experiments.multiworker"),
+    ("experiments.errors", "experiments.settings"),
+    ("experiments.place",),
+    ("experiments.data.held_out", "experiments.data.plain_file"),
+    ("experiments.data.digits", "experiments.data.prepared"),
+    ("experiments.data.batches", "experiments.data.windows"),
+    ("experiments.data.in_memory", "experiments.data.streamed"),
+    ("experiments.data.datasets",),
+    ("experiments.data",),
+    ("experiments",),
     ("command_line",),
     ("mpt_keras",),
 )
@@ -289,6 +298,11 @@ def test_only_one_module_imports_backends():
         # Several devices and several machines.
         "mpt_keras/experiments/devices.py",
         "mpt_keras/experiments/multiworker.py",
+        # TensorFlow, to read images and to deliver them ahead of time.
+        "mpt_keras/experiments/data/batches.py",
+        "mpt_keras/experiments/data/prepared.py",
+        "mpt_keras/experiments/data/streamed.py",
+        "mpt_keras/experiments/data/windows.py",
     }
 
 

@@ -55,24 +55,17 @@ def run(followed, plan, folder, resume, place):
         if not ready.devices.writes_files:
             go(path)
             return None
-        with _opened(path, resume, followed.settings, place, plan.may_grow):
+        description = {
+            **in_force_of(settings),
+            "distribute": place.distribute,
+            "cpu_devices": place.cpu_devices,
+        }
+        with folders.opened(path, resume, description, settings.may_grow):
             if place.verbose != "0":
-                print(
-                    f"Folder: {path}", *followed.lines(), sep="\n", flush=True
-                )
+                said = [f"Folder: {path}", *followed.lines()]
+                print(*said, sep="\n", flush=True)
             go(path)
             return Result(path, tuple(lines.read(path / lines.NAME)))
-
-
-@contextlib.contextmanager
-def _opened(path, resume, settings, place, may_grow):
-    description = {
-        **in_force_of(settings),
-        "distribute": place.distribute,
-        "cpu_devices": place.cpu_devices,
-    }
-    with folders.opened(path, resume, description, may_grow):
-        yield
 
 
 def as_place(place, settings):

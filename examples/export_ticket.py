@@ -13,13 +13,13 @@ import pathlib
 import command
 import keras
 import quickstart
-import tables
 from absl import flags
 from command import RunError
 from digits import digits
 
 import mpt_keras as mpt
 from mpt_keras.engines import saved_model
+from mpt_keras.experiments import tables
 
 FLAGS = flags.FLAGS
 

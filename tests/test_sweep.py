@@ -57,15 +57,10 @@ def sweep(example, tmp_path, monkeypatch):
     examples = tmp_path / "examples"
     examples.mkdir()
     (examples / "cifar10_biprop.py").write_text(TRAINER)
-    for name in ("command", "run_folder", "sweep", "sweep_report", "tables"):
+    for name in ("command", "run_folder", "sweep"):
         shutil.copy(EXAMPLES / f"{name}.py", examples)
     monkeypatch.setattr(module, "EXAMPLES", examples)
     return module
-
-
-@pytest.fixture
-def report(example):
-    return example("sweep_report")
 
 
 @pytest.fixture
@@ -423,119 +418,6 @@ def test_a_folder_that_cannot_be_made(sweep, tmp_path, run_error, monkeypatch):
     FLAGS.output_dir = str(tmp_path / "file" / "sweep")
     with pytest.raises(run_error, match="Cannot use --output_dir="):
         sweep.main(["sweep.py"])
-
-
-# --- Reported -------------------------------------------------------------
-
-
-def a_line(method, sparsity, seed, accuracy, best=None):
-    return {
-        "method": method,
-        "sparsity": sparsity,
-        "seed": seed,
-        "folder": f"{method}-{sparsity}-{seed}",
-        "test_accuracy": accuracy,
-        "best_test_accuracy": accuracy if best is None else best,
-        "seconds": 1.5,
-        "model": "conv4",
-        "data": "cifar10",
-    }
-
-
-def write_lines(folder, lines, end=""):
-    folder.mkdir(exist_ok=True)
-    text = "".join(json.dumps(line) + "\n" for line in lines)
-    (folder / "runs.jsonl").write_text(text + end)
-
-
-def test_statistics_are_numpys(report, rng):
-    accuracies = rng.uniform(0, 1, (2, 3, 4))
-    best = accuracies + 0.01
-    sparsities = [0.9, 0.2, 0.5]
-    summaries = report.summarise(
-        [
-            a_line(f"m{i}", sparsity, k, accuracies[i, j, k], best[i, j, k])
-            for k in range(4)
-            for i in range(2)
-            for j, sparsity in enumerate(sparsities)
-        ]
-    )
-    found = [(summary.method, summary.sparsity) for summary in summaries]
-    assert found == [(m, s) for m in ("m0", "m1") for s in (0.2, 0.5, 0.9)]
-    for summary in summaries:
-        place = int(summary.method[1]), sparsities.index(summary.sparsity)
-        assert summary.seeds == 4
-        for ours, values in (summary.last, accuracies), (summary.best, best):
-            expected = values[place].mean(), values[place].std(ddof=1)
-            assert (ours.mean, ours.deviation) == pytest.approx(expected)
-
-
-def test_a_table(report, folder, capsys):
-    lines = [
-        a_line("edge_popup", 0.55, 0, 0.5, 0.6),
-        a_line("edge_popup", 0.55, 1, 0.52, 0.6),
-        a_line("dense", None, 0, 0.7125),
-    ]
-    # Twice the same run, and one that is being written.
-    write_lines(folder, [*lines, lines[1]], end='{"method": "den')
-    report.report(folder)
-    assert (folder / "table.md").read_text() == (
-        "| method | pruned | seeds | last test accuracy | best test accuracy |"
-        "\n| --- | ---: | ---: | ---: | ---: |\n"
-        "| edge_popup | 55 % | 2 | 51.00 ± 1.41 % | 60.00 ± 0.00 % |\n"
-        "| dense | - | 1 | 71.25 ± - % | 71.25 ± - % |\n"
-    )
-    assert "51.00 ± 1.41 %" in capsys.readouterr().out
-    kept = (folder / "runs.jsonl").read_text()
-    assert kept.endswith('{"method": "den')
-
-
-def test_a_plot(report, folder):
-    pytest.importorskip("matplotlib")
-    lines = [
-        a_line("mpt_1_32", sparsity, seed, 0.5 + 0.1 * sparsity + 0.01 * seed)
-        for sparsity in (0.8, 0.2)
-        for seed in range(3)
-    ]
-    lines += [a_line("dense", None, seed, 0.7 + 0.1 * seed) for seed in (0, 1)]
-    figure = report.draw(report.summarise(lines), "title")
-    (axes,) = figure.axes
-    curve, level = axes.lines[0], axes.lines[-1]
-    np.testing.assert_allclose(curve.get_xydata(), [[0.2, 0.53], [0.8, 0.59]])
-    np.testing.assert_allclose(level.get_xydata(), [[0, 0.75], [1, 0.75]])
-    (bars,) = axes.collections
-    ends = np.array([segment[:, 1] for segment in bars.get_segments()])
-    np.testing.assert_allclose(ends, [[0.52, 0.54], [0.58, 0.60]])
-    (band,) = axes.patches
-    assert band.get_height() == pytest.approx(2 * np.std([0.7, 0.8], ddof=1))
-    assert axes.xaxis.get_major_formatter()(0.2) == "20 %"
-    write_lines(folder, lines)
-    report.report(folder)
-    png = (folder / "accuracy.png").read_bytes()
-    assert png.startswith(b"\x89PNG")
-    assert not list(folder.glob("*.partial"))
-
-
-def test_without_matplotlib_there_is_a_table(
-    report, folder, monkeypatch, capsys
-):
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    write_lines(folder, [a_line("dense", None, 0, 0.7)])
-    report.report(folder)
-    assert "Install the extra `plots`" in capsys.readouterr().out
-    assert (folder / "table.md").exists()
-    assert not (folder / "accuracy.png").exists()
-
-
-@pytest.mark.parametrize("text", ["half a li", "[]", '{"method": "dense"}'])
-def test_a_line_that_is_none(text, report, run, folder, run_error):
-    run(folder, methods=["dense"])
-    write_lines(folder, [a_line("dense", None, 3, 0.7)], end=f"{text}\n")
-    expected = "Line 2 of .* is not that of a run. Remove it"
-    with pytest.raises(run_error, match=expected):
-        report.report(folder)
-    with pytest.raises(run_error, match=expected):
-        run(folder, methods=["dense"])
 
 
 def test_nothing_to_report(sweep, folder, run_error, monkeypatch):

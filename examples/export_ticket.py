@@ -13,7 +13,6 @@ import pathlib
 import command
 import keras
 import quickstart
-import tables
 from absl import flags
 from command import RunError
 
@@ -21,6 +20,7 @@ import mpt_keras as mpt
 from mpt_keras.engines import saved_model
 from mpt_keras.experiments.data import read
 from mpt_keras.experiments.place import Place
+from mpt_keras.experiments import tables
 
 FLAGS = flags.FLAGS
 

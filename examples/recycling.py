@@ -17,12 +17,12 @@ import run_folder
 import search
 import series
 import small_images
-import sweep_report
 import training
 from absl import flags
 from command import RunError
 
 import mpt_keras as mpt
+from mpt_keras.experiments.report import report
 
 FLAGS = flags.FLAGS
 
@@ -112,7 +112,7 @@ def main(_):
     )
     with series.stopping_in_one_line(folder):
         run(series.Lines(folder), data, how, devices, folder, periods)
-    sweep_report.report(folder)
+    report(folder)
 
 
 if __name__ == "__main__":

@@ -4,10 +4,11 @@ import contextlib
 import json
 
 import keras
-import sweep_report
-import tables
 from absl import flags
 from command import RunError
+
+from mpt_keras import files
+from mpt_keras.experiments.lines import LINES
 
 FLAGS = flags.FLAGS
 
@@ -37,7 +38,7 @@ class Lines:
         self._lines = []
 
     def add(self, method, sparsity, seed, folder, result):
-        """Adds the result of a training, as `sweep_report` reads it."""
+        """Adds the result of a training, as `report` reads it."""
         line = {
             "method": method,
             "sparsity": sparsity,
@@ -47,7 +48,7 @@ class Lines:
         }
         self._lines.append(line)
         text = "".join(json.dumps(one) + "\n" for one in self._lines)
-        tables.replace_text(self.folder / sweep_report.LINES, text)
+        files.write_text(self.folder / LINES, text)
         kept, weights = result["weights_kept"], result["weights"]
         print(
             f"seed {seed}, {method}: {kept:,} of {weights:,} weights "

@@ -24,9 +24,11 @@ import sys
 
 import command
 import run_folder
-import sweep_report
 from absl import flags
 from command import RunError
+
+from mpt_keras.experiments import lines as json_lines
+from mpt_keras.experiments.report import report
 
 FLAGS = flags.FLAGS
 
@@ -279,9 +281,9 @@ def only_one_at_work(folder):
 
 def run_all(runs, folder, arguments, lock):
     """Trains what is not finished and returns the runs that failed."""
-    lines = folder / sweep_report.LINES
-    sweep_report.cut_broken_line(lines)
-    finished = {line["folder"]: line for line in sweep_report.read(lines)}
+    lines = folder / json_lines.LINES
+    json_lines.cut_broken_line(lines)
+    finished = {line["folder"]: line for line in json_lines.read(lines)}
     failed = []
     for number, run in enumerate(runs, 1):
         print(f"{number} of {len(runs)} {run.name}: ", end="", flush=True)
@@ -334,7 +336,7 @@ def finish(run, folder, arguments, lock):
         for name, value in result.items()
         if name not in line.keys() | _NOT_COMPARED
     }
-    append_line(folder / sweep_report.LINES, line | others)
+    append_line(folder / json_lines.LINES, line | others)
     return line
 
 
@@ -396,7 +398,7 @@ def sweep(folder, arguments):
         describe(folder, arguments)
         failed = run_all(runs, folder, arguments, lock)
         if len(failed) < len(runs):
-            sweep_report.report(folder)
+            report(folder)
     if failed:
         logs = ", ".join(str(log_file(run, folder)) for run in failed)
         raise RunError(
@@ -416,7 +418,7 @@ def main(arguments):
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         if FLAGS.report:
-            sweep_report.report(folder)
+            report(folder)
         else:
             sweep(folder, arguments[1:])
     except KeyboardInterrupt as error:

@@ -6,12 +6,12 @@ import recipes
 import run_folder
 import series
 import small_images
-import sweep_report
 import training
 from absl import flags
 from command import RunError
 
 import mpt_keras as mpt
+from mpt_keras.experiments.report import report
 
 FLAGS = flags.FLAGS
 
@@ -76,7 +76,7 @@ def main(rows, method, run):
     folder = run_folder.open_run_folder(name, devices, MAY_GROW)
     with series.stopping_in_one_line(folder):
         run(series.Lines(folder), data, how, devices, folder)
-    sweep_report.report(folder, by="kept")
+    report(folder)
 
 
 def how_to_train(rows, method):

@@ -16,6 +16,51 @@ import stub_experiment
 from mpt_keras.experiments import local_engine, locks, sweep, task
 from mpt_keras.experiments.errors import RunError
 from mpt_keras.experiments.place import Place
+FLAGS = flags.FLAGS
+EXAMPLES = conftest.ROOT / "examples"
+
+# An example that trains nothing. It notes that it began, waits for as long as
+# there is a file `hold-` and its folder's name, and fails for `fail-`.
+TRAINER = """
+import json, pathlib, random, sys, time
+flags = dict(word[2:].partition("=")[::2] for word in sys.argv[1:])
+folder = pathlib.Path(flags["output_dir"])
+folder.mkdir(exist_ok=True)
+with (folder / "starts").open("a") as file:
+    file.write("begun ")
+control = pathlib.Path(flags["control"])
+while (control / f"hold-{folder.name}").exists():
+    time.sleep(0.01)
+if (control / f"fail-{folder.name}").exists():
+    print("much before")
+    print("Pass --helpshort or --helpfull to see help on flags.")
+    sys.exit("trainer: out of luck.\\nPass --help")
+if "silent" not in flags:
+    numbers = random.Random(folder.name)
+    accuracies = [numbers.random(), numbers.random()]
+    result = {
+        "model": "net", "data": "noise", "seed": 7, "sparsity": 0.4999,
+        "test_accuracy": accuracies[-1], "best_test_accuracy": max(accuracies),
+        "test_accuracy_per_epoch": accuracies, "seconds": time.time(),
+        "weights": 8, "layers": {}, "ticket": "/somewhere", "flags": flags,
+    }
+    beside = folder / "result.partial"
+    beside.write_text(json.dumps(result))
+    beside.replace(folder / "result.json")
+"""
+
+
+@pytest.fixture
+def sweep(example, tmp_path, monkeypatch):
+    """The module, with an example that trains nothing."""
+    module = example("sweep")
+    examples = tmp_path / "examples"
+    examples.mkdir()
+    (examples / "cifar10_biprop.py").write_text(TRAINER)
+    for name in ("command", "run_folder", "sweep"):
+        shutil.copy(EXAMPLES / f"{name}.py", examples)
+    monkeypatch.setattr(module, "EXAMPLES", examples)
+    return module
 
 
 @pytest.fixture
@@ -506,3 +551,101 @@ def test_the_worker_needs_no_keras(tmp_path):
         [sys.executable, "-c", program], capture_output=True, text=True
     )
     assert done.stdout.strip() == "set()", done.stderr
+def test_nothing_to_report(sweep, folder, run_error, monkeypatch):
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    FLAGS.output_dir, FLAGS.report = str(folder), True
+    with pytest.raises(run_error, match="No finished run in"):
+        sweep.main(["sweep.py"])
+    assert not folder.exists()
+
+
+# --- With the example that trains -----------------------------------------
+
+
+@pytest.fixture
+def real(rng, tmp_path):
+    """The command of a sweep over a small file of images."""
+    labels = rng.integers(0, 10, 96)
+    noise = rng.integers(0, 100, (96, 32, 32, 3))
+    pixels = (noise + 15 * labels[:, None, None, None]).astype("uint8")
+    np.savez(
+        tmp_path / "images.npz",
+        train_images=pixels,
+        train_labels=labels,
+        test_images=pixels[:40],
+        test_labels=labels[:40],
+    )
+
+    def command(folder, methods, epochs):
+        return [
+            *(sys.executable, EXAMPLES / "sweep.py", f"--output_dir={folder}"),
+            *(f"--methods={methods}", "--"),
+            *(f"--images={tmp_path / 'images.npz'}", f"--epochs={epochs}"),
+            *("--model=conv2", "--width=0.05", "--batch_size=32"),
+        ]
+
+    return command
+
+
+def succeed(command):
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.distributed
+@backend.needs_tensorflow
+def test_two_methods_on_images(real, folder):
+    printed = succeed(real(folder, "dense,mpt_1_1", epochs=1))
+    assert "2 of 2 mpt_1_1-0.5-seed0: test accuracy" in printed
+    dense, ticket = lines_of(folder)
+    kept = ticket["weights_kept"] / ticket["weights"]
+    assert kept == pytest.approx(0.5, abs=1e-3)
+    assert "weights" not in dense
+    assert (ticket["replicas"], ticket["model"]) == (1, "conv2")
+    result = json.loads((folder / ticket["folder"] / "result.json").read_text())
+    assert ticket["test_accuracy"] == result["test_accuracy"]
+    assert ticket["versions"] == result["versions"]
+    description = json.loads((folder / "sweep.json").read_text())
+    assert description["versions"] == result["versions"]
+    log = (folder / "dense-seed0.log").read_text()
+    assert "conv2 on cifar10: test accuracy" in log
+
+
+@pytest.mark.slow
+@backend.needs_tensorflow
+@pytest.mark.parametrize("orphaned", [False, True])
+def test_a_killed_sweep_of_all_methods(orphaned, real, sweep, folder):
+    methods = ",".join(sweep.METHODS)
+    whole = folder.with_name("whole")
+    succeed(real(whole, methods, epochs=3))
+    killed = real(folder, methods, epochs=3)
+    process = subprocess.Popen(
+        killed, stdout=subprocess.DEVNULL, start_new_session=True
+    )
+    backup = folder / "mpt_1_1-0.5-seed0" / "backup"
+    while not list(backup.glob("epochs-*")):
+        assert process.poll() is None
+        time.sleep(0.01)
+    if orphaned:
+        process.kill()
+    else:
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    first = folder / "mpt_1_32-0.5-seed0" / "result.json"
+    before = first.stat().st_mtime_ns
+    assert ("Waiting for" in succeed(killed)) == orphaned
+    assert first.stat().st_mtime_ns == before
+    measured = ("seconds", "images_per_second")
+    expected, found = (
+        [{k: v for k, v in ln.items() if k not in measured} for ln in lines]
+        for lines in (lines_of(whole), lines_of(folder))
+    )
+    assert found == expected
+
+
+def test_tables_are_never_cut_short(example, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    name = "a_method_with_a_very_long_name_indeed"
+    example("tables").print_table([("method", "accuracy"), (name, "97.51 %")])
+    assert f"{name}   97.51 %" in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""Rows of text as a table, on the screen and in a file."""
+"""Rows of text as a table, on the screen and in Markdown."""
 
 import rich.box
 import rich.console
@@ -28,24 +28,3 @@ def markdown(rows):
     first, *others = rows
     line = ("---", *["---:"] * (len(first) - 1))
     return "".join(f"| {' | '.join(row)} |\n" for row in [first, line, *others])
-
-
-def replace(path, write):
-    """Writes beside, then renames, so that no half file is ever seen.
-
-    Args:
-        path: The file.
-        write: Function that writes a file, given its path.
-    """
-    beside = path.with_suffix(".partial")
-    write(beside)
-    beside.replace(path)
-
-
-def replace_text(path, text):
-    replace(path, lambda beside: beside.write_text(text, encoding="utf-8"))
-
-
-def replace_picture(path, figure):
-    """The same for a matplotlib figure, a PNG."""
-    replace(path, lambda beside: figure.savefig(beside, format="png"))

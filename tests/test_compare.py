@@ -1,4 +1,4 @@
-"""The example reads what runs leave behind, and writes tables and pictures."""
+"""What runs leave behind is read, and becomes tables and pictures."""
 
 import json
 import shutil
@@ -7,22 +7,18 @@ import sys
 import keras
 import numpy as np
 import pytest
-from absl import flags
 
 import mpt_keras as mpt
-
-FLAGS = flags.FLAGS
+from mpt_keras.experiments import compare as comparing
+from mpt_keras.experiments.errors import RunError
 
 
 @pytest.fixture
-def compare(example, tmp_path):
-    """Runs the example on folders; returns the files that it wrote."""
-    module = example("compare_masks")
+def compare(tmp_path):
+    """Compares folders; returns the names of the files that were written."""
 
     def run(*sources, labels=None):
-        FLAGS.output_dir = str(tmp_path / "figures")
-        FLAGS.labels = labels
-        module.main(["compare_masks.py", *map(str, sources)])
+        comparing.compare(sources, tmp_path / "figures", labels)
         return sorted(file.name for file in (tmp_path / "figures").iterdir())
 
     return run
@@ -99,15 +95,14 @@ def test_one_run_is_drawn(compare, tmp_path):
     assert written == ["layers.png", "masks-last.png"]
 
 
-def test_labels_tell_the_runs_apart(example, tmp_path):
-    module = example("compare_masks")
+def test_labels_tell_the_runs_apart(tmp_path):
     paths = [
         *(tmp_path / "a" / "level-01", tmp_path / "b" / "level-01"),
         tmp_path / "b" / "masks.npz",
     ]
-    assert module.labels_for(paths[:1]) == ["level-01"]
+    assert comparing.labels_for(paths[:1]) == ["level-01"]
     expected = ["a-level-01", "b-level-01", "b-masks"]
-    assert module.labels_for(paths) == expected
+    assert comparing.labels_for(paths) == expected
 
 
 def test_without_matplotlib_there_are_tables(
@@ -121,36 +116,30 @@ def test_without_matplotlib_there_are_tables(
 @pytest.mark.parametrize(
     "labels", [["a"], ["a", "a"], ["a", ""], ["a", "b/c"], ["a", "b", "c"]]
 )
-def test_labels_that_are_none(labels, compare, runs, run_error):
-    with pytest.raises(run_error, match="expected 2 different names"):
+def test_labels_that_are_none(labels, compare, runs):
+    with pytest.raises(RunError, match="expected 2 different names"):
         compare(*runs[:2], labels=labels)
 
 
-def test_what_cannot_be_compared(compare, runs, run_error, tmp_path):
-    with pytest.raises(run_error, match="Nothing to compare"):
+def test_what_cannot_be_compared(compare, runs, tmp_path):
+    with pytest.raises(RunError, match="Nothing to compare"):
         compare()
-    with pytest.raises(run_error, match="A run is given twice"):
+    with pytest.raises(RunError, match="A run is given twice"):
         compare(runs[0], runs[0])
-    with pytest.raises(run_error, match=r"there is no .*missing"):
+    with pytest.raises(RunError, match=r"there is no .*missing"):
         compare(runs[0], tmp_path / "missing")
     other = tmp_path / "other"
     shutil.copytree(runs[0], other)
     mpt.analysis.save_masks({"conv": np.ones(3, bool)}, other / "masks.npz")
     expected = r"'first' with 'other': only one of them has .*\['last'\]"
-    with pytest.raises(run_error, match=expected):
+    with pytest.raises(RunError, match=expected):
         compare(runs[0], other)
     (other / "history.csv").write_text("epoch,mask_churn\n0,much\n")
-    with pytest.raises(run_error, match="is not the history of a run"):
+    with pytest.raises(RunError, match="is not the history of a run"):
         compare(other)
 
 
-def test_a_folder_that_cannot_be_written(compare, runs, run_error, tmp_path):
+def test_a_folder_that_cannot_be_written(compare, runs, tmp_path):
     (tmp_path / "figures").write_text("a file")
-    with pytest.raises(run_error, match="Cannot use --output_dir="):
+    with pytest.raises(RunError, match="Cannot write into"):
         compare(*runs)
-
-
-def test_an_output_folder_is_needed(example, run_error, runs):
-    FLAGS.output_dir = None
-    with pytest.raises(run_error, match="--output_dir is missing"):
-        example("compare_masks").main(["compare_masks.py", str(runs[0])])

@@ -1,9 +1,6 @@
 """The masks that runs have found: compared with each other, and in pictures.
 
-    python examples/compare_masks.py --output_dir=figures \\
-        runs/seed-0 runs/seed-1 runs/seed-2
-
-reads what the runs left in their folders (`masks.npz`, or `last.keras`), or
+What runs leave in their folders is read (`masks.npz`, or `last.keras`), or
 files of these kinds themselves. How much the masks agree means something only
 for runs of one architecture, and beside what chance gives, which stands in
 every table and picture. Of a single run there are only pictures.
@@ -14,28 +11,62 @@ import dataclasses
 import itertools
 import pathlib
 
-import command
 import numpy as np
-import run_folder
-import tables
-from absl import flags
-from command import RunError
 
-import mpt_keras as mpt
+from mpt_keras import analysis, figures, files
+from mpt_keras.experiments import tables
+from mpt_keras.experiments.errors import RunError
 
-FLAGS = flags.FLAGS
 
-flags.declare_key_flag("output_dir")
-flags.DEFINE_list(
-    "labels",
-    None,
-    "What the runs are called, separated by commas; by default as their "
-    "folders.",
-)
+def compare(sources, folder, labels=None):
+    """Prints and writes how much the masks of runs agree, and draws them.
+
+    Args:
+        sources: Folders of runs, or files with masks; one at least.
+        folder: Where `comparison.md`, `comparison.json` (of two runs or more)
+            and the pictures are written.
+        labels: What the runs are called; by default as much of their paths as
+            tells them apart.
+
+    Returns:
+        The `PairwiseComparison` that `mpt_keras.analysis.compare_all`
+        describes; None for a single run.
+
+    Raises:
+        RunError: If masks cannot be read or compared, labels cannot name
+            files, or the folder cannot be written.
+    """
+    sources = [pathlib.Path(source) for source in sources]
+    if not sources:
+        raise RunError(
+            "Nothing to compare. Expected the folders of runs, or files with "
+            "masks."
+        )
+    folder = pathlib.Path(folder)
+    labels = labels_for(sources, labels)
+    found = {
+        label: Found.read(source)
+        for label, source in zip(labels, sources, strict=True)
+    }
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        comparison = _compare(found, folder) if len(found) > 1 else None
+        try:
+            written = _draw(found, comparison, folder)
+        except ImportError as error:
+            print(f"No pictures. {error}")
+        else:
+            print(f"Pictures in '{folder}': {', '.join(written)}")
+    except OSError as error:
+        raise RunError(
+            f"Cannot write into '{folder}': {error}. Expected a folder that "
+            "can be written, with space left."
+        ) from error
+    return comparison
 
 
 @dataclasses.dataclass(frozen=True)
-class Ticket:
+class Found:
     """What is known of one run."""
 
     source: pathlib.Path
@@ -45,7 +76,7 @@ class Ticket:
     @classmethod
     def read(cls, source):
         try:
-            masks = mpt.analysis.read_masks(source)
+            masks = analysis.read_masks(source)
         except ValueError as error:
             raise RunError(error) from error
         return cls(source, masks, _churn(source / "history.csv"))
@@ -82,22 +113,22 @@ def _churn(path):
 # --- Labels ---------------------------------------------------------------
 
 
-def labels_for(sources):
+def labels_for(sources, labels=None):
     """One label per source: those asked for, or the ends of the paths.
 
     Raises:
         RunError: If the labels asked for cannot name files, or there are too
             few, or a source is given twice.
     """
-    if FLAGS.labels is None:
+    if labels is None:
         return _ends_of_paths(sources)
-    labels = [label.strip() for label in FLAGS.labels]
+    labels = [label.strip() for label in labels]
     name_files = all(
         label and not set(label) & set("/\\\0") for label in labels
     )
     if not name_files or not len(set(labels)) == len(labels) == len(sources):
         raise RunError(
-            f"--labels={','.join(labels)}: expected {len(sources)} different "
+            f"labels={','.join(labels)}: expected {len(sources)} different "
             "names, one per run, without slashes."
         )
     return labels
@@ -112,7 +143,7 @@ def _ends_of_paths(sources):
             return labels
     raise RunError(
         f"A run is given twice: {', '.join(map(str, sources))}. Name each "
-        "once, or give --labels."
+        "once, or give labels."
     )
 
 
@@ -127,29 +158,27 @@ def _parts(source):
 # --- Writing --------------------------------------------------------------
 
 
-def compare(tickets, folder):
-    """Prints and writes how much the tickets agree; returns the comparison."""
-    masks = {label: ticket.masks for label, ticket in tickets.items()}
+def _compare(found, folder):
+    """Prints and writes how much masks agree; returns the comparison."""
+    masks = {label: one.masks for label, one in found.items()}
     try:
-        comparison = mpt.analysis.compare_all(masks)
+        comparison = analysis.compare_all(masks)
     except ValueError as error:
         raise RunError(error) from error
     of_two = len(comparison.pairs) == 1
     rows = (comparison.pairs[0] if of_two else comparison).table()
     tables.print_table(rows)
-    tables.replace_text(folder / "comparison.md", tables.markdown(rows))
-    run_folder.write_json(
+    files.write_text(folder / "comparison.md", tables.markdown(rows))
+    files.write_json(
         folder / "comparison.json",
         {
-            "tickets": {
-                label: ticket.figures() for label, ticket in tickets.items()
-            },
+            "tickets": {label: one.figures() for label, one in found.items()},
             "layers": [dataclasses.asdict(row) for row in comparison.layers],
             "total": dataclasses.asdict(comparison.total),
             "pairs": [
                 {"first": first, "second": second, **_measures(pair.total)}
                 for (first, second), pair in zip(
-                    itertools.combinations(tickets, 2),
+                    itertools.combinations(found, 2),
                     comparison.pairs,
                     strict=True,
                 )
@@ -167,11 +196,10 @@ def _measures(row):
     }
 
 
-def draw(tickets, comparison, folder):
+def _draw(found, comparison, folder):
     """Draws and writes one picture after the other; returns their names."""
-    analysis = mpt.analysis
-    masks = {label: ticket.masks for label, ticket in tickets.items()}
-    churn = {label: ticket.churn for label, ticket in tickets.items()}
+    masks = {label: one.masks for label, one in found.items()}
+    churn = {label: one.churn for label, one in found.items()}
     churn = {label: epochs for label, epochs in churn.items() if epochs}
     pictures = {
         f"masks-{label}": lambda one=one: analysis.draw_masks(one)
@@ -186,43 +214,5 @@ def draw(tickets, comparison, folder):
     if churn:
         pictures["churn"] = lambda: analysis.draw_churn(churn)
     for name, picture in pictures.items():
-        tables.replace_picture(folder / f"{name}.png", picture())
+        figures.save(picture(), folder / f"{name}.png")
     return [f"{name}.png" for name in pictures]
-
-
-def main(arguments):
-    sources = [pathlib.Path(argument) for argument in arguments[1:]]
-    if not sources:
-        raise RunError(
-            "Nothing to compare. Expected the folders of runs, or files with "
-            "masks: compare_masks.py --output_dir=figures runs/a runs/b"
-        )
-    if not FLAGS.output_dir:
-        raise RunError(
-            "--output_dir is missing. Expected a folder for the tables and "
-            "pictures."
-        )
-    folder = pathlib.Path(FLAGS.output_dir)
-    labels = labels_for(sources)
-    tickets = {
-        label: Ticket.read(source)
-        for label, source in zip(labels, sources, strict=True)
-    }
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        comparison = compare(tickets, folder) if len(tickets) > 1 else None
-        try:
-            written = draw(tickets, comparison, folder)
-        except ImportError as error:
-            print(f"No pictures. {error}")
-            return
-    except OSError as error:
-        raise RunError(
-            f"Cannot use --output_dir='{folder}': {error}. Expected a folder "
-            "that can be written, with space left."
-        ) from error
-    print(f"Pictures in '{folder}': {', '.join(written)}")
-
-
-if __name__ == "__main__":
-    command.run(main)

@@ -3,6 +3,10 @@
 matplotlib is the extra `plots`, and imported where something is drawn.
 """
 
+import io
+
+from mpt_keras import files
+
 # Told apart by colour-blind readers as well, and in print by the markers.
 COLOURS = (
     *("#0072b2", "#d55e00", "#009e73", "#cc79a7"),
@@ -22,6 +26,13 @@ def new_figure(width, height):
             'pip install "mpt_keras[plots]"'
         ) from error
     return Figure(figsize=(width, height), dpi=150, layout="constrained")
+
+
+def save(figure, path):
+    """Writes a PNG, whole at every moment."""
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png")
+    files.write_whole(path, picture.getvalue())
 
 
 def percents(value, _):

@@ -14,9 +14,8 @@ from mpt_keras import _environment
 
 _PACKAGE = __name__.partition(".")[0]
 _WITHOUT_KERAS = {
-    *("command_line", "compiled", "config", "drawing", "experiments"),
-    *("figures", "files", "runtime", "schedules", "seeds", "sparsity"),
-    *("sums", "ticket"),
+    *("command_line", "compiled", "config", "drawing", "figures", "files"),
+    *("runtime", "schedules", "seeds", "sparsity", "sums", "ticket"),
     *("ticket.compiled_masks", "ticket.container", "ticket.errors"),
     *("ticket.kernels", "ticket.logarithms", "ticket.mask_codec"),
     *("ticket.mask_model", "ticket.mask_settings", "ticket.mask_totals"),
@@ -25,8 +24,6 @@ _WITHOUT_KERAS = {
 }
 # Packages whose modules import Keras themselves, where they need it.
 _PREFIXES = ("runtime.", "experiments")
-# Their modules import it where they need it.
-_FOLDERS = ("experiments.", "runtime.")
 _WITH_CLASSES = (
     *("layers", "quantizers", "losses", "conversion", "lottery"),
     "engines.hls4ml",
@@ -43,8 +40,6 @@ def install():
 class _Finder(importlib.abc.MetaPathFinder):
     def find_spec(self, fullname, path=None, target=None):
         package, _, module = fullname.partition(".")
-        without = module in _WITHOUT_KERAS or module.startswith(_PREFIXES)
-        without = module in _WITHOUT_KERAS or module.startswith(_FOLDERS)
         needs_keras = package == _PACKAGE and not without
         if fullname != "keras" and not needs_keras:
             return None

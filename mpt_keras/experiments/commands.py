@@ -132,7 +132,7 @@ def _report(name, words):
 
     def run():
         from mpt_keras.experiments.document import update_document
-        from mpt_keras.experiments.report import report
+        from mpt_keras.experiments.reporting import report
 
         if options.update:
             update_document(options.source)
@@ -171,7 +171,7 @@ def _compare(name, words):
     options = parser.parse_args(words)
 
     def run():
-        from mpt_keras.experiments.compare import compare
+        from mpt_keras.experiments.comparing import compare
 
         compare(options.runs, options.output_dir, options.labels)
 

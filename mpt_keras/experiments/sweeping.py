@@ -2,15 +2,15 @@
 
 import dataclasses
 
+from mpt_keras.experiments.many_runs import ENGINES, run_sweep
 from mpt_keras.experiments.methods import Axes
 from mpt_keras.experiments.place import Place
-from mpt_keras.experiments.report import report
+from mpt_keras.experiments.reporting import report
 from mpt_keras.experiments.settings import (
     Checked,
     integer_from,
     setting,
 )
-from mpt_keras.experiments.sweep import ENGINES, run_sweep
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -40,6 +40,7 @@ def install():
 class _Finder(importlib.abc.MetaPathFinder):
     def find_spec(self, fullname, path=None, target=None):
         package, _, module = fullname.partition(".")
+        without = module in _WITHOUT_KERAS or module.startswith(_PREFIXES)
         needs_keras = package == _PACKAGE and not without
         if fullname != "keras" and not needs_keras:
             return None

@@ -12,9 +12,13 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from mpt_keras import value_checks
-from mpt_keras.sparsity import pruned_count
+from mpt_keras.lottery import counts
+from mpt_keras.sparsity import check_sparsity, pruned_count
 
 SCOPES = ("layer", "global")
+
+# The name of all kernels that have one threshold.
+_TOGETHER = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,6 +28,8 @@ class Magnitude:
     After `i` rounds at the rate `p` exactly `floor((1 - (1 - p)**i) * n)` of
     `n` weights are pruned: of every kernel's, or of all kernels' together.
     What is pruned stays pruned; ties are broken by position, earlier first.
+    The last round may be cut short or drawn out, so that a sparsity of all
+    kernels together is met to the weight (`rounds_for`, `masks_at`).
 
     Args:
         rate: Number `p` in (0, 1), the fraction of the remaining weights that
@@ -164,7 +170,8 @@ class Magnitude:
 
         Args:
             weights: Name -> float array, the trained kernels.
-            level: Number of rounds, from 0 on.
+            level: Number of rounds `t`, from 0 on. It need not be whole: of
+                `n` weights `floor((1 - (1 - p)**t) * n)` are pruned.
             before: Masks of an earlier level, or None.
             rates: Name -> rate, as of `rates_of`; by default, of the names
                 alone.
@@ -173,14 +180,124 @@ class Magnitude:
             Name -> boolean array, True at the weights kept.
         """
         rates = self.rates_of(weights) if rates is None else rates
-        sparsities = {k: 1.0 - (1.0 - p) ** level for k, p in rates.items()}
+        sizes = {name: np.size(values) for name, values in weights.items()}
+        pruned = counts.after_rounds(level, *self._grouped(sizes, rates))
+        return self._masks(weights, pruned, before, rates)
+
+    def masks_at(
+        self,
+        weights: Mapping[str, np.ndarray],
+        sparsity: float,
+        before: Mapping[str, np.ndarray] | None = None,
+        rates: Mapping[str, float] | None = None,
+    ) -> dict[str, np.ndarray]:
+        """Returns the masks of a sparsity of all kernels together, exactly.
+
+        Of all `n` weights, those of kernels left alone among them,
+        `floor(sparsity * n)` are pruned. With the `t` of `rounds_for`, the
+        kernel of `n_i` weights and the rate `p_i` loses
+        `floor((1 - (1 - p_i)**t) * n_i)` of them; what is then missing to the
+        whole, less than one weight of each kernel, is pruned where most was
+        lost by the floor, the first of equals first. One weight of every
+        kernel stays.
+
+        Args:
+            weights: Name -> float array, the trained kernels.
+            sparsity: Number in [0, 1), the fraction of weights pruned.
+            before: Masks of a level before, or None.
+            rates: As for `masks`.
+
+        Returns:
+            Name -> boolean array, True at the weights kept.
+
+        Raises:
+            ValueError: If so many weights cannot be pruned, or kernels have
+                lost more before.
+
+        Example:
+
+        >>> pruning = mpt_keras.lottery.Magnitude(0.2)
+        >>> weights = {"hidden": np.arange(10.0), "out": np.arange(5.0)}
+        >>> masks = pruning.masks_at(weights, 0.6)
+        >>> {name: int(mask.sum()) for name, mask in masks.items()}
+        {'hidden': 3, 'out': 3}
+        """
+        rates = self.rates_of(weights) if rates is None else rates
+        sizes = {name: np.size(values) for name, values in weights.items()}
+        pruned = counts.shares(
+            self._pruned(sparsity, sizes, rates), *self._grouped(sizes, rates)
+        )
+        return self._masks(weights, pruned, before, rates)
+
+    def rounds_for(
+        self,
+        sparsity: float,
+        sizes: Mapping[str, int],
+        rates: Mapping[str, float] | None = None,
+    ) -> float:
+        """Returns after how many rounds a sparsity is reached, as a fraction.
+
+        The solution `t` of `sum(min((1 - (1 - p_i)**t) * n_i, n_i - 1)) =
+        floor(sparsity * n)`, where kernel `i` has `n_i` of the `n` weights
+        and the rate `p_i`; all kernels whose rate is not 0 are one kernel for
+        `scope="global"`. With one rate and no kernel left alone that is
+        `log(1 - sparsity) / log(1 - p)`.
+
+        Args:
+            sparsity: Number in [0, 1), the fraction of all weights pruned.
+            sizes: Name of a kernel -> its number of weights, also of those
+                that are left alone.
+            rates: As for `masks`.
+
+        Returns:
+            A Python float from 0 on.
+
+        Raises:
+            ValueError: If so many weights cannot be pruned, because kernels
+                are left alone and one weight of every other stays.
+
+        Example:
+
+        >>> pruning = mpt_keras.lottery.Magnitude(0.2, scope="global")
+        >>> round(pruning.rounds_for(0.5, {"hidden": 8000, "out": 2000}), 3)
+        3.106
+        """
+        rates = self.rates_of(sizes) if rates is None else rates
+        pruned = self._pruned(sparsity, sizes, rates)
+        return counts.rounds_until(pruned, *self._grouped(sizes, rates))
+
+    def _pruned(self, sparsity, sizes, rates):
+        """How many weights a sparsity of all kernels prunes, if it can."""
+        total = sum(sizes.values())
+        pruned = pruned_count(sparsity, total)
+        most = counts.most(*self._grouped(sizes, rates))
+        if pruned > most:
+            # Rounded down, so that it can be asked for.
+            highest = math.floor(most / total * 1e6) / 1e6
+            alone = [name for name in sizes if not rates[name]]
+            raise ValueError(
+                f"A sparsity of {check_sparsity(sparsity)} prunes {pruned} of "
+                f"{total} weights, but no more than {most} can be pruned: one "
+                "of every kernel stays, and all of those with the rate 0, "
+                f"{alone}. Expected a sparsity of at most {highest}."
+            )
+        return pruned
+
+    def _grouped(self, sizes, rates):
+        """Sizes and rates of what is pruned by itself."""
         if self.scope == "layer":
-            return magnitude_masks(weights, sparsities, before)
-        pruned = {k: w for k, w in weights.items() if rates[k]}
-        if before is not None:
-            before = {k: mask for k, mask in before.items() if rates[k]}
-        found = magnitude_masks(
-            pruned, 1.0 - (1.0 - self.rate) ** level, before, "global"
+            return sizes, rates
+        together = sum(size for name, size in sizes.items() if rates[name])
+        return {_TOGETHER: together}, {_TOGETHER: self.rate}
+
+    def _masks(self, weights, pruned, before, rates):
+        """Masks by the counts of what is pruned by itself."""
+        if self.scope == "layer":
+            return _smallest_pruned(weights, pruned, before)
+        found = _smallest_pruned_together(
+            {k: w for k, w in weights.items() if rates[k]},
+            pruned[_TOGETHER],
+            before and {k: mask for k, mask in before.items() if rates[k]},
         )
         return {
             k: found[k] if k in found else np.ones(w.shape, bool)
@@ -221,34 +338,18 @@ def magnitude_masks(
     {'hidden': array([False,  True,  True, False])}
     """
     _check_scope(scope)
-    if before is not None:
-        check_fit(before, {k: w.shape for k, w in weights.items()})
-    for name, values in weights.items():
-        value_checks.check_no_nan(values, f" in '{name}'", what="weights")
-    magnitudes = {}
-    for name, values in weights.items():
-        magnitude = np.abs(np.asarray(values, "float32"))
-        # Below all others, so that they are the first to be pruned.
-        alive = True if before is None else before[name]
-        magnitudes[name] = np.where(alive, magnitude, -1.0)
-    if scope == "layer":
-        if not isinstance(sparsity, Mapping):
-            sparsity = dict.fromkeys(weights, sparsity)
-        return {
-            name: _largest(magnitude, sparsity[name], f" ('{name}')")
-            for name, magnitude in magnitudes.items()
-        }
-    together = np.concatenate([m.ravel() for m in magnitudes.values()])
-    masks = _split(_largest(together, sparsity), weights)
-    for name, mask in masks.items():
-        if not mask.any():
-            warnings.warn(
-                f"No weight of '{name}' is left at a global sparsity of "
-                f"{sparsity:.4g}: nothing passes it any more. Prune less, or "
-                "layer by layer.",
-                stacklevel=2,
-            )
-    return masks
+    if scope == "global":
+        total = sum(np.size(values) for values in weights.values())
+        return _smallest_pruned_together(
+            weights, pruned_count(sparsity, total), before
+        )
+    if not isinstance(sparsity, Mapping):
+        sparsity = dict.fromkeys(weights, sparsity)
+    pruned = {
+        name: pruned_count(sparsity[name], np.size(values))
+        for name, values in weights.items()
+    }
+    return _smallest_pruned(weights, pruned, before)
 
 
 def random_masks(
@@ -328,15 +429,54 @@ def _check_scope(scope):
         )
 
 
-def _largest(magnitudes, sparsity, where=""):
-    """Mask of all but the `floor(sparsity * n)` smallest."""
-    pruned = pruned_count(sparsity, magnitudes.size)
+def _smallest_pruned(weights, pruned, before):
+    """Masks of kernels that are pruned one by one, name -> count."""
+    return {
+        name: _largest(magnitude, pruned[name], f" ('{name}')")
+        for name, magnitude in _magnitudes(weights, before).items()
+    }
+
+
+def _smallest_pruned_together(weights, pruned, before):
+    """Masks of kernels of which a number of weights is pruned in all."""
+    magnitudes = _magnitudes(weights, before)
+    together = np.concatenate([m.ravel() for m in magnitudes.values()])
+    masks = _split(_largest(together, pruned), weights)
+    for name, mask in masks.items():
+        if not mask.any():
+            warnings.warn(
+                f"No weight of '{name}' is left at a global sparsity of "
+                f"{pruned / together.size:.4g}: nothing passes it any more. "
+                "Prune less, or layer by layer.",
+                stacklevel=4,
+            )
+    return masks
+
+
+def _magnitudes(weights, before):
+    """Absolute values, and -1 for what is pruned already."""
+    if before is not None:
+        check_fit(before, {k: w.shape for k, w in weights.items()})
+    for name, values in weights.items():
+        value_checks.check_no_nan(values, f" in '{name}'", what="weights")
+    magnitudes = {}
+    for name, values in weights.items():
+        magnitude = np.abs(np.asarray(values, "float32"))
+        # Below all others, so that they are the first to be pruned.
+        alive = True if before is None else before[name]
+        magnitudes[name] = np.where(alive, magnitude, -1.0)
+    return magnitudes
+
+
+def _largest(magnitudes, pruned, where=""):
+    """Mask of all but the smallest, of which `pruned` are pruned."""
     gone = int(np.count_nonzero(magnitudes < 0))
     if gone > pruned:
         raise ValueError(
-            f"A sparsity of {sparsity:.6g}{where} prunes {pruned} of "
-            f"{magnitudes.size} weights, but {gone} are pruned already. "
-            "Expected no less than before, because what is pruned stays so."
+            f"A sparsity of {pruned / magnitudes.size:.6g}{where} prunes "
+            f"{pruned} of {magnitudes.size} weights, but {gone} are pruned "
+            "already. Expected no less than before, because what is pruned "
+            "stays so."
         )
     order = np.argsort(magnitudes, axis=None, kind="stable")
     mask = np.ones(magnitudes.size, bool)

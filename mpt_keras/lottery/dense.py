@@ -5,7 +5,6 @@ back to and, once it is trained, level 0 of every search that shares it.
 """
 
 import contextlib
-import importlib
 import json
 
 import keras
@@ -103,8 +102,12 @@ class DenseNetwork:
         there = json.loads(file.read_text())
         kept = there.pop("steps")
         check_same(
-            *(self.folder, "dense network", there, settings),
-            *(model, self.initial),
+            self.folder,
+            "dense network",
+            there,
+            settings,
+            model,
+            self.initial,
         )
         missing = sorted(set(self.steps) - set(kept))
         if missing:
@@ -177,10 +180,8 @@ def checked_steps(rewind_step, keep_steps, training_steps, shared):
 
 def _file_lock(path):
     try:
-        filelock = importlib.import_module("filelock")
-    except ModuleNotFoundError as error:
-        if error.name != "filelock":
-            raise
+        import filelock
+    except ModuleNotFoundError:
         raise ImportError(
             "Searches share a dense network by the package `filelock`, which "
             'is not installed. Install it: pip install "mpt_keras[experiments]"'

@@ -434,7 +434,7 @@ class TicketSearch:
         if file.exists():
             there = json.loads(file.read_text())
             check_same(
-                *(self.folder, "search", there, settings, self.model, initial)
+                self.folder, "search", there, settings, self.model, initial
             )
         if shared:
             self._dense.share(self.model, self._shapes, training_steps)

@@ -9,9 +9,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 from absl import app, logging
 
-
-class RunError(Exception):
-    """A run that cannot start or finish, with what to do about it."""
+from mpt_keras.experiments.errors import RunError
 
 
 def run(main):

@@ -22,6 +22,8 @@ _WITHOUT_KERAS = {
     *("ticket.mask_weights", "ticket.range_coder", "ticket.reading"),
     *("ticket.records", "ticket.start"),
 }
+# Packages whose modules import Keras themselves, where they need it.
+_PREFIXES = ("runtime.", "experiments")
 _WITH_CLASSES = (
     *("layers", "quantizers", "losses", "conversion", "lottery"),
     "engines.hls4ml",
@@ -38,7 +40,7 @@ def install():
 class _Finder(importlib.abc.MetaPathFinder):
     def find_spec(self, fullname, path=None, target=None):
         package, _, module = fullname.partition(".")
-        without = module in _WITHOUT_KERAS or module.startswith("runtime.")
+        without = module in _WITHOUT_KERAS or module.startswith(_PREFIXES)
         needs_keras = package == _PACKAGE and not without
         if fullname != "keras" and not needs_keras:
             return None

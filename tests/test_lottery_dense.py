@@ -290,7 +290,7 @@ def test_both_folders_can_be_moved(tmp_path):
     assert not train.began
 
 
-def test_folders_of_version_0_1(tmp_path):
+def test_folders_begun_when_one_state_was_kept(tmp_path):
     options = {"rewind_step": 5, "training_steps": 15}
     (dense,) = search_in(tmp_path, Training(), **options).run(0)
     (tmp_path / "rewind-5.npz").rename(tmp_path / "rewind.npz")

@@ -48,7 +48,7 @@ class DenseNetwork:
         """The file of the state after a step."""
         if step == 0:
             return self.initial
-        # Until version 0.1 there was one, of the search's only step.
+        # Folders begun when searches kept one state alone.
         only = self.folder / "rewind.npz"
         return only if only.exists() else self.folder / f"rewind-{step}.npz"
 

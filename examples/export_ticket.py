@@ -15,11 +15,12 @@ import keras
 import quickstart
 from absl import flags
 from command import RunError
-from digits import digits
 
 import mpt_keras as mpt
 from mpt_keras.engines import saved_model
 from mpt_keras.experiments import tables
+from mpt_keras.experiments.data import read
+from mpt_keras.experiments.place import Place
 
 FLAGS = flags.FLAGS
 
@@ -34,7 +35,7 @@ flags.DEFINE_bool("layers", False, "Say of each layer how it is stored.")
 
 def found_ticket():
     """Twenty epochs of the quickstart's first network."""
-    data = digits()
+    data = read("digits", Place())
     network = quickstart.binary_weights(FLAGS.sparsity)
     network.compile(
         keras.optimizers.Adam(1e-2),

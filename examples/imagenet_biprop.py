@@ -14,14 +14,14 @@ data/downloads/manual, and pass `--download` once, which prepares them.
 """
 
 import command
-import prepared
 import recipes
 import search
 import training
 from absl import flags
-from command import RunError
 
 import mpt_keras as mpt
+from mpt_keras.experiments import data
+from mpt_keras.experiments.place import Place
 
 FLAGS = flags.FLAGS
 
@@ -44,8 +44,6 @@ _FAMILIES = {
     "imagenet_wide_resnet50_2": "wide_resnet",
     "imagenet_wide_resnet101_2": "wide_resnet",
 }
-_MEAN = (0.485, 0.456, 0.406)
-_STD = (0.229, 0.224, 0.225)
 
 training.define_models(_MODELS, "imagenet_resnet18", recipes.IMAGENET)
 flags.adopt_module_key_flags(search)
@@ -74,36 +72,19 @@ flags.register_validator(
 )
 
 
-def imagenet():
-    """The images, looked at but not read yet."""
-    builder = prepared.find(FLAGS.dataset_name, FLAGS.data_dir, FLAGS.download)
-    prepared.check(builder, ["train", "validation"], (None, None, 3))
-    try:
-        import streamed_images  # imports TensorFlow
-    except ImportError as error:
-        raise RunError(
-            f"TensorFlow cannot be imported ({error}); it reads the images. "
-            "Install it beside the backend."
-        ) from error
-    data = streamed_images.StreamedImages(
-        builder,
-        FLAGS.image_size,
-        mean=tuple(255 * value for value in _MEAN),
-        std=tuple(255 * value for value in _STD),
-    )
-    data.check()
-    return data
-
-
 def main(_):
     search.follow_recipe(recipes.IMAGENET, _FAMILIES)
     how = training.how_to_train()
     devices = training.start(how)
-    data = imagenet()
+    place = Place(data_dir=FLAGS.data_dir, download=FLAGS.download)
+    images = data.read(FLAGS.dataset_name, place, FLAGS.image_size)
     network = search.build(
-        _MODELS, devices, classes=data.classes, input_shape=data.image_shape
+        _MODELS,
+        devices,
+        classes=images.classes,
+        input_shape=images.image_shape,
     )
-    search.train(network, data, how, devices)
+    search.train(network, images, how, devices)
 
 
 if __name__ == "__main__":

@@ -18,9 +18,10 @@ import keras
 import run_folder
 import sparsity_flag
 from absl import flags
-from digits import digits
 
 import mpt_keras as mpt
+from mpt_keras.experiments.data import read
+from mpt_keras.experiments.place import Place
 
 FLAGS = flags.FLAGS
 
@@ -72,6 +73,7 @@ def main(_):
         schedule="cosine",
     )
     devices = experiment.start(recipe)
+    data = read("digits", Place())
     folder = run_folder.open_run_folder("quickstart", devices)
     for build in (binary_weights, binary_weights_and_activations):
         with devices.scope():
@@ -79,7 +81,7 @@ def main(_):
         own_folder = folder / network.name
         own_folder.mkdir(exist_ok=True)
         result = experiment.train(
-            network, digits(), recipe, own_folder, devices, verbose=0
+            network, data, recipe, own_folder, devices, verbose=0
         )
         if devices.writes_files:
             experiment.report(result)

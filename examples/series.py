@@ -8,7 +8,7 @@ from absl import flags
 from command import RunError
 
 from mpt_keras import files
-from mpt_keras.experiments.lines import LINES
+from mpt_keras.experiments import lines
 
 FLAGS = flags.FLAGS
 
@@ -48,7 +48,7 @@ class Lines:
         }
         self._lines.append(line)
         text = "".join(json.dumps(one) + "\n" for one in self._lines)
-        files.write_text(self.folder / LINES, text)
+        files.write_text(self.folder / lines.NAME, text)
         kept, weights = result["weights_kept"], result["weights"]
         print(
             f"seed {seed}, {method}: {kept:,} of {weights:,} weights "

@@ -1,16 +1,14 @@
 """What the examples on small images share: networks, data, their flags."""
 
-import dataclasses
 import functools
 
-import digits
-import images
-import numpy as np
-import prepared
 import training
 from absl import flags
 
 import mpt_keras as mpt
+from mpt_keras.experiments import data
+from mpt_keras.experiments.data import DATASETS
+from mpt_keras.experiments.place import Place
 
 FLAGS = flags.FLAGS
 
@@ -49,29 +47,6 @@ FAMILIES = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
-class Dataset:
-    """A dataset whose images are all of one size; mean and std in [0, 1].
-
-    Those of scikit-learn's digits, which need no download, are computed.
-    """
-
-    image_shape: tuple
-    mean: tuple = ()
-    std: tuple = ()
-    augment: bool = False
-    classes: int = 10
-
-
-DATASETS = {
-    "cifar10": Dataset(
-        (32, 32, 3), (0.491, 0.482, 0.447), (0.247, 0.243, 0.262), augment=True
-    ),
-    "mnist": Dataset((28, 28, 1), (0.1307,), (0.3081,)),
-    "digits": Dataset((8, 8, 1)),
-}
-
-
 def define_flags(dataset, model, rows):
     """Defines --dataset, --model and --recipe, which every example has.
 
@@ -104,36 +79,7 @@ def augment_by_default():
 
 def read_data():
     """The images, decoded once into memory."""
-    dataset = DATASETS[FLAGS.dataset]
-    if FLAGS.dataset == "digits":
-        return digits.digits()
-    if FLAGS.images:
-        splits = images.read_images(
-            FLAGS.images, dataset.image_shape, dataset.classes
-        )
-    else:
-        splits = from_tfds(FLAGS.dataset, FLAGS.data_dir, FLAGS.download)
-    train_images, train_labels, test_images, test_labels = splits
-    return images.ImageData(
-        name=FLAGS.dataset,
-        train_images=train_images,
-        train_labels=train_labels.astype("int32"),
-        test_images=test_images,
-        test_labels=test_labels.astype("int32"),
-        mean=tuple(255 * np.array(dataset.mean)),
-        std=tuple(255 * np.array(dataset.std)),
-        classes=dataset.classes,
+    place = Place(
+        data_dir=FLAGS.data_dir, download=FLAGS.download, images=FLAGS.images
     )
-
-
-def from_tfds(name, data_dir, download):
-    """The four arrays from TensorFlow Datasets."""
-    dataset = DATASETS[name]
-    builder = prepared.find(name, data_dir, download)
-    prepared.check(
-        builder, ["train", "test"], dataset.image_shape, dataset.classes
-    )
-    train, test = (
-        prepared.arrays(builder, split) for split in ("train", "test")
-    )
-    return (*train, *test)
+    return data.read(FLAGS.dataset, place)

@@ -281,8 +281,7 @@ def only_one_at_work(folder):
 
 def run_all(runs, folder, arguments, lock):
     """Trains what is not finished and returns the runs that failed."""
-    lines = folder / json_lines.LINES
-    json_lines.cut_broken_line(lines)
+    lines = folder / json_lines.NAME
     finished = {line["folder"]: line for line in json_lines.read(lines)}
     failed = []
     for number, run in enumerate(runs, 1):
@@ -336,7 +335,7 @@ def finish(run, folder, arguments, lock):
         for name, value in result.items()
         if name not in line.keys() | _NOT_COMPARED
     }
-    append_line(folder / json_lines.LINES, line | others)
+    append_line(folder / json_lines.NAME, line | others)
     return line
 
 

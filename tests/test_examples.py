@@ -370,9 +370,9 @@ def test_serving_imports_no_keras():
 
 def test_examples_are_files_of_their_own():
     assert {path.name for path in pathlib.Path(EXAMPLES).glob("*.py")} == {
-        *("command.py", "distribution.py", "experiment.py", "images.py"),
-        *("multiworker.py", "prepared.py", "rendezvous.py", "run_folder.py"),
-        *("recipes.py", "search.py", "streamed_images.py", "digits.py"),
+        *("command.py", "distribution.py", "experiment.py"),
+        *("multiworker.py", "rendezvous.py", "run_folder.py"),
+        *("recipes.py", "search.py"),
         *("training.py", "small_images.py", "sparsity_flag.py"),
         *("series.py", "tickets.py", "lottery_ticket.py", "kd_ticket.py"),
         *("cifar10_biprop.py", "imagenet_biprop.py"),

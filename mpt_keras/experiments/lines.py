@@ -1,53 +1,55 @@
-"""JSON lines: the results of trainings, one line for each."""
+"""Results as lines: a JSON object for each training, at the end of a file."""
 
 import json
+import os
 import pathlib
 
 from mpt_keras.experiments.errors import RunError
 
-LINES = "runs.jsonl"
+NAME = "lines.jsonl"
 
 
 def file_of(source):
     """The file of lines at a path: that file, or the one in that folder."""
     path = pathlib.Path(source)
-    return path / LINES if path.is_dir() else path
+    return path / NAME if path.is_dir() else path
 
 
 def read(path):
-    """The lines as dictionaries, in their order; none if there is no file.
+    """The lines as dictionaries, one for each folder, the last one counts.
 
     A last line without its end is passed over: it is being written, or its
     writer was killed.
 
     Raises:
-        RunError: If another line is no JSON object.
+        RunError: If another line is not that of a training.
     """
     path = pathlib.Path(path)
     if not path.exists():
         return []
-    found = []
+    found = {}
     *whole, _ = path.read_bytes().split(b"\n")
     for number, text in enumerate(whole, 1):
         try:
             line = json.loads(text)
-        except ValueError as error:
-            raise _broken(path, number) from error
-        if not isinstance(line, dict):
-            raise _broken(path, number)
-        found.append(line)
-    return found
+            found[line["folder"]] = line
+        except (ValueError, KeyError, TypeError) as error:
+            raise RunError(
+                f"Line {number} of '{path}' is not that of a training. Remove "
+                "it; the run that it belongs to writes it again."
+            ) from error
+    return list(found.values())
 
 
-def _broken(path, number):
-    return RunError(
-        f"Line {number} of '{path}' is not that of a run. Remove it; the same "
-        "command writes it again from the run's own folder."
-    )
+def append(path, lines):
+    """Writes lines after those that are there, and onto the disk.
 
-
-def cut_broken_line(path):
-    """Removes a last line whose writer was killed."""
-    if path.exists():
-        with path.open("r+b") as file:
-            file.truncate(file.read().rfind(b"\n") + 1)
+    A last line that was cut in half is removed before.
+    """
+    text = "".join(f"{json.dumps(line)}\n" for line in lines)
+    with pathlib.Path(path).open("a+b") as file:
+        file.seek(0)
+        file.truncate(file.read().rfind(b"\n") + 1)
+        file.write(text.encode())
+        file.flush()
+        os.fsync(file.fileno())

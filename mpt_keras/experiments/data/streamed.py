@@ -10,14 +10,15 @@ and workers, and after an interruption.
 import contextlib
 import dataclasses
 import itertools
-import math
 import typing
 
-import images
 import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
-from command import RunError
+
+from mpt_keras.experiments.data import windows
+from mpt_keras.experiments.data.batches import BatchPlan
+from mpt_keras.experiments.errors import RunError
 
 # The files that are read at the same time, and how many records of one are
 # taken in a row. Both decide about the order.
@@ -25,19 +26,13 @@ _FILES = 16
 _IN_A_ROW = 16
 # Encoded images among which the order is drawn, all held in memory.
 _WINDOW = 4096
-# The region that a training image shows, as in the authors' recipe.
-_AREAS = (0.08, 1.0)
-_LARGEST_RATIO = 4 / 3  # of width and height; the smallest is its inverse
-_TRIES = 10
-# Evaluation shows 224 pixels of an image whose short side has 256.
-_MARGIN = 256 / 224
 _LOOKED_AT = 100
 _PARALLEL = {"num_parallel_calls": tf.data.AUTOTUNE, "deterministic": True}
 
 
 @dataclasses.dataclass(frozen=True)
 class StreamedImages:
-    """Images in files; offers what `images.ImageData` offers.
+    """Images in files; offers what `in_memory.ImageData` offers.
 
     Args:
         builder: From `prepared.find`, with images of any sizes and labels.
@@ -46,6 +41,8 @@ class StreamedImages:
         std: Likewise.
         train: Name of the split that is trained on.
         test: Name of the split that is evaluated.
+        held_out: From `held_out`, of the split that is trained on, whose
+            records it counts file by file; None for none.
     """
 
     builder: typing.Any
@@ -54,6 +51,7 @@ class StreamedImages:
     std: tuple
     train: str = "train"
     test: str = "validation"
+    held_out: np.ndarray | None = None
 
     @property
     def name(self):
@@ -69,7 +67,11 @@ class StreamedImages:
 
     @property
     def train_count(self):
-        return self._count(self.train)
+        return self._count(self.train) - self.validation_count
+
+    @property
+    def validation_count(self):
+        return 0 if self.held_out is None else int(self.held_out.sum())
 
     @property
     def test_count(self):
@@ -80,11 +82,17 @@ class StreamedImages:
 
     def test_data(self, batch_size):
         """What `fit` takes as `validation_data`, in batches."""
-        batches = self._test_images().batch(batch_size)
-        # Where TensorFlow knows the size of the batches, the first replica
-        # takes all of a small one and the last is left without an image.
-        batches = batches.map(lambda *batch: batch)
-        return batches.prefetch(tf.data.AUTOTUNE)
+        return _in_batches(self._test_images(), batch_size)
+
+    def validation_data(self, batch_size):
+        """The same of the images held out; None if there are none.
+
+        They lie among those that are trained on: all files are read through,
+        but no other image is decoded.
+        """
+        if self.held_out is None:
+            return None
+        return _in_batches(self._validation_images(), batch_size)
 
     def test_parts(self, largest, parts, own_parts):
         """The test images in equal parts, for `multiworker`.
@@ -93,11 +101,20 @@ class StreamedImages:
         `own_parts`. The images that make the parts equal weigh nothing.
         """
         each = -(-self.test_count // parts)
+        return self._equal_parts(self._test_images, each, largest, own_parts)
+
+    def validation_parts(self, largest, parts, own_parts):
+        """Likewise, of the images held out."""
+        each = -(-self.validation_count // parts)
+        images = self._validation_images
+        return self._equal_parts(images, each, largest, own_parts)
+
+    def _equal_parts(self, images, each, largest, own_parts):
         blank = (np.zeros(self.image_shape, "uint8"), np.int32(0))
         blanks = tf.data.Dataset.from_tensors((*blank, np.float32(0))).repeat()
 
         def part(number):
-            found = self._test_images(number * each, each)
+            found = images(number * each, each)
             found = found.map(lambda image, label: (image, label, 1.0))
             found = found.concatenate(blanks).take(each)
             return found.batch(largest).prefetch(tf.data.AUTOTUNE)
@@ -163,31 +180,62 @@ class StreamedImages:
 
     def _test_images(self, first=0, count=-1):
         """Images and labels of a part of the test split, in their order."""
-        files = tf.data.Dataset.from_tensor_slices(self._files(self.test))
+        files = tf.range(len(self._files(self.test)))
         records = self._records(files, self.test).skip(first).take(count)
         return records.map(self.view, **_PARALLEL)
 
+    def _validation_images(self, first=0, count=-1):
+        """Likewise, of the images held out of the training split."""
+        files = tf.range(len(self._files(self.train)))
+        records = self._records(files, self.train, self.held_out)
+        return records.skip(first).take(count).map(self.view, **_PARALLEL)
+
     def shuffled_records(self, seed):
-        """The encoded records of the training split, once, as a dataset."""
+        """The encoded records that are trained on, once, as a dataset."""
         file_seed, window_seed = (_fold_in(seed, use) for use in range(2))
-        files = _shuffled(tf.constant(self._files(self.train)), file_seed)
-        files = tf.data.Dataset.from_tensor_slices(files)
-        windows = self._records(files, self.train).batch(_WINDOW).prefetch(1)
+        files = tf.range(len(self._files(self.train)))
+        files = _shuffled(files, file_seed)
+        chosen = None if self.held_out is None else ~self.held_out
+        records = self._records(files, self.train, chosen)
         return (
-            windows.enumerate()
+            records.batch(_WINDOW)
+            .prefetch(1)
+            .enumerate()
             .map(lambda n, window: _shuffled(window, _fold_in(window_seed, n)))
             .unbatch()
         )
 
-    def _records(self, files, split):
-        records = files.interleave(
-            tf.data.TFRecordDataset,
+    def _records(self, files, split, chosen=None):
+        """The encoded records of a split.
+
+        Args:
+            files: Numbers of its files, in the order to read them.
+            split: Its name.
+            chosen: Of every record in the order of the files, whether to
+                take it; all by default.
+        """
+        paths = tf.constant(self._files(split))
+        lengths = self.builder.info.splits[split].shard_lengths
+        firsts = tf.constant(np.cumsum([0, *lengths]), "int64")
+
+        def of_file(number):
+            records = tf.data.TFRecordDataset(paths[number])
+            if chosen is None:
+                return records
+            return (
+                records.enumerate(firsts[number])
+                .filter(lambda position, _: tf.gather(chosen, position))
+                .map(lambda _, record: record)
+            )
+
+        records = tf.data.Dataset.from_tensor_slices(files).interleave(
+            of_file,
             cycle_length=_FILES,
             block_length=_IN_A_ROW,
             **_PARALLEL,
         )
-        whole = tf.data.experimental.assert_cardinality(self._count(split))
-        return records.apply(whole)
+        count = self._count(split) if chosen is None else int(chosen.sum())
+        return records.apply(tf.data.experimental.assert_cardinality(count))
 
     def parsed(self, record):
         """The encoded image and the label of a record."""
@@ -203,42 +251,18 @@ class StreamedImages:
             return example["image"], tf.identity(label)
 
     def view(self, record):
-        """An image as it is evaluated: the middle, and all of one scale."""
+        """An image as it is evaluated, and its label."""
         encoded, label = self.parsed(record)
-        image = tf.cond(
-            tf.io.is_jpeg(encoded),
-            lambda: tf.io.decode_jpeg(encoded, channels=3, dct_method=_DCT),
-            lambda: _decode_other(encoded),
-        )
-        short = round(self.image_size * _MARGIN)
-        height, width = tf.unstack(tf.shape(image)[:2])
-        shorter = tf.minimum(height, width)
-        sides = tf.stack([short * height // shorter, short * width // shorter])
-        image = tf.image.resize(image, sides, antialias=True)
-        half = tf.round((sides - self.image_size) / 2)
-        top, left = tf.unstack(tf.cast(half, "int32"))
-        image = image[top:, left:][: self.image_size, : self.image_size]
-        return self._as_uint8(image), label
+        return windows.middle(encoded, self.image_size), label
 
     def crop(self, record, seed):
-        """An image as it is trained on: a window, resized, perhaps flipped."""
+        """An image as it is trained on, and its label."""
         encoded, label = self.parsed(record)
-        draws = tf.random.stateless_uniform((2 * _TRIES + 3,), seed, alg=_ALG)
-        image = tf.cond(
-            tf.io.is_jpeg(encoded),
-            lambda: _jpeg_window(encoded, draws),
-            lambda: _other_window(encoded, draws),
-        )
-        image = tf.image.resize(image, self.image_shape[:2], antialias=True)
-        image = tf.cond(draws[-1] < 0.5, lambda: image[:, ::-1], lambda: image)
-        return self._as_uint8(image), label
-
-    def _as_uint8(self, image):
-        image = tf.saturate_cast(tf.round(image), "uint8")
-        return tf.ensure_shape(image, self.image_shape)
+        draws = tf.random.stateless_uniform((windows.DRAWS,), seed, alg=_ALG)
+        return windows.crop(encoded, draws, self.image_size), label
 
 
-class StreamedBatches(images.BatchPlan):
+class StreamedBatches(BatchPlan):
     """Those of `StreamedImages`: random windows, half of them flipped.
 
     Unless `augment`, the images are those of the evaluation.
@@ -279,8 +303,6 @@ class StreamedBatches(images.BatchPlan):
 
 # Named, because the default depends on the device.
 _ALG = "philox"
-# As other decoders do it; the default is faster and coarser.
-_DCT = "INTEGER_ACCURATE"
 
 
 def _fold_in(seed, number):
@@ -291,59 +313,11 @@ def _shuffled(values, seed):
     return tf.random.experimental.stateless_shuffle(values, seed, alg=_ALG)
 
 
-def random_window(height, width, draws):
-    """A window of random area, ratio of its sides, and place.
-
-    Areas are uniform and ratios log-uniform; the first of ten tries that lies
-    within the image is taken, or else the largest window in the middle whose
-    ratio is allowed.
-
-    Args:
-        height: Integer tensor, of the image.
-        width: Likewise.
-        draws: 22 or more numbers, uniform in [0, 1).
-
-    Returns:
-        `(top, left, height, width)`, an integer tensor.
-    """
-    sides = tf.stack([height, width])
-    real = tf.cast(sides, "float32")
-    area, ratio = draws[:_TRIES], draws[_TRIES : 2 * _TRIES]
-    area = tf.reduce_prod(real) * (_AREAS[0] + area * (_AREAS[1] - _AREAS[0]))
-    ratio = tf.exp((2 * ratio - 1) * math.log(_LARGEST_RATIO))
-    tries = tf.sqrt(tf.stack([area / ratio, area * ratio], axis=1))
-    tries = tf.cast(tf.round(tries), "int32")
-    fits = tf.reduce_all((tries > 0) & (tries <= sides), axis=1)
-    tried = tries[tf.argmax(fits)]
-    place = tf.cast(sides - tried + 1, "float32") * draws[2 * _TRIES :][:2]
-    tried = tf.concat([tf.cast(place, "int32"), tried], axis=0)
-    allowed = tf.cast(tf.round(real[::-1] * _LARGEST_RATIO), "int32")
-    largest = tf.minimum(sides, allowed)
-    largest = tf.concat([(sides - largest) // 2, largest], axis=0)
-    return tf.where(tf.reduce_any(fits), tried, largest)
-
-
-def _jpeg_window(encoded, draws):
-    shape = tf.io.extract_jpeg_shape(encoded)
-    window = random_window(shape[0], shape[1], draws)
-    return tf.image.decode_and_crop_jpeg(
-        encoded, window, channels=3, dct_method=_DCT
-    )
-
-
-def _decode_other(encoded):
-    return tf.io.decode_image(encoded, channels=3, expand_animations=False)
-
-
-def _other_window(encoded, draws):
-    image = _decode_other(encoded)
-    shape = tf.shape(image)
-    window = random_window(shape[0], shape[1], draws)
-    return tf.slice(
-        image,
-        tf.concat([window[:2], [0]], axis=0),
-        tf.concat([window[2:], [3]], axis=0),
-    )
+def _in_batches(images, size):
+    # Where TensorFlow knows the size of the batches, the first replica takes
+    # all of a small one and the last is left without an image.
+    batches = images.batch(size).map(lambda *batch: batch)
+    return batches.prefetch(tf.data.AUTOTUNE)
 
 
 def _reason(error):

@@ -6,19 +6,18 @@ variables, computes its part of every batch, and applies the sum of all
 gradients.
 
 When a worker disappears, TensorFlow can neither go on without it nor take it
-back into processes that have begun. The others then start themselves again
-and wait until the missing one has been started too; all continue after the
-last whole epoch.
+back into processes that have begun. The others then have to start again (see
+`restart`) and wait until the missing one has been started too; all continue
+after the last whole epoch.
 """
 
 import contextlib
-import os
-import sys
 
 import keras
 import numpy as np
 import tensorflow as tf
-from command import RunError
+
+from mpt_keras.experiments.errors import RunError, WorkerLost
 
 # What TensorFlow raises in a worker when another one is gone.
 _WORKER_LOST = (
@@ -30,30 +29,38 @@ _WORKER_LOST = (
 
 
 @contextlib.contextmanager
-def start_again_when_alone(devices):
-    """Replaces this process by one that continues the run, if it must."""
+def noticing_lost_workers(devices):
+    """The context of all that workers do together.
+
+    Raises:
+        WorkerLost: If another worker is gone.
+    """
     try:
         yield
     except _WORKER_LOST as error:
-        print(
+        raise WorkerLost(
             f"Worker {devices.index} has lost another one "
-            f"({type(error).__name__}) and starts again. Start the missing "
-            "worker again, with --resume.",
-            file=sys.stderr,
-            flush=True,
-        )
-        sys.stdout.flush()
-        arguments = [word for word in sys.argv if word != "--resume"]
-        command = [sys.executable, *arguments, "--resume"]
-        os.execv(sys.executable, command)
+            f"({type(error).__name__}), and this process cannot go on without "
+            "it. Start both again, and let them resume the run."
+        ) from error
 
 
-def fit(model, batches, first_epoch, epochs, callbacks, devices):
+def fit(
+    model,
+    batches,
+    first_epoch,
+    epochs,
+    callbacks,
+    devices,
+    evaluation_batch=500,
+    verbose="auto",
+):
     """Trains a compiled classifier (images to logits) on all workers.
 
-    The log of an epoch holds what `keras.Model.fit` would put there: loss
-    (with regularization) and accuracy over the whole epoch, `val_loss` and
-    `val_accuracy`, the same on every worker.
+    The log of an epoch is the same on every worker: loss (with
+    regularization) and accuracy over the whole epoch, `test_loss` and
+    `test_accuracy` of the test images after it and, if images are held out,
+    `val_loss` and `val_accuracy` of these.
 
     Args:
         model: Built in the strategy's scope and compiled there, with a
@@ -63,17 +70,22 @@ def fit(model, batches, first_epoch, epochs, callbacks, devices):
         epochs: Number of epochs in all.
         callbacks: Keras callbacks of this worker.
         devices: `Devices` of a `MultiWorkerMirroredStrategy`.
+        evaluation_batch: Images per step of the evaluation, over all workers.
+        verbose: As for `keras.Model.fit`; only worker 0 shows anything.
+
+    Raises:
+        RunError: If the workers know different numbers of epochs.
     """
     strategy = devices.strategy
     with strategy.scope():
         model.optimizer.build(model.trainable_variables)
     callbacks = keras.callbacks.CallbackList(
         callbacks,
-        add_progbar=devices.writes_files,
+        add_progbar=devices.writes_files and verbose != 0,
         model=model,
         epochs=epochs,
         steps=batches.per_epoch,
-        verbose=1,
+        verbose=verbose,
     )
     train_step, test_step = _steps(model, batches.size, devices)
     agree_on(first_epoch, devices)
@@ -94,7 +106,9 @@ def fit(model, batches, first_epoch, epochs, callbacks, devices):
             logs = {"loss": loss, "accuracy": accuracy}
             callbacks.on_train_batch_end(step, logs)
         callbacks.on_test_begin()
-        logs |= _evaluate(model, test_step, batches, devices)
+        for prefix, parts, count in _evaluations(batches, evaluation_batch):
+            found = _evaluate(model, test_step, parts, count, devices)
+            logs |= {f"{prefix}_{name}": found[name] for name in found}
         callbacks.on_test_end()
         callbacks.on_epoch_end(epoch, logs)
         if model.stop_training:
@@ -106,8 +120,8 @@ def agree_on(number, devices):
     """Raises `RunError` unless all workers know the same number of epochs."""
     if _sum_over_workers(number, devices) != number * devices.workers:
         raise RunError(
-            f"Worker {devices.index} found a backup of {number} epochs in "
-            "--output_dir, others found another. Expected one folder that all "
+            f"Worker {devices.index} found a backup of {number} epochs in the "
+            "run's folder, others found another. Expected one folder that all "
             "workers see. Nothing was changed."
         )
 
@@ -167,16 +181,24 @@ def _steps(model, batch_size, devices):
     return over_replicas(train_replica), over_replicas(test_replica)
 
 
-def _evaluate(model, test_step, batches, devices):
-    """Every replica takes as many images; those too many weigh nothing."""
-    largest = max(500 // devices.replicas, 1)
+def _evaluations(batches, evaluation_batch):
+    """Of all images that are evaluated: prefix of the log, parts, number."""
     data = batches.data
+    largest = max(evaluation_batch // batches.parts, 1)
+    cut = (largest, batches.parts, batches.own_parts)
+    yield "test", data.test_parts(*cut), data.test_count
+    if data.validation_count:
+        yield "val", data.validation_parts(*cut), data.validation_count
+
+
+def _evaluate(model, test_step, parts, count, devices):
+    """Every replica takes as many images; those too many weigh nothing."""
     totals = np.zeros(2)
-    for parts in data.test_parts(largest, batches.parts, batches.own_parts):
-        totals += _numbers(test_step(_per_replica(parts, devices)))
-    loss, accuracy = totals / data.test_count
+    for of_replicas in parts:
+        totals += _numbers(test_step(_per_replica(of_replicas, devices)))
+    loss, accuracy = totals / count
     loss += sum(float(loss) for loss in model.losses)
-    return {"val_loss": loss, "val_accuracy": accuracy}
+    return {"loss": loss, "accuracy": accuracy}
 
 
 def _per_replica(parts, devices):

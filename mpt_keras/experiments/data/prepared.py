@@ -1,6 +1,6 @@
 """Datasets that TensorFlow Datasets has prepared in a folder."""
 
-from command import RunError
+from mpt_keras.experiments.errors import RunError
 
 
 def find(name, data_dir, download):
@@ -23,25 +23,26 @@ def find(name, data_dir, download):
     except ImportError as error:
         raise RunError(
             f"TensorFlow Datasets cannot be imported ({error}). Install the "
-            "extra `examples` and TensorFlow. For CIFAR-10 there is also "
-            "--images=FILE, which needs neither."
+            "extra `experiments` and TensorFlow. The digits need neither, nor "
+            "do cifar10 and mnist from a plain file, images=FILE."
         ) from error
     try:
         builder = tfds.builder(name, data_dir=data_dir)
     except Exception as error:
         raise RunError(
-            f"No dataset '{name}' in --data_dir='{data_dir}', nor does "
+            f"No dataset '{name}' in data_dir='{data_dir}', nor does "
             "TensorFlow Datasets know how to make one: "
-            f"{_one_line(error)[:300]} Expected a name from its catalog, or "
-            "of a folder there in its format."
+            f"{_one_line(error)[:300]} Expected cifar10, mnist, digits, a "
+            "name from its catalog, or that of a folder there in its format."
         ) from error
     if download:
         _prepare(builder)
     if not builder.data_path.joinpath("dataset_info.json").exists():
         raise RunError(
-            f"No prepared {name} in --data_dir='{data_dir}'. Expected the "
-            f"folder '{builder.data_dir}' with dataset_info.json. Pass "
-            "--download to fetch it, or the --data_dir that holds it."
+            f"No prepared {name} in data_dir='{data_dir}'. Expected the "
+            f"folder '{builder.data_dir}' with dataset_info.json. Fetch it "
+            "with download=True (--download), or name the data_dir that "
+            "holds it."
         )
     try:
         return tfds.builder_from_directory(builder.data_dir)
@@ -62,7 +63,7 @@ def _prepare(builder):
             if builder.MANUAL_DOWNLOAD_INSTRUCTIONS
             else "Expected access to the network and a folder that can be "
             "written. Without a network, copy a prepared folder there and "
-            "drop --download."
+            "drop `download`."
         )
         raise RunError(
             f"Could not download {builder.name} to '{builder.data_dir}': "
@@ -73,6 +74,18 @@ def _prepare(builder):
 def _one_line(error):
     text = " ".join(str(error).split())
     return text if text.endswith(".") else f"{text}."
+
+
+def sizes_vary(builder):
+    """Whether a dataset's images are not all of one size."""
+    image = _features(builder).get("image")
+    return image is not None and None in image.shape
+
+
+def first_split(builder, *names):
+    """The first of these splits that a dataset has; if none, the first."""
+    splits = builder.info.splits or {}
+    return next((name for name in names if name in splits), names[0])
 
 
 def check(builder, splits, image_shape, classes=None):
@@ -86,11 +99,7 @@ def check(builder, splits, image_shape, classes=None):
     """
     import tensorflow_datasets as tfds
 
-    features = builder.info.features
-    if isinstance(features, tfds.features.FeaturesDict):
-        features = dict(features.items())
-    else:
-        features = {}
+    features = _features(builder)
     image, label = features.get("image"), features.get("label")
     counts = {name: split.num_examples for name, split in _splits(builder)}
     right = (
@@ -109,8 +118,17 @@ def check(builder, splits, image_shape, classes=None):
             f"an Image of uint8 and shape {image_shape}, and label, a "
             f"ClassLabel{f' of {classes} classes' if classes else ''}. "
             f"Received: images per split {counts}; image: {image}; label: "
-            f"{label}. Name another dataset or --data_dir."
+            f"{label}. Name another dataset or data_dir."
         )
+
+
+def _features(builder):
+    import tensorflow_datasets as tfds
+
+    features = builder.info.features
+    if isinstance(features, tfds.features.FeaturesDict):
+        return dict(features.items())
+    return {}
 
 
 def _splits(builder):

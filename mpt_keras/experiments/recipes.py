@@ -1,6 +1,6 @@
-"""The published recipes, each a row of values for the examples' flags.
+"""The published recipes, each a row of settings.
 
-What a row does not name is as the flag's default. The fractions pruned are not
+What a row does not name is usual for the setting. The fractions pruned are not
 part of a recipe. Sources: the configuration files and run scripts of
 Diffenderfer and Kailkhura (ICLR 2021), of Ramanujan et al. (CVPR 2020), of
 mattgorb/parameter_tiling_and_recycling (recycling, and its baselines), and of
@@ -32,10 +32,15 @@ _DENSE = {"method": "dense"}
 _BINARY = {"binary_activations": True}
 _BN = {"trained_batch_norm": True}
 
-_CONV = {"model": "conv4", "batch_size": 128, "epochs": 100}
+_CIFAR10 = {"dataset": "cifar10"}
+_CONV = _CIFAR10 | {"model": "conv4", "batch_size": 128, "epochs": 100}
 _FC = _CONV | {"model": "lenet_300_100", "dataset": "mnist"}
 _VGG = _CONV | {"model": "vgg_small"}
-_RESNET18 = {"model": "resnet18", "batch_size": 256, "epochs": 100}
+_RESNET18 = _CIFAR10 | {
+    "model": "resnet18",
+    "batch_size": 256,
+    "epochs": 100,
+}
 _RESNET20 = _RESNET18 | {"model": "resnet20"}
 # The files say 100 epochs, the script that ran them 250.
 _LONG_CONV = _CONV | {"epochs": 250}
@@ -61,13 +66,7 @@ _ITERAND = {
     "recycling_per": "step",
 }
 
-# Fraction, period and its unit, for whatever recipe does not say them.
-REPLACEMENT = {
-    **dict.fromkeys(("highest", "next_lowest"), (0.2, 10, "epoch")),
-    "random": (0.1, 300, "step"),
-}
-
-CIFAR10 = {
+SMALL = {
     "edge_popup_conv": _CONV | _SGD | _EDGE_POPUP,
     "edge_popup_fc": _FC | _SGD | _EDGE_POPUP,
     "edge_popup_resnet18": (
@@ -195,10 +194,12 @@ CIFAR10 = {
 }
 
 _TICKET = {"optimizer": "adam", "schedule": "constant", "score_decay": 0.0}
+_TICKET |= {"dataset": "cifar10"}
 _TICKET |= {"batch_size": 60, "pruning_rate": 0.2, "scope": "layer"}
 _TICKET |= {"initializer": "glorot_normal", "augment": False}
 _RESNET_TICKET = {
     **_SGD,
+    **_CIFAR10,
     "schedule": "steps",
     "batch_size": 128,
     "trained_batch_norm": True,
@@ -209,7 +210,12 @@ _RESNET_TICKET = {
 # ResNet, with rewinding to a later step, facebookresearch/open_lth.
 LOTTERY = {
     "lottery_fc": _TICKET
-    | {"model": "lenet_300_100", "epochs": 50, "learning_rate": 1.2e-3},
+    | {
+        "model": "lenet_300_100",
+        "dataset": "mnist",
+        "epochs": 50,
+        "learning_rate": 1.2e-3,
+    },
     "lottery_conv2": _TICKET
     | {
         "model": "conv2",
@@ -235,9 +241,9 @@ LOTTERY = {
     | {
         "model": "resnet20",
         "epochs": 160,
-        "milestones": ["80", "120"],
+        "milestones": (80, 120),
         "pruning_rate": 0.2,
-        "rewind_step": 500,
+        "rewind_steps": (500,),
     },
 }
 _DISTILLED = {"temperature": 5.0, "alpha": 0.9, "kl_reduction": "mean"}
@@ -251,10 +257,10 @@ KD = {
     | {
         "model": "resnet18",
         "epochs": 182,
-        "milestones": ["90", "135"],
+        "milestones": (90, 135),
         "score_decay": 2e-4,
         # After 33 epochs of 391 steps.
-        "rewind_step": 12903,
+        "rewind_steps": (12903,),
     },
     **{
         name.replace("lottery", "kd"): (
@@ -267,6 +273,7 @@ KD = {
 }
 
 _IMAGENET = {
+    "dataset": "imagenet2012",
     "batch_size": 256,
     "epochs": 100,
     "augment": True,
@@ -323,36 +330,3 @@ IMAGENET = {
     "biprop_wide_resnet34_binary": _WIDE_34 | _BIPROP | _BINARY,
     "biprop_wide_resnet34_binary_bn": _WIDE_34 | _BIPROP | _BINARY | _BN,
 }
-
-
-def names_for(
-    family, method, binary_activations, trained_batch_norm, recycling="none"
-):
-    """Names of the rows that would fit, the best first.
-
-    Not every one is published. Where there is none for the activations or the
-    batch norms, the method's own for the family is next, and then another
-    method's, whose optimizer and batches are the family's.
-    """
-    binary = "_binary" if binary_activations else ""
-    norms = "_bn" if trained_batch_norm else ""
-    suffixes = (f"{binary}{norms}", binary, norms, "")
-    methods = (method, "biprop", "edge_popup")
-    if method == "dense":
-        # An ordinary training of another network before a search of this one.
-        ordinary = [f"dense_{family}", "dense_resnet18"]
-        return ordinary + [f"{of}_{family}{suffixes[-1]}" for of in methods]
-    if recycling != "none":
-        kind = "iterand" if recycling == "random" else "recycling"
-        methods = (f"{method}_{kind}", *methods)
-    return [f"{of}_{family}{suffix}" for of in methods for suffix in suffixes]
-
-
-def names_for_tickets(method, family, model):
-    """Like `names_for`, of ordinary networks: `"lottery"` or `"kd"`.
-
-    The rows of a model go before those of its family; where there is none,
-    that of the method's ResNet is next.
-    """
-    resnet = "resnet18" if method == "kd" else "resnet20"
-    return [f"{method}_{of}" for of in (model, family, resnet)]

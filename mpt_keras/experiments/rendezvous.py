@@ -4,7 +4,7 @@ import socket
 import threading
 import time
 
-from command import RunError
+from mpt_keras.experiments.errors import RunError
 
 _HELLO = b"mpt_keras worker %d"
 _PATIENCE = 1.0  # seconds for one answer, and between two attempts
@@ -44,7 +44,7 @@ def meet(addresses, index, timeout):
             )
             + ". Start it with the same command and its own TF_CONFIG, check "
             "that the address can be reached from here, or raise "
-            "--worker_timeout."
+            "worker_timeout."
         )
 
 

@@ -12,10 +12,9 @@ import pathlib
 import shutil
 import subprocess
 
-import command
 import keras
 import numpy as np
-from absl import flags
+from absl import app, flags
 
 import mpt_keras as mpt
 from mpt_keras.engines import c_file
@@ -101,4 +100,4 @@ def main(_):
 
 
 if __name__ == "__main__":
-    command.run(main)
+    app.run(main)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import mpt_keras as mpt
-from mpt_keras.experiments import compare as comparing
+from mpt_keras.experiments import comparing
 from mpt_keras.experiments.errors import RunError
 
 

@@ -12,7 +12,7 @@ from mpt_keras.experiments import columns, plots
 from mpt_keras.experiments.errors import RunError
 from mpt_keras.experiments.groups import comparisons
 from mpt_keras.experiments.pivot import pivot
-from mpt_keras.experiments.report import report
+from mpt_keras.experiments.reporting import report
 from mpt_keras.experiments.spread import Difference, Spread
 
 
@@ -544,7 +544,7 @@ def test_networks_as_rows_and_methods_as_columns():
 def test_no_keras_is_needed(two_methods, tmp_path):
     write(tmp_path, two_methods)
     program = (
-        "import sys; from mpt_keras.experiments.report import report; "
+        "import sys; from mpt_keras.experiments.reporting import report; "
         f"report({str(tmp_path)!r}); "
         "sys.exit('keras' in sys.modules)"
     )

@@ -18,7 +18,7 @@ from mpt_keras.experiments import columns, lines, tables
 from mpt_keras.experiments.errors import RunError
 from mpt_keras.experiments.groups import comparisons
 from mpt_keras.experiments.pivot import pivot
-from mpt_keras.experiments.report import markdown
+from mpt_keras.experiments.reporting import markdown
 
 _BEGIN, _END = "<!-- table:", "<!-- end -->"
 _OPTIONS = ("columns", "baseline", "rows", "across", "values")

@@ -1,17 +1,29 @@
-"""The command of this process, run once more to continue its run."""
+"""The command of this process, to be run once more."""
 
 import os
 import sys
 
 
-def resuming_command():
-    """The words of this process' command, with `--resume` at their end.
+def command(without=("--resume",)):
+    """The words of this process' command, but for some flags.
 
     They are those that Python was called with, so that `python -m`, a script
     and an installed command begin as they did.
     """
-    words = [word for word in sys.orig_argv[1:] if word != "--resume"]
-    return [sys.executable, *words, "--resume"]
+    found = [sys.executable]
+    words = iter(sys.orig_argv[1:])
+    for word in words:
+        flag, equals, _ = word.partition("=")
+        if flag not in without:
+            found.append(word)
+        elif flag != "--resume" and not equals:
+            next(words, None)  # its value
+    return found
+
+
+def resuming_command():
+    """The same, with `--resume` at its end."""
+    return [*command(), "--resume"]
 
 
 def start_again():

@@ -11,6 +11,7 @@ from mpt_keras.experiments.following import in_force_of
 from mpt_keras.experiments.place import Place
 from mpt_keras.experiments.preparation import prepared
 from mpt_keras.experiments.result import Result
+from mpt_keras.experiments.training import Stopped
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +65,10 @@ def run(followed, plan, folder, resume, place):
             if place.verbose != "0":
                 said = [f"Folder: {path}", *followed.lines()]
                 print(*said, sep="\n", flush=True)
-            go(path)
+            try:
+                go(path)
+            except Stopped as error:  # with the run's folder
+                raise Stopped(path, error.epochs) from error
             return Result(path, tuple(lines.read(path / lines.NAME)))
 
 

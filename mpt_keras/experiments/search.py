@@ -186,8 +186,9 @@ class Search(Experiment):
         family = networks.FAMILIES.get(settings.model)
         none = family in networks.WITHOUT_BATCH_NORMS
         if none and self.trained_batch_norm and not settings.binary_activations:
-            raise ValueError(
-                "trained_batch_norm=True has no effect here: "
+            raise following.NoEffectError(
+                "trained_batch_norm",
+                True,
                 f"{settings.model} has batch norms only with "
-                "binary_activations=True. Leave it out."
+                "binary_activations=True",
             )

@@ -139,9 +139,8 @@ class WinningTicket(Experiment):
             ValueError: If something that was said has no effect.
         """
         if self.rounds is not None and self.sparsities is not None:
-            raise ValueError(
-                f"rounds={self.rounds} has no effect beside sparsities. Leave "
-                "one of them out."
+            raise following.NoEffectError(
+                "rounds", self.rounds, "sparsities say how far to prune"
             )
         model = self.model or "lenet_300_100"
         kind, resnet = self._named_after

@@ -100,7 +100,7 @@ def _checked_units(units):
     """Name -> the experiment's JSON."""
     found = {}
     for name, experiment in units:
-        plain = name == pathlib.PurePath(name).name and name[:1] != "."
+        plain = name == pathlib.PurePath(name).name and name[:1].strip(".")
         if not plain or name in found:
             raise ValueError(
                 "Invalid value for argument `units`. Expected names of "

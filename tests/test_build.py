@@ -15,7 +15,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 # no row of their own.
 ROWS = (
     ("_environment", "compiled", "config", "schedules", "seeds", "sparsity"),
-    ("drawing", "files", "sums"),
+    ("drawing", "figures", "files", "sums"),
     ("_import_order",),
     ("compilation", "larq", "losses"),
     ("threshold", "value_checks"),

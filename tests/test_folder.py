@@ -118,7 +118,7 @@ def test_files_that_are_no_run(content, opened, path):
 
 def test_a_folder_that_cannot_be_made(opened, path):
     path.parent.write_text("a file")
-    with pytest.raises(RunError, match="Cannot use the folder .*Expected a"):
+    with pytest.raises(RunError, match=r"Cannot use the folder .*Expected a"):
         opened()
 
 

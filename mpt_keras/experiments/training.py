@@ -84,11 +84,6 @@ def train(
         run=_of_the_training(settings),
     )
     batches = prepared.batches()
-    if batches.per_epoch == 0:
-        raise RunError(
-            f"batch_size={settings.batch_size} is more than the "
-            f"{prepared.images.train_count} images of an epoch."
-        )
     evaluations = [] if devices.workers > 1 else [_Testing(prepared, callbacks)]
     callbacks = [
         *evaluations,

@@ -35,17 +35,21 @@ def plan(settings):
 
 def _begin(prepared):
     prepared.devices.check_one_machine("prune ordinary networks")
-    network = searching.build(
+    try:
+        pruning = _pruning(_build(prepared), prepared.settings)
+        teacher = _teacher(prepared)
+    except ValueError as error:
+        raise RunError(error) from error
+    return lambda path: _Run(prepared, pruning, teacher, path).all()
+
+
+def _build(prepared):
+    """The ordinary network, with its initial weights."""
+    return searching.build(
         prepared,
         masked=False,
         kernel_initializer=prepared.settings.initializer,
     )
-    try:
-        pruning = _pruning(network, prepared.settings)
-        teach = _teacher(network, prepared)
-    except ValueError as error:
-        raise RunError(error) from error
-    return lambda path: _Run(prepared, network, pruning, teach, path).all()
 
 
 def _pruning(network, settings):
@@ -71,12 +75,11 @@ class _Teacher:
     distilled: object
 
 
-def _teacher(network, prepared):
+def _teacher(prepared):
     settings = prepared.settings
     if not set(settings.ways) & set(tickets.TAUGHT):
         return None
-    with prepared.devices.scope():
-        teacher = keras.models.clone_model(network)
+    teacher = _build(prepared)
     whole = training.with_preprocessing(teacher, prepared.images)
 
     def distilled(student):
@@ -86,16 +89,16 @@ def _teacher(network, prepared):
         )
 
     # Or an error, before anything is trained.
-    distilled(training.with_preprocessing(network, prepared.images))
+    distilled(training.with_preprocessing(_build(prepared), prepared.images))
     return _Teacher(teacher, distilled)
 
 
 class _Run:
     """All tickets of one folder, each a line."""
 
-    def __init__(self, prepared, network, pruning, teacher, path):
-        self.prepared, self.network = prepared, network
-        self.pruning, self.teacher, self.path = pruning, teacher, path
+    def __init__(self, prepared, pruning, teacher, path):
+        self.prepared, self.pruning = prepared, pruning
+        self.teacher, self.path = teacher, path
         self.settings = prepared.settings
         self.there = {line["folder"] for line in lines.read(path / lines.NAME)}
 
@@ -156,8 +159,8 @@ class _Run:
         return search.retrain(ticket, name, start, train=train)
 
     def _let_teach(self, search):
-        search.load(search.ticket(0))
-        self.teacher.network.set_weights(self.network.get_weights())
+        search.load(search.at(0.0))
+        self.teacher.network.set_weights(search.model.get_weights())
 
     # --- Searches --------------------------------------------------------
 
@@ -165,7 +168,7 @@ class _Run:
         settings = self.settings
         try:
             return TicketSearch(
-                self.network,
+                _build(self.prepared),
                 self._trainer(),
                 self.path / f"{name}-from-{step}",
                 self.pruning,
@@ -183,7 +186,7 @@ class _Run:
     def _tickets(self, search):
         """Pairs of the sparsity asked for and the ticket, as they are found."""
         settings = self.settings
-        self._add("unpruned", None, search.ticket(0), 0)
+        self._add("unpruned", None, search.at(0.0), 0)
         if settings.sparsities is None:
             for ticket in search.run(settings.rounds):
                 if ticket.number:

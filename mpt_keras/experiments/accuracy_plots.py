@@ -19,7 +19,7 @@ from mpt_keras.experiments.plot_style import (
 
 _MOST_TICKS = 8
 # Points, about: how wide the axes are, and how far apart marks of one place.
-_WIDTH, _APART = 330, 5
+_WIDTH, _APART = 330, 3.5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,6 +136,9 @@ def _scale(axes, axis, places):
         axes.xaxis.minorticks_off()
     elif len(places) == 1:
         axes.set_xlim(0, 1)
+    elif _narrowest(places) * _MOST_TICKS >= 1:
+        # Marks that stand side by side belong to these.
+        axes.set_xticks(places)
     axes.xaxis.set_major_formatter(axis.written)
     if axis.is_falling:
         axes.invert_xaxis()
@@ -163,9 +166,15 @@ def _step(axis, places, count):
     """
     if axis.is_logarithmic:
         places = [math.log(place) for place in places]
-    gaps = [b - a for a, b in itertools.pairwise(places)]
-    narrowest = min(gaps) / (places[-1] - places[0]) if gaps else 0.5
-    return min(_APART, 0.5 * _WIDTH * narrowest / count)
+    return min(_APART, 0.5 * _WIDTH * _narrowest(places) / count)
+
+
+def _narrowest(places):
+    """The narrowest gap between neighbours, as a fraction of the whole."""
+    if len(places) == 1:
+        return 0.5
+    gaps = [after - before for before, after in itertools.pairwise(places)]
+    return min(gaps) / (places[-1] - places[0])
 
 
 def _draw_points(axes, axis, groups, style, shift):

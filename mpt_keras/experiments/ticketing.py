@@ -13,9 +13,9 @@ from mpt_keras.experiments import (
     running,
     searching,
     shipping,
-    tickets,
     training,
     versions,
+    ways,
 )
 from mpt_keras.experiments.errors import RunError
 from mpt_keras.experiments.following import in_force_of
@@ -77,7 +77,7 @@ class _Teacher:
 
 def _teacher(prepared):
     settings = prepared.settings
-    if not set(settings.ways) & set(tickets.TAUGHT):
+    if not set(settings.ways) & set(ways.TAUGHT):
         return None
     teacher = _build(prepared)
     whole = training.with_preprocessing(teacher, prepared.images)
@@ -104,29 +104,29 @@ class _Run:
 
     def all(self):
         """Trains what is not there yet."""
-        settings, ways = self.settings, set(self.settings.ways)
-        in_rounds = ways & {"winning_ticket", *tickets.CONTROLS}
-        at_once = ways & set(tickets.AT_ONCE)
+        settings, asked = self.settings, set(self.settings.ways)
+        in_rounds = asked & {"winning_ticket", *ways.CONTROLS}
+        at_once = asked & set(ways.AT_ONCE)
         for step in settings.rewind_steps:
             first = step == settings.rewind_steps[0]
             if in_rounds:
-                self._in_rounds(ways, step)
-            if "learning_rate_rewinding" in ways:
+                self._in_rounds(asked, step)
+            if "learning_rate_rewinding" in asked:
                 search = self._search("learning_rate", step, keeps_weights=True)
                 for sparsity, ticket in self._tickets(search):
                     self._add("learning_rate_rewinding", sparsity, ticket, step)
             if at_once:
-                self._at_once(ways, step, first)
+                self._at_once(asked, step, first)
 
     # --- Ways ------------------------------------------------------------
 
-    def _in_rounds(self, ways, step):
+    def _in_rounds(self, asked, step):
         search = self._search("rounds", step)
         for sparsity, ticket in self._tickets(search):
-            if "winning_ticket" in ways:
+            if "winning_ticket" in asked:
                 self._add("winning_ticket", sparsity, ticket, step)
-            for name in tickets.CONTROLS:
-                if name not in ways:
+            for name in ways.CONTROLS:
+                if name not in asked:
                     continue
                 for draw in range(self.settings.draws):
                     control = search.control(
@@ -134,11 +134,11 @@ class _Run:
                     )
                     self._add(name, sparsity, control, step, draw=draw)
 
-    def _at_once(self, ways, step, first):
+    def _at_once(self, asked, step, first):
         """Tickets of one mask, in several ways; `first` step, or a later."""
         search = self._search("at_once", step, one_shot=True)
         for sparsity, ticket in self._tickets(search):
-            if "one_shot" in ways:
+            if "one_shot" in asked:
                 self._add("one_shot", sparsity, ticket, step)
             starts = {}
             if first:
@@ -146,14 +146,14 @@ class _Run:
             if step:
                 starts |= {"kd_rewinding": "rewound"}
             for name, start in starts.items():
-                if name in ways:
+                if name in asked:
                     found = self._retrain(search, ticket, name, start)
                     of = step if start == "rewound" else 0
                     self._add(name, sparsity, found, of)
 
     def _retrain(self, search, ticket, name, start):
         train = None
-        if name in tickets.TAUGHT:
+        if name in ways.TAUGHT:
             self._let_teach(search)
             train = self._trainer(self.teacher.distilled)
         return search.retrain(ticket, name, start, train=train)

@@ -5,8 +5,10 @@ then continues in its folder, which all nodes must see.
 """
 
 import contextlib
+import signal
 import subprocess
 import sys
+import threading
 import time
 
 from mpt_keras.experiments.errors import RunError
@@ -69,7 +71,11 @@ def _connected(ray, address):
         yield
         return
     _check_answer(address)
+    handler = signal.getsignal(signal.SIGTERM)
     ray.init(address=address, log_to_driver=False)
+    if threading.current_thread() is threading.main_thread():
+        # Ray's own would end the process in the middle of things.
+        signal.signal(signal.SIGTERM, handler)
     try:
         yield
     finally:
@@ -90,7 +96,7 @@ def _check_answer(address):
         if done.returncode == 0:
             return
     raise RunError(
-        f"No Ray cluster answers at address='{address}': {said} Expected the "
+        f"No Ray cluster answers at address='{address}' ({said}). Expected the "
         "address that `ray start --head` prints, from a machine that reaches "
         "it, with the same versions of Ray and Python. Nothing was trained."
     )

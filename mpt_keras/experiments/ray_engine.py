@@ -119,7 +119,7 @@ def _check_nodes(ray, task, cpus, gpus):
             scheduling_strategy=NodeAffinitySchedulingStrategy(
                 node["NodeID"], soft=False
             )
-        ).remote(task): node["NodeManagerAddress"]
+        ).remote(task, _SEEN): node["NodeManagerAddress"]
         for node in nodes
     }
     for answer, node in answers.items():
@@ -142,8 +142,8 @@ def _suits(node, cpus, gpus):
     return node["Alive"] and enough
 
 
-def _seen(task):
-    end = time.monotonic() + _SEEN
+def _seen(task, wait):
+    end = time.monotonic() + wait
     while not task.is_there():
         if time.monotonic() > end:
             return False
@@ -160,7 +160,7 @@ def _unseen(task):
 
 def _train(task, cpus):
     """What Ray calls on a node; why the run failed, None if it did not."""
-    if not _seen(task):
+    if not _seen(task, _SEEN):
         return f"failed: the Ray node {_unseen(task)}"
     threads = str(max(1, int(cpus)))
     process = Process(task, {"TF_NUM_INTRAOP_THREADS": threads})

@@ -1,6 +1,7 @@
 """Files that are whole at every moment."""
 
 import contextlib
+import json
 import os
 import pathlib
 import secrets
@@ -37,3 +38,13 @@ def write_whole(path: str | os.PathLike[str], data: bytes) -> None:
     finally:
         with contextlib.suppress(OSError):
             beside.unlink(missing_ok=True)
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """The same for a text, in UTF-8."""
+    write_whole(path, text.encode())
+
+
+def write_json(path: str | os.PathLike[str], content: object) -> None:
+    """The same for JSON; what it does not know becomes text."""
+    write_text(path, json.dumps(content, indent=2, default=str) + "\n")

@@ -82,7 +82,7 @@ def units(control, seeds, **settings):
 
 def sweep(arguments):
     """A whole sweep as a program: a dictionary of `run_sweep`'s arguments."""
-    from mpt_keras.experiments import sweep
+    from mpt_keras.experiments import many_runs as sweep
 
     task.WORKER = WORKER
     words = json.loads(arguments)

@@ -80,6 +80,17 @@ ROWS = (
     ("checkpoints.architectures", "checkpoints.placing"),
     ("checkpoints.biprop",),
     ("checkpoints",),
+    ("experiments.rendezvous", "experiments.restart"),
+    ("experiments.devices", "experiments.multiworker"),
+    ("experiments.errors", "experiments.settings"),
+    ("experiments.place",),
+    ("experiments.data.held_out", "experiments.data.plain_file"),
+    ("experiments.data.digits", "experiments.data.prepared"),
+    ("experiments.data.batches", "experiments.data.windows"),
+    ("experiments.data.in_memory", "experiments.data.streamed"),
+    ("experiments.data.datasets",),
+    ("experiments.data",),
+    ("experiments",),
     ("command_line",),
     ("mpt_keras",),
 )
@@ -284,6 +295,14 @@ def test_only_one_module_imports_backends():
         # TensorFlow, as the engine that reads an export.
         "mpt_keras/engines/larq.py",
         "mpt_keras/engines/saved_model.py",
+        # Several devices and several machines.
+        "mpt_keras/experiments/devices.py",
+        "mpt_keras/experiments/multiworker.py",
+        # TensorFlow, to read images and to deliver them ahead of time.
+        "mpt_keras/experiments/data/batches.py",
+        "mpt_keras/experiments/data/prepared.py",
+        "mpt_keras/experiments/data/streamed.py",
+        "mpt_keras/experiments/data/windows.py",
     }
 
 

@@ -20,7 +20,8 @@ from sweeps import (
     without_seconds,
 )
 
-from mpt_keras.experiments import local_engine, locks, sweep, task
+from mpt_keras.experiments import local_engine, locks, task
+from mpt_keras.experiments import many_runs as sweep
 from mpt_keras.experiments.errors import RunError
 from mpt_keras.experiments.place import Place
 

@@ -31,6 +31,8 @@ class Experiment(Checked):
     """What all kinds have: images, network, training."""
 
     kind: typing.ClassVar[str]
+    # Settings of which more may be asked when a run is continued.
+    may_grow: typing.ClassVar[tuple] = ()
 
     dataset: str | None = setting(
         None,
@@ -151,6 +153,42 @@ class Experiment(Checked):
     seed: int = setting(
         0, "Seed of weights, scores, order and crops.", **integer_from(0)
     )
+
+    def run(self, folder=None, resume=False, place=None, **of_the_place):
+        """Trains, writes a folder, and returns what was found.
+
+        Args:
+            folder: Path of the run's folder, new or empty; None for one under
+                `runs/`.
+            resume: Whether to continue the run that is there after its last
+                whole epoch, as if it had never stopped; begins it if there is
+                none.
+            place: `Place`: devices and where the images are.
+            **of_the_place: Or its settings, such as `data_dir="data"`.
+
+        Returns:
+            A `Result`; None in a worker that writes no files.
+
+        Raises:
+            RunError: If the run cannot start or finish, with what to do.
+            ValueError: If the settings make no run.
+
+        Example:
+
+        >>> search = Search(dataset="digits", model="conv2", width=0.1)
+        >>> result = search.replace(epochs=1).run("runs/a", verbose="0")
+        >>> result.figures["weights_kept"] / result.figures["weights"]
+        0.5
+        """
+        from mpt_keras.experiments import running
+
+        return running.run(
+            self.followed(),
+            self._plan,
+            folder,
+            resume,
+            running.as_place(place, of_the_place),
+        )
 
     def replace(self, **settings):
         """The same experiment with other settings."""

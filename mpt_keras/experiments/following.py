@@ -7,6 +7,21 @@ from typing import Any
 from mpt_keras.experiments.settings import is_off, of_field, without_effect
 
 
+class NoEffectError(ValueError):
+    """A setting was said that has no effect beside the others.
+
+    Attributes:
+        setting: Its name.
+    """
+
+    def __init__(self, setting, value, why):
+        self.setting = setting
+        super().__init__(
+            f"{setting}={in_words(value)} has no effect here: {why}. Leave it "
+            "out."
+        )
+
+
 @dataclasses.dataclass(frozen=True)
 class Followed:
     """The settings in force, and where they come from.
@@ -79,7 +94,8 @@ def follow(experiment, rows, names, own, fixed, usual):
         A `Followed`.
 
     Raises:
-        ValueError: If something that was said has no effect.
+        NoEffectError: If something that was said has no effect.
+        ValueError: If the recipe is one of another kind of run.
     """
     said = experiment.said()
     if experiment.recipe is None:
@@ -105,10 +121,7 @@ def follow(experiment, rows, names, own, fixed, usual):
     idle = without_effect(settings)
     for name, why in idle.items():
         if name in said and not is_off(said[name]):
-            raise ValueError(
-                f"{name}={in_words(said[name])} has no effect here: {why}. "
-                "Leave it out."
-            )
+            raise NoEffectError(name, said[name], why)
     return Followed(
         settings=dataclasses.replace(
             settings, **{name: _default(experiment, name) for name in idle}

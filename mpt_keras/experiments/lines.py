@@ -9,6 +9,12 @@ from mpt_keras.experiments.errors import RunError
 NAME = "lines.jsonl"
 
 
+def file_of(source):
+    """The file of lines at a path: that file, or the one in that folder."""
+    path = pathlib.Path(source)
+    return path / NAME if path.is_dir() else path
+
+
 def read(path):
     """The lines as dictionaries, one for each folder, the last one counts.
 

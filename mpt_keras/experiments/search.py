@@ -15,6 +15,11 @@ _PERIODS = {
     **dict.fromkeys(("none", "highest", "next_lowest"), (0.2, 10, "epoch")),
     "random": (0.1, 300, "step"),
 }
+_SUFFIXES = {
+    "highest": "_recycling",
+    "next_lowest": "_recycling_next_lowest",
+    "random": "_iterand",
+}
 _PERIOD = ("recycled_fraction", "recycling_every", "recycling_per")
 
 
@@ -93,6 +98,25 @@ class Search(Experiment):
         needs=_RECYCLED,
     )
 
+    def _plan(self, settings):
+        from mpt_keras.experiments import searching
+
+        return searching.plan(settings)
+
+    def method_name(self):
+        """What the method is called in tables, of settings in force."""
+        binary, norms = self.binary_activations, self.trained_batch_norm
+        name = {
+            "dense": "dense_binary" if binary else "dense",
+            "biprop": "mpt_1_1" if binary else "mpt_1_32",
+            "edge_popup": "edge_popup_binary" if binary else "edge_popup",
+        }[self.method]
+        if norms and self.method != "dense":
+            name += "_bn"
+        if self.recycling in SOURCES:
+            name += _SUFFIXES[self.recycling]
+        return f"{name}_global" if self.global_sparsity else name
+
     # --- The recipe ------------------------------------------------------
 
     def followed(self):
@@ -162,8 +186,9 @@ class Search(Experiment):
         family = networks.FAMILIES.get(settings.model)
         none = family in networks.WITHOUT_BATCH_NORMS
         if none and self.trained_batch_norm and not settings.binary_activations:
-            raise ValueError(
-                "trained_batch_norm=True has no effect here: "
+            raise following.NoEffectError(
+                "trained_batch_norm",
+                True,
                 f"{settings.model} has batch norms only with "
-                "binary_activations=True. Leave it out."
+                "binary_activations=True",
             )

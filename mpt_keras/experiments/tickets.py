@@ -15,12 +15,13 @@ from mpt_keras.experiments.settings import (
 WAYS = (
     *("winning_ticket", "one_shot", "learning_rate_rewinding"),
     *("reinitialized", "random_masks"),
-    *("retraining", "kd_ticket", "rewinding", "kd_rewinding"),
+    *("retraining", "kd_ticket", "kd_rewinding"),
 )
+AT_ONCE = ("one_shot", "retraining", "kd_ticket", "kd_rewinding")
 CONTROLS = ("reinitialized", "random_masks")
 TAUGHT = ("kd_ticket", "kd_rewinding")
 # From a later state than the start, or they are what others are.
-_LATER = ("rewinding", "kd_rewinding")
+_LATER = ("retraining", "kd_rewinding")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -28,6 +29,7 @@ class WinningTicket(Experiment):
     """Tickets of an ordinary network, by the magnitude of its weights."""
 
     kind = "tickets"
+    may_grow = ("rounds", "sparsities", "ways", "draws")
 
     rounds: int | None = setting(
         None,
@@ -47,9 +49,9 @@ class WinningTicket(Experiment):
         "How tickets are found and trained. In rounds: winning_ticket, set "
         "back to the weights of --rewind_steps; learning_rate_rewinding, which "
         "keeps the trained weights; beside the winning tickets reinitialized "
-        "and random_masks, the controls. At once: one_shot and rewinding, set "
-        "back to --rewind_steps, retraining, set back to the start; kd_ticket "
-        "and kd_rewinding, the same taught by the dense network.",
+        "and random_masks, the controls. At once: one_shot, set back to "
+        "--rewind_steps, and retraining, to the start; taught by the dense "
+        "network kd_rewinding and kd_ticket.",
         choices=WAYS,
     )
     rewind_steps: tuple[int, ...] | None = setting(
@@ -120,6 +122,11 @@ class WinningTicket(Experiment):
         choices=("mean", "batchmean"),
     )
 
+    def _plan(self, settings):
+        from mpt_keras.experiments import ticketing
+
+        return ticketing.plan(settings)
+
     # --- The recipe ------------------------------------------------------
 
     _recipes = recipes.LOTTERY
@@ -132,9 +139,8 @@ class WinningTicket(Experiment):
             ValueError: If something that was said has no effect.
         """
         if self.rounds is not None and self.sparsities is not None:
-            raise ValueError(
-                f"rounds={self.rounds} has no effect beside sparsities. Leave "
-                "one of them out."
+            raise following.NoEffectError(
+                "rounds", self.rounds, "sparsities say how far to prune"
             )
         model = self.model or "lenet_300_100"
         kind, resnet = self._named_after
@@ -184,11 +190,11 @@ class Distilled(WinningTicket):
         return {"kd_resnet18"} & set(names[:1])
 
     def _usual(self):
-        later = ("rewinding", "kd_rewinding")
         return {
             "ways": lambda values: (
-                *("retraining", "kd_ticket"),
-                *(later if any(values["rewind_steps"]) else ()),
+                AT_ONCE
+                if any(values["rewind_steps"])
+                else ("one_shot", "kd_ticket")
             ),
             "sparsities": lambda values: (
                 None if values["rounds"] else (0.9, 0.965)

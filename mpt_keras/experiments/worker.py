@@ -63,6 +63,6 @@ def _end_with_input():
 
 
 if __name__ == "__main__":
-    from mpt_keras.experiments import experiment
+    from mpt_keras.experiments import methods
 
-    sys.exit(main(sys.argv[1:], experiment.from_json))
+    sys.exit(main(sys.argv[1:], methods.from_json))

@@ -1,0 +1,100 @@
+"""What a run leaves for others: a plain Keras file, a SavedModel, a ticket."""
+
+import math
+import shutil
+
+import keras
+import numpy as np
+
+from mpt_keras.conversion import freeze
+from mpt_keras.experiments.errors import RunError
+from mpt_keras.layers import masked_layers
+from mpt_keras.layers.ordinary import ordinary_kernels
+from mpt_keras.ticket import save_ticket
+
+_COMPARED = 100
+
+
+def ship(model, prepared, folder):
+    """Leaves a trained model in the forms that others take.
+
+    Args:
+        model: Keras model from raw images to class scores.
+        prepared: `preparation.Prepared`.
+        folder: Path of a folder that is there.
+
+    Returns:
+        Paths, relative to the folder: `plain` (an ordinary Keras model),
+        `saved_model` (None but on TensorFlow); and `ticket` (the smallest
+        form) with its size, `ticket_bytes`.
+    """
+    shipped = freeze(model) if masked_layers(model) else model
+    plain = folder / "ticket.keras"
+    beside = folder / "partial-ticket.keras"
+    shipped.save(beside)
+    beside.replace(plain)
+    saved_model = None
+    if keras.backend.backend() == "tensorflow":
+        images = prepared.images.first_test_images(_compared(prepared.devices))
+        saved_model = "saved_model"
+        _export_and_compare(shipped, model, images, folder / saved_model)
+    return {
+        "plain": plain.name,
+        "saved_model": saved_model,
+        **save_small(model, folder),
+    }
+
+
+def save_small(model, folder):
+    """Leaves the ticket file alone; its name and its bytes."""
+    ticket = folder / "network.ticket"
+    save_ticket(model, ticket)
+    return {"ticket": ticket.name, "ticket_bytes": ticket.stat().st_size}
+
+
+def _compared(devices):
+    return devices.replicas * max(_COMPARED // devices.replicas, 1)
+
+
+def _export_and_compare(shipped, model, images, path):
+    """Exports a SavedModel and accepts it only if it predicts the same."""
+    import tensorflow as tf
+
+    beside = path.with_name("partial-saved_model")
+    try:
+        shipped.export(beside, verbose=False)
+    except tf.errors.OpError as error:
+        raise OSError(f"Could not write '{beside}': {error}") from error
+    serve = tf.saved_model.load(str(beside)).signatures["serving_default"]
+    (served,) = serve(tf.constant(images)).values()
+    expected = model.predict(images, verbose=0)
+    if not np.allclose(served, expected, rtol=1e-5, atol=1e-5):
+        raise RunError(
+            f"The SavedModel in '{beside}' does not predict what the model "
+            "predicts: largest difference "
+            f"{np.abs(served - expected).max():.3g}, expected 1e-5 at most. "
+            "Please report this with the settings used."
+        )
+    shutil.rmtree(path, ignore_errors=True)
+    beside.replace(path)
+
+
+def kept(model):
+    """Weights and weights kept, in all and per masked layer."""
+    masked = masked_layers(model)
+    if not masked:
+        kernels = ordinary_kernels(model).values()
+        weights = sum(math.prod(kernel.shape) for kernel in kernels)
+        return {"weights": weights, "weights_kept": weights, "layers": {}}
+    layers = {
+        layer.name: {
+            "weights": sum(m.size for m in layer.masked_kernels),
+            "kept": sum(int(m.kept()) for m in layer.masked_kernels),
+        }
+        for layer in masked
+    }
+    return {
+        "weights": sum(layer["weights"] for layer in layers.values()),
+        "weights_kept": sum(layer["kept"] for layer in layers.values()),
+        "layers": layers,
+    }

@@ -15,7 +15,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 # no row of their own.
 ROWS = (
     ("_environment", "compiled", "config", "schedules", "seeds", "sparsity"),
-    ("drawing", "files", "sums"),
+    ("drawing", "figures", "files", "sums"),
     ("_import_order",),
     ("compilation", "larq", "losses"),
     ("threshold", "value_checks"),
@@ -72,8 +72,10 @@ ROWS = (
     ("engines.exporting", "engines.first_answer"),
     ("engines.benchmarking",),
     ("engines",),
-    ("lottery.distillation", "lottery.kernels", "lottery.magnitude"),
-    ("lottery.enforcement", "lottery.records", "lottery.rewinding"),
+    ("lottery.counts", "lottery.distillation", "lottery.kernels"),
+    ("lottery.masks", "lottery.records", "lottery.rewinding"),
+    ("lottery.dense", "lottery.enforcement", "lottery.magnitude"),
+    ("lottery.training",),
     ("lottery.search",),
     ("lottery",),
     ("checkpoints.reading",),

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from mpt_keras.experiments import columns, lines, plots
+from mpt_keras.experiments import columns, plots
 from mpt_keras.experiments.errors import RunError
 from mpt_keras.experiments.groups import comparisons
 from mpt_keras.experiments.pivot import pivot
@@ -62,7 +62,7 @@ def two_methods():
 def write(folder, found, end=""):
     folder.mkdir(exist_ok=True)
     text = "".join(json.dumps(line) + "\n" for line in found)
-    (folder / "runs.jsonl").write_text(text + end)
+    (folder / "lines.jsonl").write_text(text + end)
     return folder
 
 
@@ -207,7 +207,7 @@ def test_a_table(two_methods, tmp_path, capsys):
     assert "conv4 on cifar10, 3 epochs" in output
     assert "+4.17 (-31.69 to +40.02)" in output
     assert sorted(path.name for path in folder.iterdir()) == [
-        *("accuracy.png", "learning_curves.png", "runs.jsonl"),
+        *("accuracy.png", "learning_curves.png", "lines.jsonl"),
         *("table.json", "table.md", "weights_kept.png"),
     ]
 
@@ -303,7 +303,7 @@ def test_several_networks_have_a_table_each(two_methods, tmp_path, capsys):
 
 def test_a_file_of_lines(two_methods, tmp_path, capsys):
     folder = write(tmp_path / "sweep", two_methods)
-    file = (folder / "runs.jsonl").rename(tmp_path / "all.jsonl")
+    file = (folder / "lines.jsonl").rename(tmp_path / "all.jsonl")
     (found,) = report(file, tmp_path / "out")
     assert len(found.groups) == 2
     assert (tmp_path / "out" / "table.md").exists()
@@ -461,7 +461,7 @@ def test_without_matplotlib_there_is_a_table(
 
 
 def test_nothing_to_report(tmp_path):
-    with pytest.raises(RunError, match=r"No finished run in .*runs.jsonl"):
+    with pytest.raises(RunError, match=r"No finished run in .*lines.jsonl"):
         report(tmp_path)
     with pytest.raises(RunError, match=r"No finished run in .*missing"):
         report(tmp_path / "missing")
@@ -470,16 +470,17 @@ def test_nothing_to_report(tmp_path):
         report(tmp_path)
 
 
-@pytest.mark.parametrize("text", ["half a li", "[]", "7"])
+@pytest.mark.parametrize("text", ["half a li", "[]", "7", "{}"])
 def test_a_line_that_is_none(text, two_methods, tmp_path):
     write(tmp_path, two_methods[:1], end=f"{text}\n")
-    with pytest.raises(RunError, match=r"Line 2 of .* is not that of a run"):
+    with pytest.raises(RunError, match=r"Line 2 of .* is not that of a"):
         report(tmp_path)
 
 
 def test_a_line_that_lacks_something(tmp_path):
-    write(tmp_path, [{"method": "dense", "sparsity": None, "seed": 0}])
-    with pytest.raises(RunError, match=r"Line 1 .* lacks test_accuracy, model"):
+    line = {"method": "dense", "sparsity": None, "seed": 0, "folder": "a"}
+    write(tmp_path, [line])
+    with pytest.raises(RunError, match=r"of 'a' is .* lacks test_accuracy, "):
         report(tmp_path)
 
 
@@ -503,15 +504,6 @@ def test_a_folder_that_cannot_be_written(two_methods, tmp_path, capsys):
     (tmp_path / "file").touch()
     with pytest.raises(RunError, match="Cannot write the report"):
         report(tmp_path, tmp_path / "file" / "report")
-
-
-def test_a_broken_end_is_cut(two_methods, tmp_path):
-    file = write(tmp_path, two_methods, end='{"half') / "runs.jsonl"
-    assert len(lines.read(file)) == 6
-    lines.cut_broken_line(file)
-    assert file.read_text().endswith("}\n")
-    assert lines.read(file) == two_methods
-    lines.cut_broken_line(tmp_path / "missing")
 
 
 # --- Many networks --------------------------------------------------------

@@ -38,6 +38,7 @@ def document(tmp_path):
     lines = [
         {
             **{"method": "one_shot", "sparsity": 0.5, "seed": seed},
+            "folder": f"one_shot-0.5-seed{seed}",
             **{"model": "net", "data": "noise", "test_accuracy": accuracy},
         }
         for seed, accuracy in enumerate([0.5, 0.75])

@@ -181,6 +181,7 @@ def _compare(name, words):
 def _parser(name, text, values):
     return argparse_flags.ArgumentParser(
         prog=f"mpt-keras {name}",
+        usage=f"mpt-keras {name} [-h] [--FLAG=VALUE ...]",
         description=text,
         inherited_absl_flags=values,
         allow_abbrev=False,

@@ -17,6 +17,10 @@ from mpt_keras.experiments.settings import (
     setting,
 )
 
+_RECIPES = (
+    *(*recipes.SMALL, *recipes.IMAGENET),
+    *(*recipes.LOTTERY, *recipes.KD),
+)
 _SGD = {"optimizer": ("sgd",)}
 
 # What is usual and depends on other settings, for `following.follow`.
@@ -50,7 +54,7 @@ class Experiment(Checked):
     )
     model: str | None = setting(
         None,
-        "Network.",
+        f"Network: {networks.EXPECTED}.",
         usual="conv4",
         accepts=networks.is_known,
         expected=networks.EXPECTED,
@@ -58,11 +62,10 @@ class Experiment(Checked):
     recipe: str | None = setting(
         None,
         "Published settings for whatever is not said; by default those for "
-        "the model, the method, the activations and batch norms.",
-        choices=(
-            *(*recipes.SMALL, *recipes.IMAGENET),
-            *(*recipes.LOTTERY, *recipes.KD),
-        ),
+        "the model, the method, the activations and batch norms. A name that "
+        "is none lists them all.",
+        accepts=lambda name: name in _RECIPES,
+        expected=f"one of {', '.join(_RECIPES)}",
     )
     width: float | None = setting(
         None, "Multiplier of every layer's width.", usual=1.0, **POSITIVE

@@ -1,10 +1,17 @@
 """Flags out of settings: names, types, help and defaults come from fields."""
 
 import dataclasses
+import sys
 
 from absl import flags
 
-from mpt_keras.experiments.settings import expected_of, kinds, of_field
+from mpt_keras.experiments.settings import (
+    expected_of,
+    in_words,
+    is_off,
+    kinds,
+    of_field,
+)
 
 
 def define(classes, defaults=None, without=(), flag_values=flags.FLAGS):
@@ -22,6 +29,10 @@ def define(classes, defaults=None, without=(), flag_values=flags.FLAGS):
                 continue
             default = (defaults or {}).get(field.name, field.default)
             _define(field, kinds(cls)[field.name], default, flag_values)
+            # So that --help shows it: a flag of the program, not of ours.
+            flag_values.register_key_flag_for_module(
+                sys.argv[0], flag_values[field.name]
+            )
 
 
 def _define(field, kind, default, flag_values):
@@ -29,6 +40,10 @@ def _define(field, kind, default, flag_values):
     text = known.help
     if known.choices and kind.is_tuple:
         text += f" Out of {', '.join(map(str, known.choices))}."
+    if not is_off(default):
+        text += f" Default: {in_words(default)}."
+    elif not is_off(known.usual):
+        text += f" Usual: {in_words(known.usual)}."
     arguments = (field.name, default, text)
     if kind.is_tuple:
         default = default and list(map(str, default))

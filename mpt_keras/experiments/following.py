@@ -4,7 +4,12 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from mpt_keras.experiments.settings import is_off, of_field, without_effect
+from mpt_keras.experiments.settings import (
+    in_words,
+    is_off,
+    of_field,
+    without_effect,
+)
 
 
 class NoEffectError(ValueError):
@@ -59,13 +64,6 @@ class Followed:
             + ", ".join(f"{k}={in_words(v)}" for k, v in in_force.items())
         )
         return found
-
-
-def in_words(value):
-    """A value as a flag takes it."""
-    if isinstance(value, (tuple, list)):
-        return ",".join(map(in_words, value)) or "none"
-    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def in_force_of(settings):

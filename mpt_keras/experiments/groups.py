@@ -56,16 +56,13 @@ def _twice(one, other):
         for name, a, b in zip(names, first, second, strict=True)
         if a != b
     ]
-    known = ("method", "sparsity", "model", "data", "seed", "draw")
+    names = ("method", "sparsity", "model", "data", "seed", "draw")
     same = [
-        f"{name} {one[name]}" for name in known if one.get(name) is not None
-    ]
-    folders = [
-        f"'{line['folder']}'" for line in (one, other) if "folder" in line
+        f"{name} {one[name]}" for name in names if one.get(name) is not None
     ]
     return RunError(
-        f"Two lines of {', '.join(same)}"
-        + (f": {' and '.join(folders)}" if folders else "")
+        f"Two lines of {', '.join(same)}: '{one['folder']}' and "
+        f"'{other['folder']}'"
         + (f", whose {', '.join(differ)}" if differ else "")
         + ". Expected one for each seed. Report them apart."
     )
@@ -173,8 +170,7 @@ def comparisons(lines, baseline=None):
     """A `Comparison` for each network, data set and number of epochs.
 
     Args:
-        lines: Dictionaries, one for each training. Of several with one
-            `folder` the last counts.
+        lines: Dictionaries, one for each training.
         baseline: Method to compare the others with; by default "dense" or
             "unpruned".
 
@@ -183,7 +179,8 @@ def comparisons(lines, baseline=None):
             two lines cannot be told apart.
     """
     networks = {}
-    for line in _last_of_each_folder(lines):
+    _check(lines)
+    for line in lines:
         key = (line["model"], line["data"], line.get("epochs"))
         networks.setdefault(key, []).append(line)
     found = [
@@ -199,18 +196,15 @@ def comparisons(lines, baseline=None):
     return found
 
 
-def _last_of_each_folder(lines):
-    found = {}
-    for number, line in enumerate(lines, 1):
+def _check(lines):
+    for line in lines:
         missing = [name for name in _NEEDED if name not in line]
         if missing:
             raise RunError(
-                f"Line {number} is not that of a run: it lacks "
-                f"{', '.join(missing)}. Remove it; the same command writes it "
-                "again from the run's own folder."
+                f"The line of '{line['folder']}' is not that of a training: it "
+                f"lacks {', '.join(missing)}. Remove it; the run that it "
+                "belongs to writes it again."
             )
-        found[line.get("folder", number)] = line
-    return found.values()
 
 
 def _grouped(lines, baseline):

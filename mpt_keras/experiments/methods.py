@@ -2,12 +2,13 @@
 
 import dataclasses
 
-from mpt_keras.experiments.following import NoEffectError, in_words
+from mpt_keras.experiments.following import NoEffectError
 from mpt_keras.experiments.search import Search
 from mpt_keras.experiments.settings import (
     FRACTION,
     POSITIVE,
     Checked,
+    in_words,
     integer_from,
     setting,
 )

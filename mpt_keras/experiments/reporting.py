@@ -15,7 +15,7 @@ def report(source, folder=None, baseline=None, names=None):
     """Prints the table; writes it and the pictures, and says where they are.
 
     Args:
-        source: The folder of a sweep or of a run, which holds `runs.jsonl`,
+        source: The folder of a sweep or of a run, which holds `lines.jsonl`,
             or such a file.
         folder: Where to write `table.md`, `table.json` (for programs) and the
             pictures; by default where the lines are.

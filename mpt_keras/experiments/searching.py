@@ -143,10 +143,12 @@ def report(line):
             f"{best['test_accuracy']:.2%})"
         )
     )
+    size = line["ticket_bytes"]
+    small = "" if size is None else f", {size:,} bytes as a ticket"
     print(
         f"{line['model']} on {line['data']}, {line['method']}: test accuracy "
-        f"{line['test_accuracy']:.2%}{chosen}{pruned}, "
-        f"{line['ticket_bytes']:,} bytes as a ticket, {line['seconds']} s",
+        f"{line['test_accuracy']:.2%}{chosen}{pruned}{small}, "
+        f"{line['seconds']} s",
         flush=True,
     )
 

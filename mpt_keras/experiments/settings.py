@@ -188,3 +188,10 @@ def without_effect(settings):
 def is_off(value):
     """Whether a value asks for nothing."""
     return value in (None, False, "none", ())
+
+
+def in_words(value):
+    """A value as a flag takes it."""
+    if isinstance(value, (tuple, list)):
+        return ",".join(map(in_words, value)) or "none"
+    return f"{value:g}" if isinstance(value, float) else str(value)

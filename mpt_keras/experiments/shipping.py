@@ -5,6 +5,7 @@ import shutil
 
 import keras
 import numpy as np
+from keras import ops
 
 from mpt_keras.conversion import freeze
 from mpt_keras.experiments.errors import RunError
@@ -46,10 +47,20 @@ def ship(model, prepared, folder):
 
 
 def save_small(model, folder):
-    """Leaves the ticket file alone; its name and its bytes."""
+    """Leaves the ticket file alone; its name and its bytes, or None.
+
+    A dense network has nothing to leave out, and so none.
+    """
+    if not masked_layers(model) and not _is_pruned(model):
+        return {"ticket": None, "ticket_bytes": None}
     ticket = folder / "network.ticket"
     save_ticket(model, ticket)
     return {"ticket": ticket.name, "ticket_bytes": ticket.stat().st_size}
+
+
+def _is_pruned(model):
+    kernels = ordinary_kernels(model).values()
+    return any((ops.convert_to_numpy(k) == 0).any() for k in kernels)
 
 
 def _compared(devices):

@@ -33,7 +33,8 @@ def without_seconds(lines):
 
 
 def wait_for(path, process=None):
-    while not path.exists():
+    """Waits until something stands in a file."""
+    while not path.exists() or not path.stat().st_size:
         assert process is None or process.poll() is None
         time.sleep(0.01)
 

@@ -21,7 +21,7 @@ from sweeps import (
     without_seconds,
 )
 
-from mpt_keras.experiments import locks, ray_engine, sweep, task
+from mpt_keras.experiments import locks, many_runs, ray_engine, task
 from mpt_keras.experiments.errors import RunError
 
 pytest.importorskip("ray")
@@ -121,7 +121,7 @@ def run(cluster, control, monkeypatch):
     def run_it(folder, **words):
         words = {"engine": "ray", "address": cluster.address, **words}
         units = stub_experiment.units(control, range(3))
-        return sweep.run_sweep(units, folder, **words)
+        return many_runs.run_sweep(units, folder, **words)
 
     return run_it
 

@@ -48,7 +48,7 @@ def opened(path, resume, description, may_grow=()):
 
 
 def _claim(path, resume, description, may_grow):
-    if all(file.name == locks.NAME for file in path.iterdir()):
+    if locks.is_new(path):
         files.write_json(path / _DESCRIPTION, _described(description))
     elif resume:
         _check_same_run(path, _described(description), may_grow)

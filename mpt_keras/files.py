@@ -7,6 +7,8 @@ import pathlib
 import secrets
 import stat
 
+_PARTIAL = "partial-"
+
 
 def write_whole(path: str | os.PathLike[str], data: bytes) -> None:
     """Writes a file beside what is there, then renames it.
@@ -22,7 +24,7 @@ def write_whole(path: str | os.PathLike[str], data: bytes) -> None:
     if path.is_dir():
         raise IsADirectoryError(f"Expected a file. '{path}' is a folder.")
     # Nobody else's name, and not longer than that of the file may be.
-    beside = path.with_name(f"partial-{secrets.token_hex(8)}")
+    beside = path.with_name(f"{_PARTIAL}{secrets.token_hex(8)}")
     try:
         with beside.open("xb") as file:
             file.write(data)
@@ -48,3 +50,8 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
 def write_json(path: str | os.PathLike[str], content: object) -> None:
     """The same for JSON; what it does not know becomes text."""
     write_text(path, json.dumps(content, indent=2, default=str) + "\n")
+
+
+def is_partial(path: str | os.PathLike[str]) -> bool:
+    """Whether a file is what a writer left beside it when it was killed."""
+    return pathlib.Path(path).name.startswith(_PARTIAL)

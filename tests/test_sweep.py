@@ -1,6 +1,5 @@
 """A sweep trains every run once, whatever happens to it, and counts it once."""
 
-import contextlib
 import json
 import os
 import shutil
@@ -12,6 +11,14 @@ import time
 
 import pytest
 import stub_experiment
+from sweeps import (
+    marks,
+    names,
+    starts,
+    sweep_process,
+    wait_for,
+    without_seconds,
+)
 
 from mpt_keras.experiments import local_engine, locks, task
 from mpt_keras.experiments import many_runs as sweep
@@ -50,41 +57,14 @@ def run(control, monkeypatch):
     return run_it
 
 
-def lines_of(folder):
-    text = (folder / "lines.jsonl").read_text()
-    assert text.endswith("\n")
-    return [json.loads(line) for line in text.splitlines()]
-
-
-def marks(folder, name):
-    return {
-        file.parent.name: len(file.read_text().split())
-        for file in folder.glob(f"*/{name}")
-    }
-
-
-def starts(folder):
-    """Run -> how often it was begun."""
-    return marks(folder, "starts")
-
-
-def names(lines):
-    return [line["folder"] for line in lines]
-
-
-def without_seconds(lines):
-    """Sorted, and so that NaN is NaN."""
-    return sorted(json.dumps({**line, "seconds": 0}) for line in lines)
-
-
 def described(folder):
     return json.loads((folder / "sweep.json").read_text())
 
 
-def wait_for(path, process=None):
-    while not path.exists():
-        assert process is None or process.poll() is None
-        time.sleep(0.01)
+def lines_of(folder):
+    text = (folder / "lines.jsonl").read_text()
+    assert text.endswith("\n")
+    return [json.loads(line) for line in text.splitlines()]
 
 
 # --- What is trained ------------------------------------------------------
@@ -236,32 +216,6 @@ SEEDS = (0, 1, 2)
 HELD = "stub-seed1"
 
 
-@contextlib.contextmanager
-def sweep_process(folder, control, **words):
-    """A sweep in a process of its own."""
-    words = {"folder": str(folder), "control": str(control), **words}
-    # A test run in the background ignores Ctrl-C, and so would its children.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    process = subprocess.Popen(
-        [
-            *(sys.executable, *stub_experiment.WORKER),
-            *("sweep", json.dumps(words)),
-        ],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-    signal.signal(signal.SIGINT, before)
-    try:
-        yield process
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        process.stdout.close()
-
-
 @pytest.fixture(params=[1, 2], ids=["one", "two at a time"])
 def held(request, folder, control):
     """In the middle of its second run."""
@@ -312,7 +266,8 @@ def test_what_is_still_at_work_in_a_run_is_waited_for(run, folder):
     def hold():
         with locks.exclusive(folder / HELD):
             is_held.set()
-            wait_for(log)
+            while not log.exists():
+                time.sleep(0.01)
             time.sleep(0.5)
             assert not (folder / HELD / "starts").exists()
 

@@ -5,10 +5,18 @@ import pathlib
 
 import filelock
 
+from mpt_keras import files
 from mpt_keras.experiments.errors import RunError
 
 # Stays in the folder, empty; says nothing of whether somebody is at work.
 NAME = ".lock"
+
+
+def is_new(folder):
+    """Whether a folder holds no more than a process killed at its beginning."""
+    return all(
+        file.name == NAME or files.is_partial(file) for file in folder.iterdir()
+    )
 
 
 @contextlib.contextmanager

@@ -167,11 +167,7 @@ def _description(folder, settings):
         )
         there["finished"].keys()
     except FileNotFoundError as error:
-        # A sweep killed at its very beginning leaves no more than these.
-        if all(
-            file.name == locks.NAME or file.name.startswith("partial-")
-            for file in folder.iterdir()
-        ):
+        if locks.is_new(folder):
             return new
         raise _no_sweep(folder) from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -304,8 +300,7 @@ class _Sweep:
         return own
 
     def _describe(self):
-        text = json.dumps(self._description, indent=2) + "\n"
-        files.write_whole(self._folder / _DESCRIPTION, text.encode())
+        files.write_json(self._folder / _DESCRIPTION, self._description)
 
 
 def _in_words(found):

@@ -5,8 +5,10 @@ then continues in its folder, which all nodes must see.
 """
 
 import contextlib
+import signal
 import subprocess
 import sys
+import threading
 import time
 
 from mpt_keras.experiments.errors import RunError
@@ -69,7 +71,11 @@ def _connected(ray, address):
         yield
         return
     _check_answer(address)
+    handler = signal.getsignal(signal.SIGTERM)
     ray.init(address=address, log_to_driver=False)
+    if threading.current_thread() is threading.main_thread():
+        # Ray's own would end the process in the middle of things.
+        signal.signal(signal.SIGTERM, handler)
     try:
         yield
     finally:
@@ -90,7 +96,7 @@ def _check_answer(address):
         if done.returncode == 0:
             return
     raise RunError(
-        f"No Ray cluster answers at address='{address}': {said} Expected the "
+        f"No Ray cluster answers at address='{address}' ({said}). Expected the "
         "address that `ray start --head` prints, from a machine that reaches "
         "it, with the same versions of Ray and Python. Nothing was trained."
     )
@@ -113,7 +119,7 @@ def _check_nodes(ray, task, cpus, gpus):
             scheduling_strategy=NodeAffinitySchedulingStrategy(
                 node["NodeID"], soft=False
             )
-        ).remote(task): node["NodeManagerAddress"]
+        ).remote(task, _SEEN): node["NodeManagerAddress"]
         for node in nodes
     }
     for answer, node in answers.items():
@@ -136,8 +142,8 @@ def _suits(node, cpus, gpus):
     return node["Alive"] and enough
 
 
-def _seen(task):
-    end = time.monotonic() + _SEEN
+def _seen(task, wait):
+    end = time.monotonic() + wait
     while not task.is_there():
         if time.monotonic() > end:
             return False
@@ -154,7 +160,7 @@ def _unseen(task):
 
 def _train(task, cpus):
     """What Ray calls on a node; why the run failed, None if it did not."""
-    if not _seen(task):
+    if not _seen(task, _SEEN):
         return f"failed: the Ray node {_unseen(task)}"
     threads = str(max(1, int(cpus)))
     process = Process(task, {"TF_NUM_INTRAOP_THREADS": threads})

@@ -69,7 +69,7 @@ class Task:
         return self.folder / f"{self.name}.log"
 
     def write(self):
-        files.write_whole(self.file, self.text.encode())
+        files.write_text(self.file, self.text)
 
     def is_there(self):
         """Whether the file is the one that the sweep has written."""

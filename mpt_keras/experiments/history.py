@@ -8,12 +8,15 @@ FILE = "history.csv"
 
 
 def read(path):
-    """The epochs that a `CSVLogger` wrote, a list of dictionaries."""
+    """The epochs that a `CSVLogger` wrote, a list of dictionaries.
+
+    It has columns for a validation as well where there was none.
+    """
     if not path.exists():
         return []
     with path.open(newline="") as file:
         return [
-            {name: float(value) for name, value in row.items()}
+            {k: float(value) for k, value in row.items() if value != "NA"}
             for row in csv.DictReader(file)
         ]
 

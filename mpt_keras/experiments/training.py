@@ -19,13 +19,14 @@ class Stopped(KeyboardInterrupt):
     """A run was stopped by hand, and can be continued.
 
     Attributes:
-        folder: Path of the training's folder.
-        epochs: Whole epochs that are kept.
+        folder: Path of the run's folder, or of the training's.
+        epochs: Whole epochs that are kept of the training that was stopped;
+            None between two of them.
     """
 
     def __init__(self, folder, epochs):
         self.folder, self.epochs = folder, epochs
-        super().__init__(f"Stopped: {epochs} epochs are whole in '{folder}'.")
+        super().__init__(f"Stopped: what is whole is kept in '{folder}'.")
 
 
 @dataclasses.dataclass(frozen=True)

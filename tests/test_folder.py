@@ -153,6 +153,7 @@ def test_a_folder_in_use(opened, path, monkeypatch):
     [
         ("epoch,loss\n0,0.5\n1,0.25\n2,0.125\n", 2, [0.5, 0.25]),
         ("epoch,loss\n0,0.5\n1,0.", 1, [0.5]),  # broken off within a line
+        ("epoch,loss\n9,0.5\n1", 10, [0.5]),  # or within its number
         ("epoch,loss\n0,0.5\n", 0, []),
         ("epoch,loss\n1,0.5\n2,0.25\n3,0.1\n", 3, [0.5, 0.25]),
         ("epoch,loss\n2,0.5\n", 1, []),

@@ -30,7 +30,11 @@ def cut(path, epochs):
         return
     with path.open() as file:
         header, *rows = file.readlines() or [""]
-    kept = [row for row in rows if int(row.partition(",")[0]) < epochs]
+    kept = [
+        row
+        for row in rows
+        if row.endswith("\n") and int(row.partition(",")[0]) < epochs
+    ]
     files.write_whole(path, "".join([header, *kept] if kept else []).encode())
 
 

@@ -106,6 +106,7 @@ def train(
             batches.per_epoch,
             prepared.images.train_count,
             settings.batch_size,
+            first_step,
         )
     return Trained(figures, backup)
 

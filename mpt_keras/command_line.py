@@ -69,6 +69,7 @@ bits for 8 random inputs
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as error:
+        _start_again_if_alone(error)
         return _failed(f"error: {_one_line(error)}")
     return 0
 
@@ -94,6 +95,16 @@ def _stopped(error):
     from mpt_keras.experiments.command import stopped
 
     return stopped(error)
+
+
+def _start_again_if_alone(error):
+    """Does not return if a run has lost another worker."""
+    from mpt_keras.experiments.errors import WorkerLost
+
+    if isinstance(error, WorkerLost):
+        from mpt_keras.experiments.command import start_again
+
+        start_again("mpt-keras", error)
 
 
 def _failed(text, status=1):

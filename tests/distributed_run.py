@@ -73,7 +73,10 @@ def main(arguments):
         ramp = mpt.schedules.Polynomial(0.5, 0.6, end=2)
         callbacks.append(mpt.callbacks.GlobalSparsity(schedule=ramp))
     settings = search.followed().settings
-    with preparation.prepared(settings, place, folder) as prepared:
+    with (
+        preparation.prepared(settings, place, folder) as prepared,
+        prepared.devices.together(),
+    ):
         devices = prepared.devices
         if devices.writes_files:
             folder.mkdir(parents=True, exist_ok=True)

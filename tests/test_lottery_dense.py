@@ -12,7 +12,6 @@ import pytest
 from test_lottery import (
     Training,
     assert_set_back,
-    network,
     small_network,
     state_file,
     values,
@@ -51,7 +50,7 @@ def assert_same_state(one, other):
 
 
 def test_a_sparsity_branches_off_the_levels(tmp_path):
-    model, train = network(), Training(1)
+    model, train = small_network(), Training(1)
     initial = values(model)
     search = lottery.TicketSearch(model, train, tmp_path)
     found = {sparsity: search.at(sparsity) for sparsity in (0.5, 0.45, 0.2)}

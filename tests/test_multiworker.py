@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 
-from mpt_keras.experiments import devices
+from mpt_keras.experiments import command, devices, restart
 from mpt_keras.experiments.errors import RunError, WorkerLost
 
 pytestmark = backend.needs_tensorflow
@@ -181,6 +181,29 @@ def test_a_lost_worker_ends_what_no_command_began(multiworker, one, name):
         raise error
     assert isinstance(end.value, WorkerLost)
     assert "let them resume" in str(end.value)
+
+
+def test_workers_leave_together(multiworker, one, monkeypatch):
+    left = []
+    monkeypatch.setattr(multiworker, "wait_for_all", left.append)
+    two = devices.Devices(one.strategy, replicas=2, workers=2)
+    for some in (one, two):
+        with some.together():
+            assert left == []
+    assert left == [two]
+    lost = backend.tf.errors.UnavailableError(None, None, "gone")
+    with pytest.raises(WorkerLost), two.together():
+        raise lost
+    assert left == [two]
+
+
+def test_a_lost_worker_starts_the_program_again(monkeypatch, capsys):
+    started = []
+    monkeypatch.setattr(restart, "start_again", lambda: started.append(1))
+    with command.in_one_line("program.py"):
+        raise WorkerLost("Worker 0 has lost another one.")
+    assert started == [1]
+    assert "program.py: Worker 0 has lost" in capsys.readouterr().err
 
 
 def test_other_errors_are_no_lost_worker(multiworker, one):

@@ -455,7 +455,7 @@ def test_a_node_of_other_versions(run, folder, monkeypatch, capsys):
 
 def test_the_worker_needs_no_keras(tmp_path):
     program = (
-        "import mpt_keras.experiments.worker, mpt_keras.experiments.sweep, sys;"
+        "import sys; from mpt_keras.experiments import many_runs, worker; "
         "print({'keras', 'tensorflow', 'jax', 'torch', 'ray'} & {*sys.modules})"
     )
     done = subprocess.run(

@@ -7,7 +7,7 @@ import shlex
 import sys
 
 from mpt_keras.experiments import restart
-from mpt_keras.experiments.errors import RunError
+from mpt_keras.experiments.errors import RunError, WorkerLost
 from mpt_keras.experiments.settings import Checked, setting
 
 
@@ -35,10 +35,18 @@ def in_one_line(program):
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
         yield
+    except WorkerLost as error:
+        start_again(program, error)
     except (RunError, ValueError) as error:
         sys.exit(f"{program}: {' '.join(str(error).split())}")
     except KeyboardInterrupt as error:
         sys.exit(f"{program}: {stopped(error)}")
+
+
+def start_again(program, error):
+    """Says which worker was lost, and replaces this process."""
+    print(f"{program}: {error} This one does so itself.", file=sys.stderr)
+    restart.start_again()
 
 
 def stopped(error):

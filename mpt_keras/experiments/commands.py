@@ -135,7 +135,8 @@ def _report(name, words):
         from mpt_keras.experiments.reporting import report
 
         if options.update:
-            update_document(options.source)
+            changed = update_document(options.source)
+            print(f"{len(changed)} tables of '{options.source}' changed")
         else:
             report(options.source, options.output_dir, options.baseline)
 

@@ -35,6 +35,15 @@ def compare(sources, folder, labels=None):
     Raises:
         RunError: If masks cannot be read or compared, labels cannot name
             files, or the folder cannot be written.
+
+    Example:
+
+    >>> for name in ("a", "b"):
+    ...     model.save(f"{name}.keras")
+    >>> comparison = compare(["a.keras", "b.keras"], "figures")
+    layer ...
+    >>> comparison.total.agreement.mean
+    1.0
     """
     sources = [pathlib.Path(source) for source in sources]
     if not sources:

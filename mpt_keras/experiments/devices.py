@@ -47,6 +47,22 @@ class Devices:
             return contextlib.nullcontext()
         return self.strategy.scope()
 
+    @contextlib.contextmanager
+    def together(self):
+        """The context of a whole run, which all workers leave together.
+
+        Raises:
+            WorkerLost: If another worker is gone.
+        """
+        if self.workers == 1:
+            yield
+            return
+        from mpt_keras.experiments import multiworker  # imports TensorFlow
+
+        with multiworker.noticing_lost_workers(self):
+            yield
+            multiworker.wait_for_all(self)
+
     def synchronize_batch_norms(self, network):
         """Every replica sees the batch norm statistics of the whole batch.
 

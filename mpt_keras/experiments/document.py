@@ -37,6 +37,18 @@ def update_document(path, check=False):
     Raises:
         RunError: If the document or lines cannot be read or written, or a
             comment is none that can be understood.
+
+    Example:
+
+    >>> line = {"folder": "a", "model": "conv4", "seed": 0, "step_ms": 1.5286}
+    >>> lines.append("steps.jsonl", [line])
+    >>> comment = "<!-- table: steps.jsonl rows=model values=step_ms:.1f -->"
+    >>> path = pathlib.Path("results.md")
+    >>> _ = path.write_text(f"{comment}\\n<!-- end -->")
+    >>> update_document(path) == [comment]
+    True
+    >>> print(path.read_text().splitlines()[4])
+    | conv4 | 1.5 |
     """
     path = pathlib.Path(path)
     try:

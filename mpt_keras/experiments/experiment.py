@@ -140,7 +140,9 @@ class Experiment(Checked):
         "Images held out of the training images, a fraction below 1 or a "
         "number of images: they choose the best epoch, and tell where training "
         "could have stopped. 0 with a recipe that is named, as published.",
-        accepts=lambda value: 0 <= value < 1 or value == int(value) > 0,
+        accepts=lambda value: (
+            0 <= value < 1 or (value > 0 and value.is_integer())
+        ),
         expected="a fraction in [0, 1) or a number of images",
     )
     mixed_precision: str = setting(

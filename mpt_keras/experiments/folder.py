@@ -49,7 +49,7 @@ def opened(path, resume, description, may_grow=()):
 
 def _claim(path, resume, description, may_grow):
     if locks.is_new(path):
-        write_json(path / _DESCRIPTION, _described(description))
+        files.write_json(path / _DESCRIPTION, _described(description))
     elif resume:
         _check_same_run(path, _described(description), may_grow)
     else:
@@ -100,10 +100,4 @@ def _check_same_run(path, here, may_grow):
             "changed. Install those versions to continue it, or begin anew in "
             "another folder."
         )
-    write_json(path / _DESCRIPTION, here)
-
-
-def write_json(path, content):
-    """Writes a whole file or none."""
-    text = json.dumps(content, indent=2, default=str)
-    files.write_whole(path, f"{text}\n".encode())
+    files.write_json(path / _DESCRIPTION, here)

@@ -12,7 +12,8 @@ from mpt_keras.experiments.settings import (
     integer_from,
     setting,
 )
-from mpt_keras.experiments.tickets import WAYS, Distilled, WinningTicket
+from mpt_keras.experiments.tickets import Distilled, WinningTicket
+from mpt_keras.experiments.ways import WAYS
 
 KINDS = {cls.kind: cls for cls in (Search, WinningTicket, Distilled)}
 

@@ -31,6 +31,20 @@ def report(source, folder=None, baseline=None, names=None):
     Raises:
         RunError: If no run is finished, a line is not one of a run, or the
             folder cannot be written.
+
+    Example:
+
+    >>> line = {"method": "dense", "sparsity": None, "seed": 0, "folder": "a"}
+    >>> line |= {"model": "conv4", "data": "cifar10", "test_accuracy": 0.75}
+    >>> lines.append("lines.jsonl", [line])
+    >>> (found,) = report(".")
+    conv4 on cifar10
+    method pruned seeds last test accuracy %
+    ...
+    dense       -     1                75.00
+    In '.': table.md, table.json
+    >>> found.groups[0].spread("test_accuracy").mean
+    0.75
     """
     file = lines.file_of(source)
     found = read(file, baseline)

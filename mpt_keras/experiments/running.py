@@ -51,7 +51,7 @@ def run(followed, plan, folder, resume, place):
     plan = plan(settings)
     path = folders.named(plan.name) if folder is None else pathlib.Path(folder)
     shared = None if folder is None else path
-    with prepared(settings, place, shared) as ready:
+    with prepared(settings, place, shared) as ready, ready.devices.together():
         go = plan.begin(ready)
         if not ready.devices.writes_files:
             go(path)

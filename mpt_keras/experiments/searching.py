@@ -3,9 +3,8 @@
 import keras
 
 from mpt_keras import callbacks as own_callbacks
-from mpt_keras import schedules
+from mpt_keras import files, schedules
 from mpt_keras.experiments import (
-    folder,
     lines,
     networks,
     optimization,
@@ -120,7 +119,7 @@ def _train(network, prepared, path, callbacks):
         "settings": in_force_of(settings),
         "versions": versions.here(),
     }
-    folder.write_json(path / "result.json", line)
+    files.write_json(path / "result.json", line)
     del line["layers"]
     lines.append(path / lines.NAME, [line])
     trained.backup.remove()

@@ -44,6 +44,12 @@ class Difference:
             mean -+ t * deviation / sqrt(seeds). None where there is but one
             pair.
         seeds: How many pairs there are.
+
+    Example:
+
+    >>> found = Difference.of({0: 0.75, 1: 0.5}, {0: 0.5, 1: 0.5}, "dense")
+    >>> print(f"{found.mean:.3f}: {found.low:.3f} to {found.high:.3f}")
+    0.125: -1.463 to 1.713
     """
 
     baseline: str

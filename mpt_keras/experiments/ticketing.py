@@ -13,9 +13,9 @@ from mpt_keras.experiments import (
     running,
     searching,
     shipping,
-    tickets,
     training,
     versions,
+    ways,
 )
 from mpt_keras.experiments.errors import RunError
 from mpt_keras.experiments.following import in_force_of
@@ -35,17 +35,21 @@ def plan(settings):
 
 def _begin(prepared):
     prepared.devices.check_one_machine("prune ordinary networks")
-    network = searching.build(
+    try:
+        pruning = _pruning(_build(prepared), prepared.settings)
+        teacher = _teacher(prepared)
+    except ValueError as error:
+        raise RunError(error) from error
+    return lambda path: _Run(prepared, pruning, teacher, path).all()
+
+
+def _build(prepared):
+    """The ordinary network, with its initial weights."""
+    return searching.build(
         prepared,
         masked=False,
         kernel_initializer=prepared.settings.initializer,
     )
-    try:
-        pruning = _pruning(network, prepared.settings)
-        teach = _teacher(network, prepared)
-    except ValueError as error:
-        raise RunError(error) from error
-    return lambda path: _Run(prepared, network, pruning, teach, path).all()
 
 
 def _pruning(network, settings):
@@ -71,12 +75,11 @@ class _Teacher:
     distilled: object
 
 
-def _teacher(network, prepared):
+def _teacher(prepared):
     settings = prepared.settings
-    if not set(settings.ways) & set(tickets.TAUGHT):
+    if not set(settings.ways) & set(ways.TAUGHT):
         return None
-    with prepared.devices.scope():
-        teacher = keras.models.clone_model(network)
+    teacher = _build(prepared)
     whole = training.with_preprocessing(teacher, prepared.images)
 
     def distilled(student):
@@ -86,44 +89,44 @@ def _teacher(network, prepared):
         )
 
     # Or an error, before anything is trained.
-    distilled(training.with_preprocessing(network, prepared.images))
+    distilled(training.with_preprocessing(_build(prepared), prepared.images))
     return _Teacher(teacher, distilled)
 
 
 class _Run:
     """All tickets of one folder, each a line."""
 
-    def __init__(self, prepared, network, pruning, teacher, path):
-        self.prepared, self.network = prepared, network
-        self.pruning, self.teacher, self.path = pruning, teacher, path
+    def __init__(self, prepared, pruning, teacher, path):
+        self.prepared, self.pruning = prepared, pruning
+        self.teacher, self.path = teacher, path
         self.settings = prepared.settings
         self.there = {line["folder"] for line in lines.read(path / lines.NAME)}
 
     def all(self):
         """Trains what is not there yet."""
-        settings, ways = self.settings, set(self.settings.ways)
-        in_rounds = ways & {"winning_ticket", *tickets.CONTROLS}
-        at_once = ways & set(tickets.AT_ONCE)
+        settings, asked = self.settings, set(self.settings.ways)
+        in_rounds = asked & {"winning_ticket", *ways.CONTROLS}
+        at_once = asked & set(ways.AT_ONCE)
         for step in settings.rewind_steps:
             first = step == settings.rewind_steps[0]
             if in_rounds:
-                self._in_rounds(ways, step)
-            if "learning_rate_rewinding" in ways:
+                self._in_rounds(asked, step)
+            if "learning_rate_rewinding" in asked:
                 search = self._search("learning_rate", step, keeps_weights=True)
                 for sparsity, ticket in self._tickets(search):
                     self._add("learning_rate_rewinding", sparsity, ticket, step)
             if at_once:
-                self._at_once(ways, step, first)
+                self._at_once(asked, step, first)
 
     # --- Ways ------------------------------------------------------------
 
-    def _in_rounds(self, ways, step):
+    def _in_rounds(self, asked, step):
         search = self._search("rounds", step)
         for sparsity, ticket in self._tickets(search):
-            if "winning_ticket" in ways:
+            if "winning_ticket" in asked:
                 self._add("winning_ticket", sparsity, ticket, step)
-            for name in tickets.CONTROLS:
-                if name not in ways:
+            for name in ways.CONTROLS:
+                if name not in asked:
                     continue
                 for draw in range(self.settings.draws):
                     control = search.control(
@@ -131,11 +134,11 @@ class _Run:
                     )
                     self._add(name, sparsity, control, step, draw=draw)
 
-    def _at_once(self, ways, step, first):
+    def _at_once(self, asked, step, first):
         """Tickets of one mask, in several ways; `first` step, or a later."""
         search = self._search("at_once", step, one_shot=True)
         for sparsity, ticket in self._tickets(search):
-            if "one_shot" in ways:
+            if "one_shot" in asked:
                 self._add("one_shot", sparsity, ticket, step)
             starts = {}
             if first:
@@ -143,21 +146,21 @@ class _Run:
             if step:
                 starts |= {"kd_rewinding": "rewound"}
             for name, start in starts.items():
-                if name in ways:
+                if name in asked:
                     found = self._retrain(search, ticket, name, start)
                     of = step if start == "rewound" else 0
                     self._add(name, sparsity, found, of)
 
     def _retrain(self, search, ticket, name, start):
         train = None
-        if name in tickets.TAUGHT:
+        if name in ways.TAUGHT:
             self._let_teach(search)
             train = self._trainer(self.teacher.distilled)
         return search.retrain(ticket, name, start, train=train)
 
     def _let_teach(self, search):
-        search.load(search.ticket(0))
-        self.teacher.network.set_weights(self.network.get_weights())
+        search.load(search.at(0.0))
+        self.teacher.network.set_weights(search.model.get_weights())
 
     # --- Searches --------------------------------------------------------
 
@@ -165,7 +168,7 @@ class _Run:
         settings = self.settings
         try:
             return TicketSearch(
-                self.network,
+                _build(self.prepared),
                 self._trainer(),
                 self.path / f"{name}-from-{step}",
                 self.pruning,
@@ -183,7 +186,7 @@ class _Run:
     def _tickets(self, search):
         """Pairs of the sparsity asked for and the ticket, as they are found."""
         settings = self.settings
-        self._add("unpruned", None, search.ticket(0), 0)
+        self._add("unpruned", None, search.at(0.0), 0)
         if settings.sparsities is None:
             for ticket in search.run(settings.rounds):
                 if ticket.number:

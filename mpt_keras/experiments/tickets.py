@@ -10,18 +10,13 @@ from mpt_keras.experiments.settings import (
     integer_from,
     setting,
 )
-
-# How the weights of an ordinary network are pruned and trained again.
-WAYS = (
-    *("winning_ticket", "one_shot", "learning_rate_rewinding"),
-    *("reinitialized", "random_masks"),
-    *("retraining", "kd_ticket", "kd_rewinding"),
+from mpt_keras.experiments.ways import (
+    AT_ONCE,
+    CONTROLS,
+    LATER,
+    TAUGHT,
+    WAYS,
 )
-AT_ONCE = ("one_shot", "retraining", "kd_ticket", "kd_rewinding")
-CONTROLS = ("reinitialized", "random_masks")
-TAUGHT = ("kd_ticket", "kd_rewinding")
-# From a later state than the start, or they are what others are.
-_LATER = ("retraining", "kd_rewinding")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -168,7 +163,7 @@ class WinningTicket(Experiment):
         }
 
     def _check_ways(self, settings):
-        later = set(settings.ways) & set(_LATER)
+        later = set(settings.ways) & set(LATER)
         if later and not any(settings.rewind_steps):
             raise ValueError(
                 f"{', '.join(sorted(later))} in ways goes back to a later "

@@ -212,36 +212,28 @@ def _fit_on_all_workers(model, prepared, batches, first, callbacks):
         prepared.place.evaluation_batch,
         _verbose(prepared.place),
     )
-    multiworker.wait_for_all(devices)
 
 
 @contextlib.contextmanager
 def _survived(prepared, folder, backup, callbacks):
     """Says of whatever ends a training what is kept of it."""
-    with contextlib.ExitStack() as stack:
-        if prepared.devices.workers > 1:
-            from mpt_keras.experiments import multiworker
-
-            stack.enter_context(
-                multiworker.noticing_lost_workers(prepared.devices)
-            )
-        try:
-            with prepared.images.reading():
-                yield
-        except FloatingPointError as error:
-            raise RunError(f"{error} {_kept(folder, backup)}") from error
-        except OSError as error:
-            raise RunError(
-                f"{error} {backup.completed_epochs} epochs are whole in "
-                f"'{folder}'; the run can be resumed after them."
-            ) from error
-        except KeyboardInterrupt as error:
-            raise Stopped(folder, backup.completed_epochs) from error
-        finally:
-            for callback in callbacks:
-                # `CSVLogger` leaves it open when a training fails.
-                if getattr(callback, "csv_file", None):
-                    callback.csv_file.close()
+    try:
+        with prepared.images.reading():
+            yield
+    except FloatingPointError as error:
+        raise RunError(f"{error} {_kept(folder, backup)}") from error
+    except OSError as error:
+        raise RunError(
+            f"{error} {backup.completed_epochs} epochs are whole in "
+            f"'{folder}'; the run can be resumed after them."
+        ) from error
+    except KeyboardInterrupt as error:
+        raise Stopped(folder, backup.completed_epochs) from error
+    finally:
+        for callback in callbacks:
+            # `CSVLogger` leaves it open when a training fails.
+            if getattr(callback, "csv_file", None):
+                callback.csv_file.close()
 
 
 def _kept(folder, backup):

@@ -29,9 +29,9 @@ def held_out(validation, count):
     number = round(validation * count) if is_fraction else validation
     if not (float(number).is_integer() and 0 < number < count):
         raise RunError(
-            f"Cannot hold out validation={validation} of the {count} training "
-            "images. Expected a fraction in (0, 1) that is an image at least, "
-            f"or a number of images below {count}; 0 holds out none."
+            f"Cannot hold out validation={validation:g} of the {count} "
+            "training images. Expected a fraction in (0, 1) that is an image "
+            f"at least, or a number of images below {count}; 0 holds out none."
         )
     raw = np.random.Philox(key=0, counter=_COUNTER).random_raw(count)
     held = np.zeros(count, bool)

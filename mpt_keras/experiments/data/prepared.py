@@ -29,11 +29,13 @@ def find(name, data_dir, download):
     try:
         builder = tfds.builder(name, data_dir=data_dir)
     except Exception as error:
+        # Without the whole catalog.
+        reason = _one_line(error).partition(" Available datasets:")[0]
         raise RunError(
             f"No dataset '{name}' in data_dir='{data_dir}', nor does "
-            "TensorFlow Datasets know how to make one: "
-            f"{_one_line(error)[:300]} Expected cifar10, mnist, digits, a "
-            "name from its catalog, or that of a folder there in its format."
+            f"TensorFlow Datasets know how to make one: {reason[:300]} "
+            "Expected cifar10, mnist, digits, a name from its catalog, or "
+            "that of a folder there in its format."
         ) from error
     if download:
         _prepare(builder)

@@ -53,8 +53,8 @@ def figures(rows, steps_per_epoch, images_per_epoch, batch_size):
         "early_stop": _early_stop(rows, steps_per_epoch) if held_out else None,
         "test_accuracy_per_epoch": tests,
         "validation_accuracy_per_epoch": validation,
-        "test_loss": rows[-1]["test_loss"],
-        "train_loss": rows[-1]["loss"],
+        "test_loss": _loss(rows[-1], "test_"),
+        "train_loss": _loss(rows[-1], ""),
         "seconds": round(sum(row["seconds"] for row in rows), 1),
         "training_seconds": round(training, 1),
         "images_per_second": round(len(rows) * timed / max(training, 1e-9), 1),
@@ -71,10 +71,15 @@ def _best(rows):
 
 
 def _early_stop(rows, steps_per_epoch):
-    stop = min(rows, key=lambda row: row["val_loss"])
+    stop = min(rows, key=lambda row: _loss(row, "val_"))
     epoch = int(stop["epoch"]) + 1
     return {
         "iteration": epoch * steps_per_epoch,
         "epoch": epoch,
         "test_accuracy": stop["test_accuracy"],
     }
+
+
+def _loss(row, prefix):
+    """That of the labels, also where a teacher has a part in the whole."""
+    return row.get(f"{prefix}student_loss", row[f"{prefix}loss"])

@@ -1,14 +1,12 @@
 """What a run leaves for others: a plain Keras file, a SavedModel, a ticket."""
 
 import math
-import shutil
 
 import keras
-import numpy as np
 from keras import ops
 
 from mpt_keras.conversion import freeze
-from mpt_keras.experiments.errors import RunError
+from mpt_keras.engines import export
 from mpt_keras.layers import masked_layers
 from mpt_keras.layers.ordinary import ordinary_kernels
 from mpt_keras.ticket import save_ticket
@@ -36,9 +34,13 @@ def ship(model, prepared, folder):
     beside.replace(plain)
     saved_model = None
     if keras.backend.backend() == "tensorflow":
-        images = prepared.images.first_test_images(_compared(prepared.devices))
         saved_model = "saved_model"
-        _export_and_compare(shipped, model, images, folder / saved_model)
+        export(
+            shipped,
+            folder / saved_model,
+            format="saved_model",
+            inputs=prepared.images.first_test_images(_COMPARED),
+        )
     return {
         "plain": plain.name,
         "saved_model": saved_model,
@@ -61,33 +63,6 @@ def save_small(model, folder):
 def _is_pruned(model):
     kernels = ordinary_kernels(model).values()
     return any((ops.convert_to_numpy(k) == 0).any() for k in kernels)
-
-
-def _compared(devices):
-    return devices.replicas * max(_COMPARED // devices.replicas, 1)
-
-
-def _export_and_compare(shipped, model, images, path):
-    """Exports a SavedModel and accepts it only if it predicts the same."""
-    import tensorflow as tf
-
-    beside = path.with_name("partial-saved_model")
-    try:
-        shipped.export(beside, verbose=False)
-    except tf.errors.OpError as error:
-        raise OSError(f"Could not write '{beside}': {error}") from error
-    serve = tf.saved_model.load(str(beside)).signatures["serving_default"]
-    (served,) = serve(tf.constant(images)).values()
-    expected = model.predict(images, verbose=0)
-    if not np.allclose(served, expected, rtol=1e-5, atol=1e-5):
-        raise RunError(
-            f"The SavedModel in '{beside}' does not predict what the model "
-            "predicts: largest difference "
-            f"{np.abs(served - expected).max():.3g}, expected 1e-5 at most. "
-            "Please report this with the settings used."
-        )
-    shutil.rmtree(path, ignore_errors=True)
-    beside.replace(path)
 
 
 def kept(model):

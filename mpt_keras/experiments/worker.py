@@ -7,6 +7,7 @@ FILE.json is what the sweep has written: "experiment", the run's "folder", its
 finished, else 1, and the last line of the output says why.
 """
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -53,6 +54,8 @@ def _run(job, from_json):
     folder.mkdir(parents=True, exist_ok=True)
     with locks.exclusive(folder, wait=_WAIT):
         place = Place(**job["place"])
+        if place.verbose == "auto":  # no bars in a file
+            place = dataclasses.replace(place, verbose="2")
         from_json(job["experiment"]).run(folder, resume=True, place=place)
 
 

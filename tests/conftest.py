@@ -27,7 +27,6 @@ import progress
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
-SHARED = ROOT.parent / "shared"
 
 
 @pytest.hookimpl(trylast=True)  # after the terminal's own
@@ -123,9 +122,8 @@ def run_error(example):
     return example("command").RunError
 
 
-def shared_folder(name):
-    """A folder of data that is not part of the project, or a reason to skip."""
-    path = SHARED / name
-    if not path.exists():
-        pytest.skip(f"needs the folder {name}/ beside the checkout")
-    return path
+def data_dir():
+    """The folder of TensorFlow Datasets with real images, or a skip."""
+    if "MPT_KERAS_DATA_DIR" not in os.environ:
+        pytest.skip("needs MPT_KERAS_DATA_DIR, a folder with a cifar10")
+    return os.environ["MPT_KERAS_DATA_DIR"]

@@ -10,11 +10,10 @@ import re
 import sys
 import zipfile
 
-import conftest
 import numpy as np
 import pytest
 from backend import as_numpy
-from test_parity import MEAN, STD
+from test_parity import MEAN, PARITY, STD
 
 import mpt_keras as mpt
 from mpt_keras.checkpoints import reading
@@ -91,7 +90,7 @@ def reader(request, monkeypatch):
     ],
 )
 def test_logits_of_the_authors_checkpoints(name, reader):
-    folder = conftest.shared_folder("parity") / "checkpoints"
+    folder = PARITY / "checkpoints"
     expected = np.load(folder / f"{name}_expected.npz")
     model = mpt.checkpoints.load_biprop(folder / f"{name}.pth")
     for layer in mpt.masked_layers(model):
@@ -121,7 +120,7 @@ def of_shapes(shapes, arch, rng):
 
 @pytest.mark.parametrize("arch", ["cResNet18", "cResNet18_BinAct"])
 def test_all_names_of_the_published_resnets_are_placed(arch, rng, monkeypatch):
-    folder = conftest.shared_folder("parity") / "checkpoints"
+    folder = PARITY / "checkpoints"
     shapes = json.loads((folder / f"{arch}_keys.json").read_text())
     checkpoint = of_shapes(shapes, arch, rng)
     monkeypatch.setattr(reading, "read", lambda path: checkpoint)

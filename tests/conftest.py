@@ -23,6 +23,7 @@ os.environ.setdefault(
     f"{tempfile.gettempdir()}/mpt_keras-tests-{getattr(os, 'getuid', str)()}",
 )
 
+import effort
 import progress
 import pytest
 
@@ -36,6 +37,24 @@ def pytest_configure(config):
 
 def pytest_collection_finish():
     gc.freeze()  # what has been imported is no garbage to look through
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _plain_graphs():
+    """Graphs as they were traced, unless a module wants them as users do."""
+    import backend
+
+    backend.optimize_graphs(effort.THOROUGH)
+
+
+@pytest.fixture(scope="module")
+def optimized_graphs():
+    """Graphs that TensorFlow rewrites, as it does for users."""
+    import backend
+
+    backend.optimize_graphs(True)
+    yield
+    backend.optimize_graphs(effort.THOROUGH)
 
 
 @pytest.fixture(autouse=True)

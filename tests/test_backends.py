@@ -15,6 +15,8 @@ import numpy as np
 import oracle
 import pytest
 
+pytestmark = pytest.mark.usefixtures("optimized_graphs")
+
 
 @pytest.fixture(scope="module")
 def loaded():

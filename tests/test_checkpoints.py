@@ -98,7 +98,7 @@ def test_logits_of_the_authors_checkpoints(name, reader):
         kept = 1 - float(expected["sparsity"])
         assert int(masked.kept()) == masked.size - int((1 - kept) * masked.size)
     images = (expected["images"].astype("float32") / 255 - MEAN) / STD
-    logits = model.predict(images, verbose=0)
+    logits = as_numpy(model(images))
     scale = np.abs(expected["logits"]).max()
     np.testing.assert_allclose(
         logits, expected["logits"], rtol=1e-4, atol=1e-4 * scale
@@ -263,8 +263,8 @@ def test_what_is_loaded_can_be_frozen_saved_and_trained(tmp_path, rng):
     path = save(tmp_path / "file.pth", "cResNet18", state)
     model = mpt.checkpoints.load_biprop(path)
     x = rng.standard_normal((4, 32, 32, 3)).astype("float32")
-    expected = model.predict(x, verbose=0)
-    frozen = mpt.freeze(model).predict(x, verbose=0)
+    expected = model.predict_on_batch(x)
+    frozen = mpt.freeze(model).predict_on_batch(x)
     np.testing.assert_allclose(frozen, expected, rtol=1e-4, atol=1e-4)
     model.compile("sgd", "mse")
     model.fit(x, np.zeros((4, 10)), verbose=0)

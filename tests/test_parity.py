@@ -9,10 +9,13 @@ import pathlib
 
 import keras
 import numpy as np
+import pytest
 from backend import as_numpy, value_and_gradients
 from keras import ops
 
 import mpt_keras as mpt
+
+pytestmark = pytest.mark.usefixtures("optimized_graphs")
 
 PARITY = pathlib.Path(__file__).parent / "data/parity"
 MEAN = np.array([0.491, 0.482, 0.447], "float32")
@@ -237,7 +240,7 @@ class Trajectory:
                 atol=1e-3,
             )
         np.testing.assert_allclose(
-            self.model.predict(self.images[0], verbose=0),
+            self.model.predict_on_batch(self.images[0]),
             self.data["final_logits_batch0"],
             atol=1e-3,
         )

@@ -7,6 +7,7 @@ import backend
 import keras
 import numpy as np
 import pytest
+from effort import examples
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from keras import layers, ops
@@ -958,7 +959,7 @@ _GROWTH = [
 
 
 @backend.needs_tensorflow
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(st.data())
 def test_random_graphs(data):
     _, decided = check(Grower(data.draw).model())

@@ -566,6 +566,7 @@ def test_litert_files_of_tickets_predict_the_same(rng, tmp_path):
 
 
 @needs_tensorflow
+@pytest.mark.filterwarnings("ignore:In the future `np.object`")  # of tf2onnx
 @pytest.mark.parametrize(
     ("format", "package", "name"),
     [("onnx", "tf2onnx", "m.onnx"), ("openvino", "openvino", "m.xml")],

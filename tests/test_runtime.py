@@ -72,7 +72,7 @@ def _networks():
             yield pytest.param(name, activations, marks=marks)
 
 
-@pytest.mark.parametrize(("name", "activations"), _networks())
+@pytest.mark.parametrize(("name", "activations"), list(_networks()))
 def test_networks_give_what_keras_predicts(name, activations, tmp_path):
     rng = np.random.default_rng(3)
     options = {**_SMALL, **_NETWORKS[name]}

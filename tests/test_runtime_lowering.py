@@ -752,8 +752,16 @@ _NETWORKS = {
 }
 
 
-@pytest.mark.parametrize("binary", [False, True])
-@pytest.mark.parametrize("name", _NETWORKS)
+def _networks():
+    """Each once, and both kinds of activations of one of each family."""
+    for number, name in enumerate(_NETWORKS):
+        for binary in (False, True):
+            is_quick = number % 2 == binary or name in ("conv2", "resnet20")
+            marks = () if is_quick else pytest.mark.slow
+            yield pytest.param(name, binary, marks=marks)
+
+
+@pytest.mark.parametrize(("name", "binary"), list(_networks()))
 def test_a_network(name, binary):
     options = {"width": 0.0625, **_NETWORKS[name]}
     make = getattr(mpt.models, name)

@@ -143,7 +143,17 @@ def test_public_names_are_documented(name):
         assert ">>>" in text, "no example"
 
 
-@pytest.mark.parametrize("module", list(modules()), ids=lambda m: m.__name__)
+def modules_with_examples():
+    return [
+        module
+        for module in modules()
+        if ">>>" in pathlib.Path(module.__file__).read_text(encoding="utf-8")
+    ]
+
+
+@pytest.mark.parametrize(
+    "module", modules_with_examples(), ids=lambda m: m.__name__
+)
 def test_examples_in_docstrings_run(module, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     if module is mpt.larq and importlib.util.find_spec("larq") is None:
@@ -266,7 +276,9 @@ def test_importing_does_not_import_keras():
     )
 
 
-@pytest.mark.parametrize("first", ["keras", "mpt_keras"])
+@pytest.mark.parametrize(
+    "first", [pytest.param("keras", marks=pytest.mark.slow), "mpt_keras"]
+)
 def test_importing_lets_keras_load_our_models(first, tmp_path):
     model = keras.Sequential([keras.Input((2,)), mpt.MPTDense(2)])
     model.save(tmp_path / "model.keras")
@@ -281,8 +293,12 @@ def test_importing_lets_keras_load_our_models(first, tmp_path):
 @pytest.mark.parametrize(
     "statement",
     [
-        "from mpt_keras.initializers import KaimingNormal",
-        "import mpt_keras.callbacks",
+        # Importing Keras takes long.
+        pytest.param(
+            "from mpt_keras.initializers import KaimingNormal",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param("import mpt_keras.callbacks", marks=pytest.mark.slow),
         "from mpt_keras.analysis import compare_masks",
     ],
 )

@@ -110,7 +110,8 @@ def main(_):
         folder = pathlib.Path(FLAGS.output_dir) / network.name
         ship(network, folder)
         kept = sum(
-            int(layer.mask().sum()) for layer in mpt.masked_layers(network)
+            int(keras.ops.count_nonzero(layer.mask()))
+            for layer in mpt.masked_layers(network)
         )
         print(
             f"{network.name}: test accuracy {accuracy:.2%}, {kept:,} weights, "

@@ -5,7 +5,6 @@ none of it.
 """
 
 import gc
-import importlib
 import os
 import pathlib
 import tempfile
@@ -115,25 +114,6 @@ def run_layer_test():
             KerasTestCase("run_layer_test").run_layer_test(*args, **kwargs)
 
     return run
-
-
-@pytest.fixture
-def example():
-    """Imports a module of the examples by name, with its flags at defaults."""
-    import programs
-    from absl.flags import FLAGS
-
-    with programs.modules_of(ROOT / "examples"):
-        for module in ("experiment", "sparsity_flag", "sweep"):  # define flags
-            importlib.import_module(module)
-        FLAGS.mark_as_parsed()
-        yield importlib.import_module
-
-
-@pytest.fixture
-def run_error(example):
-    """What the examples raise where a user must do something."""
-    return example("command").RunError
 
 
 def data_dir():

@@ -66,6 +66,33 @@ def test_help_imports_nothing():
     assert found.stdout.count("usage: mpt-keras") == 5
 
 
+def test_help_of_experiments_imports_no_backend():
+    script = (
+        "import sys\n"
+        "from mpt_keras.command_line import EXPERIMENTS, main\n"
+        "for name in EXPERIMENTS:\n"
+        "    try:\n"
+        "        main([name, '--help'])\n"
+        "    except SystemExit as end:\n"
+        "        assert end.code == 0\n"
+        "heavy = {'keras', 'numpy', 'tensorflow', 'jax', 'torch', 'sklearn'}\n"
+        "heavy |= {'matplotlib', 'ray', 'tensorflow_datasets', 'PIL'}\n"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", script],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    for name in command_line.EXPERIMENTS:
+        assert f"usage: mpt-keras {name} " in found.stdout
+    words = " ".join(found.stdout.split())
+    assert "Fraction of weights pruned, in [0, 1). Usual: 0.5." in words
+    assert "--methods METHODS" in words
+    assert "--output_dir OUTPUT_DIR" in words
+
+
 def test_formats_are_the_engines():
     from mpt_keras.engines.benchmarking import VARIANTS
 
@@ -369,6 +396,59 @@ def test_usage(arguments, capsys):
         main(arguments)
     assert end.value.code == 2
     assert "usage: mpt-keras" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["search", "--sparsity=1"], "`sparsity`. Expected a number in [0, 1)"),
+        (["search", "--epochs=many"], "flag --epochs=many: invalid literal"),
+        (["search", "--nothing=1"], "unrecognized arguments: --nothing=1"),
+        (["search", "--method=mpt"], "value should be one of <biprop|"),
+        (["search", "--model=conv5"], "`model`. Expected one of conv2, conv4"),
+        (["search", "digits"], "unrecognized arguments: digits"),
+        (
+            ["tickets", "--sparsities=0.5,a"],
+            "separated by commas. Received: 'a",
+        ),
+        (["distil", "--ways=kd"], "`ways`. Expected one of winning_ticket"),
+        (["sweep"], "--output_dir is missing"),
+        (["sweep", "--methods=mpt"], "`methods`. Expected one of dense"),
+        (["sweep", "--sparsity=0.5"], "unrecognized arguments: --sparsity"),
+        (["report"], "the following arguments are required: SOURCE"),
+        (["compare", "a"], "are required: --output_dir"),
+    ],
+    ids=" ".join,
+)
+def test_usage_of_experiments(arguments, says, capsys):
+    with pytest.raises(SystemExit) as end:
+        main(arguments)
+    assert end.value.code == 2
+    usage, *_, error = capsys.readouterr().err.splitlines()
+    assert usage.startswith(f"usage: mpt-keras {arguments[0]} ")
+    assert error.startswith(f"mpt-keras {arguments[0]}: error: ")
+    assert says in error
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["search", "--momentum=0.5", "--optimizer=adam"], "has no effect"),
+        (["search", "--resume"], "To resume a run, name its folder."),
+        (["search", "--data_dir=nowhere"], "No prepared cifar10 in"),
+        (["search", "--images=nowhere.npz"], "nowhere.npz"),
+        (["search", "--recipe=lottery_fc"], "for this kind of run"),
+        (["distil", "--ways=retraining"], "Expected a step above 0"),
+        (["sweep", "--output_dir=a", "--draws=2"], "draws=2 has no effect"),
+        (["report", "nowhere"], "nowhere"),
+        (["compare", "nowhere", "--output_dir=a"], "nowhere"),
+    ],
+    ids=" ".join,
+)
+def test_refused_experiments(arguments, says, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert says in fails(capsys, *arguments)
+    assert not list(tmp_path.iterdir())
 
 
 def test_nobody_else_says_anything(folder):

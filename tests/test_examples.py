@@ -2,7 +2,9 @@
 
 import csv
 import json
-import pathlib
+import os
+import re
+import shlex
 import subprocess
 import sys
 
@@ -49,45 +51,67 @@ def result_of(folder):
 
 
 def test_quickstart_and_serving(tmp_path):
-    run_folder = tmp_path / "run"
-    succeed("quickstart", "--epochs=1", f"--output_dir={run_folder}")
-    for name in ("binary_weights", "binary_weights_and_activations"):
-        result = result_of(run_folder / name)
-        assert result["weights_kept"] * 2 == result["weights"]
-        assert result["test_accuracy"] > 0.5
-    saved_model = run_folder / "binary_weights" / "saved_model"
+    folder = tmp_path / "digits"
+    printed = succeed("quickstart", "--epochs=2", f"--output_dir={folder}")
+    first, second, serve = printed.splitlines()
+    for line, name in (
+        (first, "binary_weights"),
+        (second, "binary_weights_and_activations"),
+    ):
+        accuracy, kept, size = re.fullmatch(
+            rf"{name}: test accuracy (.*)%, (.*) weights, (.*) bytes", line
+        ).groups()
+        assert float(accuracy) > 50
+        model = mpt.load_ticket(folder / name / "network.ticket")
+        masks = [layer.mask() for layer in mpt.masked_layers(model)]
+        count = sum(int(np.count_nonzero(mask)) for mask in masks)
+        assert f"{count:,}" == kept
+        file = folder / name / "network.ticket"
+        assert file.stat().st_size == int(size.replace(",", ""))
+        plain = keras.models.load_model(folder / name / "ticket.keras")
+        assert not mpt.masked_layers(plain)
+    words = shlex.split(serve.removeprefix("Serve one: "))
+    assert words[:2] == [sys.executable, "examples/serve_savedmodel.py"]
     image = np.random.default_rng(0).integers(0, 17, (8, 8, 1), "uint8")
     np.save(tmp_path / "image.npy", image)
     keras.utils.save_img(tmp_path / "image.png", 15 * image, scale=False)
     printed = succeed(
         "serve_savedmodel",
-        f"--saved_model={saved_model}",
+        *words[2:],
         "--class_names=" + ",".join("abcdefghij"),
         tmp_path / "image.npy",
         tmp_path / "image.png",
     )
     lines = printed.strip().splitlines()
-    model = keras.models.load_model(saved_model.parent / "last.keras")
-    best = "abcdefghij"[model.predict(image[None], verbose=0).argmax()]
+    best = "abcdefghij"[plain.predict(image[None], verbose=0).argmax()]
     assert f"image.npy: class {best} (" in lines[0]
     assert "image.png: class" in lines[1]
 
 
 def test_cifar10_leaves_everything_a_user_needs(tiny_cifar10, tmp_path):
     folder = tmp_path / "run"
-    words = ("--epochs=2", "--batch_size=64", "--seed=3")
+    words = ("--epochs=2", "--batch_size=64", "--seed=3", "--verbose=2")
     printed = cifar10(tiny_cifar10, folder, *words)
-    assert "of 22,505 weights kept" in printed
+    first, recipe, differs, *_, last = printed.splitlines()
+    assert first == f"Folder: {folder}"
+    assert recipe == "Recipe: biprop_conv"
+    assert differs == (
+        "Differs from it: validation=0.1 (there 0), width=0.1 (there 1), "
+        "epochs=2 (there 250), batch_size=64 (there 128)"
+    )
+    assert "Epoch 2/2" in printed
+    assert "of 22,505 weights kept" in last
     result = result_of(folder)
     assert result["weights"] == 22505
     assert result["weights_kept"] == sum(
         layer["weights"] - layer["weights"] // 2
         for layer in result["layers"].values()
     )
-    assert result["recipe"]["optimizer"] == "sgd"
+    assert result["settings"]["optimizer"] == "sgd"
+    assert result["settings"]["augment"] is True
     assert len(result["test_accuracy_per_epoch"]) == 2
-    flags = json.loads((folder / "run.json").read_text())["flags"]
-    assert flags["model"] == "conv4"
+    settings = json.loads((folder / "run.json").read_text())["settings"]
+    assert settings["model"] == "conv4"
     with (folder / "history.csv").open() as file:
         rates = [float(row["learning_rate"]) for row in csv.DictReader(file)]
     assert rates == pytest.approx([0.1, 0.05])
@@ -112,54 +136,34 @@ def test_cifar10_leaves_everything_a_user_needs(tiny_cifar10, tmp_path):
         np.testing.assert_array_equal(found.kernel, expected.kernel)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "optimizer"),
-    [
-        (
-            [
-                "--binary_activations",
-                "--global_sparsity",
-                "--sparsity=0.4",
-                "--model=conv2",
-            ],
-            "adam",
-        ),
-        (
-            [
-                "--method=edge_popup",
-                "--kernel_initializer=signed_constant",
-                "--scale_fan=authors",
-                "--mixed_precision=bfloat16",
-                "--model=conv2",
-            ],
-            "sgd",
-        ),
-        (
-            [
-                "--method=dense",
-                "--optimizer=adam",
-                "--learning_rate=0.001",
-                "--schedule=constant",
-                "--binary_activations",
-                "--trained_batch_norm",
-                "--score_decay=0.01",
-                "--model=conv2",
-            ],
-            "adam",
-        ),
-    ],
-    ids=lambda value: value if isinstance(value, str) else value[0],
-)
-def test_other_methods_and_settings(
-    arguments, optimizer, tiny_cifar10, tmp_path
-):
+def test_lottery_ticket(tmp_path):
     folder = tmp_path / "run"
-    cifar10(tiny_cifar10, folder, "--epochs=1", *arguments)
-    result = result_of(folder)
-    assert result["recipe"]["optimizer"] == optimizer
-    assert ("weights" in result) == ("--method=dense" not in arguments)
-    if "--global_sparsity" in arguments:
-        assert result["sparsity"] == pytest.approx(0.4, abs=1e-4)
+    printed = succeed(
+        "lottery_ticket",
+        f"--output_dir={folder}",
+        *("--epochs=1", "--rounds=1", "--width=0.1", "--verbose=0"),
+    )
+    lines = (folder / "lines.jsonl").read_text().splitlines()
+    methods = [json.loads(line)["method"] for line in lines]
+    assert methods == [
+        *("unpruned", "winning_ticket", "reinitialized", "random_masks")
+    ]
+    assert all(method in printed for method in methods)
+    assert (folder / "table.md").exists()
+
+
+def test_kd_ticket(tmp_path):
+    folder = tmp_path / "run"
+    succeed(
+        "kd_ticket",
+        f"--output_dir={folder}",
+        *("--epochs=1", "--sparsities=0.8", "--width=0.1", "--verbose=0"),
+    )
+    lines = (folder / "lines.jsonl").read_text().splitlines()
+    found = [json.loads(line) for line in lines]
+    assert [(line["method"], line["sparsity"]) for line in found] == [
+        *(("unpruned", None), ("one_shot", 0.8), ("kd_ticket", 0.8))
+    ]
 
 
 @pytest.mark.slow
@@ -172,6 +176,7 @@ def test_cifar10_reaches_what_the_authors_code_reaches(tmp_path):
         "--model=conv4",
         "--sparsity=0.5",
         "--epochs=3",
+        "--validation=0",
     )
     accuracies = result_of(tmp_path / "run")["test_accuracy_per_epoch"]
     assert accuracies[-1] > 0.564 - 0.02
@@ -214,36 +219,32 @@ def test_no_network(here, monkeypatch):
 
 def test_a_folder_that_holds_another_run(tmp_path):
     (tmp_path / "result.json").write_text("precious")
-    message = fail("quickstart", f"--output_dir={tmp_path}")
+    words = ("--dataset=digits", "--model=lenet_300_100", "--width=0.1")
+    message = fail("cifar10_biprop", f"--output_dir={tmp_path}", *words)
     assert "already holds files, perhaps another run" in message
     assert (tmp_path / "result.json").read_text() == "precious"
-    assert len(list(tmp_path.iterdir())) == 1
+    assert {path.name for path in tmp_path.iterdir()} <= {
+        *("result.json", ".lock")
+    }
 
 
 def test_a_process_ends_in_one_line(tmp_path):
-    """As every program does, by way of `command.run`."""
     (tmp_path / "file").write_text("")
     folder = tmp_path / "file" / "run"
+    script = EXAMPLES / "cifar10_biprop.py"
+    words = ("--dataset=digits", "--width=0.1", f"--output_dir={folder}")
+    quiet = {k: v for k, v in os.environ.items() if "LOG_LEVEL" not in k}
     done = subprocess.run(
-        [sys.executable, EXAMPLES / "quickstart.py", f"--output_dir={folder}"],
+        [sys.executable, script, *words],
         capture_output=True,
         text=True,
+        env=quiet,
     )
     assert done.returncode == 1
-    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
     message = done.stderr.splitlines()[-1]
-    assert message.startswith("quickstart.py: Cannot use --output_dir=")
-
-
-def test_exports_of_a_ticket(tmp_path):
-    folder = tmp_path / "exports"
-    words = (f"--exports_dir={folder}", "--rounds=1")
-    printed = succeed("export_ticket", "--epochs=1", "--layers", *words)
-    assert "dense" in printed or "conv2d" in printed
-    assert "saved_model" in printed
-    assert (folder / "saved_model" / "saved_model.pb").exists()
-    message = fail("export_ticket", "--ticket=none.keras", *words)
-    assert "no file 'none.keras'" in message
+    assert message.startswith("cifar10_biprop.py: Cannot use the folder ")
+    assert "Traceback" not in done.stderr
 
 
 def test_a_microcontroller(tmp_path):
@@ -255,15 +256,50 @@ def test_a_microcontroller(tmp_path):
     assert "draw_signs" in path.read_text()
 
 
-@pytest.mark.parametrize("sparsity", ["1.0", "nan"])
-def test_sparsity_outside_its_range(sparsity):
-    message = fail("cifar10_biprop", f"--sparsity={sparsity}")
-    assert "Expected a number in [0, 1)" in message
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("--sparsity=1.0", "`sparsity`. Expected a number in [0, 1)"),
+        ("--sparsity=nan", "`sparsity`. Expected a number in [0, 1)"),
+        ("--recipe=none", "`recipe`. Expected one of edge_popup_conv, "),
+        ("--model=conv5", "`model`. Expected one of conv2, conv4, "),
+        ("--momentum=0.5 --optimizer=adam", "momentum=0.5 has no effect here"),
+        ("--resume", "To resume a run, name its folder."),
+        (
+            "--width=0.001 --dataset=digits",
+            "leaves at least one of 64 filters",
+        ),
+    ],
+)
+def test_refused_in_one_line(word, message, here):
+    said = fail("cifar10_biprop", *word.split())
+    assert said.startswith("cifar10_biprop.py: ")
+    assert message in said
+    assert "\n" not in said
+    assert not list(here.iterdir())
 
 
-def test_settings_that_make_no_network(here):
-    message = fail("cifar10_biprop", "--width=0.001")
-    assert "leaves at least one of 64 filters" in message
+@pytest.mark.parametrize("word", ["--epochs=many", "--method=mpt", "--flag=1"])
+def test_flags_that_are_none(word, here):
+    said = fail("cifar10_biprop", word)
+    assert "flag" in str(said).lower()
+    assert not list(here.iterdir())
+
+
+@pytest.mark.parametrize(
+    "script", ["cifar10_biprop", "imagenet_biprop", "kd_ticket"]
+)
+def test_help(script):
+    status, printed, _ = programs.run(f"examples/{script}.py", "--help")
+    assert status == 1  # as absl has it
+    assert "--sparsit" in printed
+    assert "--data_dir: Folder of TensorFlow Datasets." in printed
+    usual = {
+        "cifar10_biprop": "Usual: conv4.",
+        "imagenet_biprop": "Default: imagenet_resnet18.",
+        "kd_ticket": "Default: lenet_300_100.",
+    }
+    assert usual[script] in " ".join(printed.split())
 
 
 def test_a_folder_without_a_saved_model(tmp_path):
@@ -310,14 +346,10 @@ def test_serving_imports_no_keras():
 
 
 def test_examples_are_files_of_their_own():
-    assert {path.name for path in pathlib.Path(EXAMPLES).glob("*.py")} == {
-        *("command.py", "distribution.py", "experiment.py"),
-        *("multiworker.py", "rendezvous.py", "run_folder.py"),
-        *("recipes.py", "search.py"),
-        *("training.py", "small_images.py", "sparsity_flag.py"),
-        *("series.py", "tickets.py", "lottery_ticket.py", "kd_ticket.py"),
-        *("cifar10_biprop.py", "imagenet_biprop.py"),
-        *("quickstart.py", "serve_savedmodel.py"),
-        *("sweep.py", "recycling.py", "export_ticket.py"),
-        "microcontroller.py",
+    assert {path.stem for path in EXAMPLES.glob("*.py")} == {
+        *("quickstart", "serve_savedmodel", "microcontroller"),
+        *("cifar10_biprop", "imagenet_biprop", "lottery_ticket", "kd_ticket"),
     }
+    # The first code that a user reads needs nothing but the library.
+    tutorial = (EXAMPLES / "quickstart.py").read_text()
+    assert "mpt_keras.experiments" not in tutorial

@@ -1,6 +1,5 @@
 """ImageNet's recipe on a tiny copy of it."""
 
-import csv
 import json
 import shutil
 import subprocess
@@ -14,7 +13,7 @@ import pytest
 from small_datasets import damage, examples, write_imagenet
 
 import mpt_keras as mpt
-from mpt_keras.experiments import data
+from mpt_keras.experiments import data, history
 from mpt_keras.experiments.place import Place
 
 tf = backend.tf
@@ -23,6 +22,7 @@ pytestmark = backend.needs_tensorflow
 TRAIN, TEST, SIZE = 120, 21, 32
 SMALL = (f"--image_size={SIZE}", "--width=0.05", "--batch_size=16")
 LONG = (*SMALL, "--epochs=3", "--drop_remainder", "--model=conv4")
+LONG += ("--validation=20", "--recipe=biprop_resnet")
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,10 @@ def data_dir(tmp_path_factory):
 
 
 def words(data_dir, folder, *others):
-    return (f"--data_dir={data_dir}", f"--output_dir={folder}", *others)
+    return (
+        *(f"--data_dir={data_dir}", f"--output_dir={folder}", "--verbose=0"),
+        *others,
+    )
 
 
 def run(data_dir, folder, *others):
@@ -50,24 +53,23 @@ def fail(*arguments):
     return programs.fail("examples/imagenet_biprop.py", *words(*arguments))
 
 
-def history(folder):
-    with (folder / "history.csv").open() as file:
-        return list(csv.DictReader(file))
-
-
 @pytest.fixture(scope="module")
 def whole_run(data_dir, tmp_path_factory):
     return run(data_dir, tmp_path_factory.mktemp("whole") / "run", *LONG)
+
+
+def epochs_of(folder):
+    return history.read(folder / history.FILE)
 
 
 def test_a_run_leaves_everything_a_user_needs(whole_run, data_dir):
     result = json.loads((whole_run / "result.json").read_text())
     assert result["data"] == "imagenet2012"
     assert result["weights_kept"] * 2 == pytest.approx(result["weights"], abs=9)
-    recipe = result["recipe"]
-    assert (recipe["optimizer"], recipe["momentum"]) == ("sgd", 0.875)
-    assert (recipe["warmup_epochs"], recipe["label_smoothing"]) == (5, 0.1)
-    rates = [float(row["learning_rate"]) for row in history(whole_run)]
+    settings = result["settings"]
+    assert (settings["optimizer"], settings["momentum"]) == ("sgd", 0.875)
+    assert (settings["warmup_epochs"], settings["label_smoothing"]) == (5, 0.1)
+    rates = [row["learning_rate"] for row in epochs_of(whole_run)]
     assert rates == pytest.approx([0.256 * epoch / 5 for epoch in (1, 2, 3)])
     model = keras.models.load_model(whole_run / "last.keras")
     found = data.read("imagenet2012", Place(data_dir=str(data_dir)), SIZE)
@@ -86,6 +88,22 @@ def test_a_run_leaves_everything_a_user_needs(whole_run, data_dir):
     assert result["test_accuracy"] == pytest.approx(right.mean())
 
 
+def test_validation_images_are_held_out_of_the_stream(whole_run, data_dir):
+    found = data.read("imagenet2012", Place(data_dir=str(data_dir)), SIZE, 20)
+    assert (found.train_count, found.validation_count) == (TRAIN - 20, 20)
+    result = json.loads((whole_run / "result.json").read_text())
+    assert result["settings"]["validation"] == 20
+    assert result["steps_per_epoch"] == (TRAIN - 20) // 16
+    best = keras.models.load_model(whole_run / "best.keras")
+    right = [
+        best.predict(images, verbose=0).argmax(-1) == labels.numpy()
+        for images, labels in found.validation_data(8)
+    ]
+    accuracies = [row["val_accuracy"] for row in epochs_of(whole_run)]
+    assert np.concatenate(right).mean() == pytest.approx(max(accuracies))
+    assert result["best"]["validation_accuracy"] == max(accuracies)
+
+
 @pytest.fixture(scope="module")
 def stopped_run(data_dir, tmp_path_factory):
     """The folder of a run that was stopped after its first epoch."""
@@ -99,8 +117,9 @@ def stopped_run(data_dir, tmp_path_factory):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(mpt.callbacks.AtomicBackup, "on_epoch_end", stop)
-        with pytest.raises(KeyboardInterrupt):
-            run(data_dir, folder, *LONG)
+        said = fail(data_dir, folder, *LONG)
+    assert said.startswith("imagenet_biprop.py: stopped; 1 whole epochs are")
+    assert said.endswith(f"--output_dir={folder} --resume")
     assert (folder / "backup").exists()
     assert not (folder / "result.json").exists()
     return folder
@@ -117,8 +136,9 @@ def test_a_stopped_run_resumes_as_if_nothing_had_happened(
     )
     for one, other in zip(found.weights, expected.weights, strict=True):
         np.testing.assert_array_equal(one, other, one.path)
-    for one, other in zip(history(folder), history(whole_run), strict=True):
-        assert {**one, "seconds": None} == {**other, "seconds": None}
+    for one, other in zip(epochs_of(folder), epochs_of(whole_run), strict=True):
+        for name, value in one.items():
+            assert "seconds" in name or value == other[name], name
 
 
 @pytest.mark.distributed
@@ -132,10 +152,13 @@ def test_two_devices_train_on_the_same_batches(whole_run, data_dir, tmp_path):
         check=True,
         capture_output=True,
     )
-    (row,) = history(folder)
-    for name in ("loss", "accuracy", "val_loss", "val_accuracy"):
-        expected = float(history(whole_run)[0][name])
-        assert float(row[name]) == pytest.approx(expected, abs=1e-4), name
+    (row,) = epochs_of(folder)
+    expected = epochs_of(whole_run)[0]
+    for name in ("loss", "accuracy"):
+        for part in ("", "val_", "test_"):
+            assert row[part + name] == pytest.approx(
+                expected[part + name], abs=1e-4
+            )
 
 
 # --- Bad input ------------------------------------------------------------

@@ -56,7 +56,9 @@ def stopped(error):
         return "stopped, before anything was trained."
     words = restart.command(without=("--resume", "--output_dir"))
     words += [f"--output_dir={folder}", "--resume"]
-    return (
-        f"stopped; {error.epochs} whole epochs are kept. This continues: "
-        f"{shlex.join(words)}"
+    kept = (
+        "what was finished is kept"
+        if error.epochs is None
+        else f"{error.epochs} whole epochs are kept"
     )
+    return f"stopped; {kept}. This continues: {shlex.join(words)}"

@@ -11,6 +11,9 @@ from mpt_keras.experiments.settings import (
     without_effect,
 )
 
+# What is no part of a recipe.
+_LEFT_OPEN = ("sparsity", "seed", "draws")
+
 
 class NoEffectError(ValueError):
     """A setting was said that has no effect beside the others.
@@ -128,10 +131,21 @@ def follow(experiment, rows, names, own, fixed, usual):
         borrowed=_borrowed(experiment, recipe, own, rows[recipe], settings),
         differences={
             name: (getattr(settings, name), there)
-            for name, there in {**rows[recipe], "validation": 0.0}.items()
+            for name, there in (_usual(experiment) | rows[recipe]).items()
             if name not in idle and getattr(settings, name) != there
         },
     )
+
+
+def _usual(experiment):
+    """What a recipe means that does not name a setting."""
+    found = {"validation": 0.0}
+    for field in dataclasses.fields(experiment):
+        known = of_field(field)
+        value = field.default if known.usual is None else known.usual
+        if value is not None and field.name not in _LEFT_OPEN:
+            found[field.name] = value
+    return found
 
 
 def _default(experiment, name):

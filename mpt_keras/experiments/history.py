@@ -8,12 +8,15 @@ FILE = "history.csv"
 
 
 def read(path):
-    """The epochs that a `CSVLogger` wrote, a list of dictionaries."""
+    """The epochs that a `CSVLogger` wrote, a list of dictionaries.
+
+    It has columns for a validation as well where there was none.
+    """
     if not path.exists():
         return []
     with path.open(newline="") as file:
         return [
-            {name: float(value) for name, value in row.items()}
+            {k: float(value) for k, value in row.items() if value != "NA"}
             for row in csv.DictReader(file)
         ]
 
@@ -27,11 +30,15 @@ def cut(path, epochs):
         return
     with path.open() as file:
         header, *rows = file.readlines() or [""]
-    kept = [row for row in rows if int(row.partition(",")[0]) < epochs]
+    kept = [
+        row
+        for row in rows
+        if row.endswith("\n") and int(row.partition(",")[0]) < epochs
+    ]
     files.write_whole(path, "".join([header, *kept] if kept else []).encode())
 
 
-def figures(rows, steps_per_epoch, images_per_epoch, batch_size):
+def figures(rows, steps_per_epoch, images_per_epoch, batch_size, first_step=0):
     """What the epochs say together, as a line of results has it.
 
     The best epoch is that of the highest accuracy on validation images, the
@@ -41,9 +48,13 @@ def figures(rows, steps_per_epoch, images_per_epoch, batch_size):
     tests = [row["test_accuracy"] for row in rows]
     held_out = "val_accuracy" in rows[-1]
     validation = [row["val_accuracy"] for row in rows] if held_out else None
+    images = len(rows) * min(images_per_epoch, steps_per_epoch * batch_size)
+    # But for what came before the first step.
+    untimed = first_step % steps_per_epoch
     # The first step of an epoch may have waited for a compiler.
-    timed = min(images_per_epoch, steps_per_epoch * batch_size)
-    timed -= batch_size if steps_per_epoch > 1 else 0
+    untimed += sum(
+        steps > 1 for steps in _steps(rows, steps_per_epoch, first_step)
+    )
     training = sum(row["training_seconds"] for row in rows)
     return {
         "epochs": int(rows[-1]["epoch"]) + 1,
@@ -57,8 +68,16 @@ def figures(rows, steps_per_epoch, images_per_epoch, batch_size):
         "train_loss": _loss(rows[-1], ""),
         "seconds": round(sum(row["seconds"] for row in rows), 1),
         "training_seconds": round(training, 1),
-        "images_per_second": round(len(rows) * timed / max(training, 1e-9), 1),
+        "images_per_second": round(
+            (images - untimed * batch_size) / max(training, 1e-9), 1
+        ),
     }
+
+
+def _steps(rows, steps_per_epoch, first_step):
+    """Of each epoch; the first may have been entered in its middle."""
+    first = steps_per_epoch - first_step % steps_per_epoch
+    return [first, *(len(rows) - 1) * [steps_per_epoch]]
 
 
 def _best(rows):

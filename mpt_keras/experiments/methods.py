@@ -112,6 +112,12 @@ class Axes(Checked):
                     f"Invalid value for `{name}`. Expected one or more. "
                     "Received: none"
                 )
+        ways = [name for name in self.methods if name in WAYS]
+        if ways and not any(self.sparsities):
+            raise ValueError(
+                f"Invalid value for `sparsities`. Expected one above 0 for "
+                f"{', '.join(ways)}. Received: {in_words(self.sparsities)}"
+            )
         if self.widths and "width" in settings:
             raise ValueError("width is one of widths: say only these.")
         known = {

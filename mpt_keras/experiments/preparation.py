@@ -7,6 +7,7 @@ from typing import Any
 import keras
 
 from mpt_keras.experiments import data, devices
+from mpt_keras.experiments.errors import RunError
 from mpt_keras.experiments.place import Place
 
 
@@ -61,6 +62,12 @@ def prepared(settings, place, folder=None):
         images = data.read(
             settings.dataset, place, settings.image_size, settings.validation
         )
-        yield Prepared(settings, place, images, found)
+        ready = Prepared(settings, place, images, found)
+        if ready.batches().per_epoch == 0:
+            raise RunError(
+                f"batch_size={settings.batch_size} is more than the "
+                f"{images.train_count} images of an epoch."
+            )
+        yield ready
     finally:
         keras.config.set_dtype_policy(before)

@@ -67,8 +67,9 @@ def run(followed, plan, folder, resume, place):
                 print(*said, sep="\n", flush=True)
             try:
                 go(path)
-            except Stopped as error:  # with the run's folder
-                raise Stopped(path, error.epochs) from error
+            except KeyboardInterrupt as error:
+                epochs = getattr(error, "epochs", None)
+                raise Stopped(path, epochs) from error
             return Result(path, tuple(lines.read(path / lines.NAME)))
 
 

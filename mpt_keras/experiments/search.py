@@ -136,7 +136,7 @@ class Search(Experiment):
             self,
             rows,
             names,
-            names[:1],
+            names[:1] if model in networks.FAMILIES else (),
             {"model": model, "method": method},
             {
                 **experiment.USUAL,

@@ -34,7 +34,10 @@ def _begin(prepared):
     further = _callbacks(prepared.settings)
 
     def go(path):
-        if not (path / lines.NAME).exists():
+        there = lines.read(path / lines.NAME)
+        if there:
+            report(there[-1])
+        else:
             _train(network, prepared, path, further)
 
     return go

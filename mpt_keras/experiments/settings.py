@@ -5,9 +5,13 @@ from such a field, which is written once.
 """
 
 import dataclasses
+import functools
+import math
+import numbers
+import os
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 
@@ -47,9 +51,12 @@ def integer_from(least):
     }
 
 
-POSITIVE = {"accepts": lambda value: value > 0, "expected": "a number above 0"}
+POSITIVE = {
+    "accepts": lambda value: 0 < value < math.inf,
+    "expected": "a number above 0",
+}
 NOT_NEGATIVE = {
-    "accepts": lambda value: value >= 0,
+    "accepts": lambda value: 0 <= value < math.inf,
     "expected": "a number of 0 or more",
 }
 FRACTION = {
@@ -67,6 +74,7 @@ class Kind:
     is_optional: bool
 
 
+@functools.cache
 def kinds(cls):
     """Name of a field -> its `Kind`."""
     hints = typing.get_type_hints(cls)
@@ -97,7 +105,8 @@ def of_field(field):
 class Checked:
     """A dataclass of settings whose values are checked when it is made.
 
-    Lists become tuples, and integers numbers where a number is expected.
+    What is as good becomes what is expected: lists tuples, integers numbers,
+    NumPy's numbers Python's, and paths texts.
     """
 
     def __post_init__(self):
@@ -121,19 +130,20 @@ def _checked(field, kind, value):
     if value is None and kind.is_optional:
         return None
     if kind.is_tuple:
-        is_list = isinstance(value, (list, tuple))
-        values = tuple(value) if is_list else (value,)
+        several = isinstance(value, Iterable) and not isinstance(value, str)
+        values = tuple(value) if several else (value,)
         return tuple(_checked_value(field, kind, one, value) for one in values)
     return _checked_value(field, kind, value, value)
 
 
 def _checked_value(field, kind, value, received):
     known = of_field(field)
-    if kind.of is float and type(value) is int:
-        value = float(value)
-    if not isinstance(value, kind.of) or (
-        isinstance(value, bool) and kind.of is not bool
-    ):
+    if isinstance(value, bool) != (kind.of is bool):
+        raise _invalid(field, received, expected_of(known, kind))
+    for there, as_good in _AS_GOOD.items():
+        if kind.of is there and isinstance(value, as_good):
+            value = there(value)
+    if not isinstance(value, kind.of):
         raise _invalid(field, received, expected_of(known, kind))
     right = not known.choices or value in known.choices
     if right and known.accepts is not None:
@@ -143,6 +153,7 @@ def _checked_value(field, kind, value, received):
     return value
 
 
+_AS_GOOD = {int: numbers.Integral, float: numbers.Real, str: os.PathLike}
 _IN_WORDS = {
     bool: "True or False",
     int: "an integer",

@@ -7,6 +7,7 @@ from mpt_keras.experiments.methods import Axes
 from mpt_keras.experiments.place import Place
 from mpt_keras.experiments.reporting import report
 from mpt_keras.experiments.settings import (
+    NOT_NEGATIVE,
     Checked,
     integer_from,
     setting,
@@ -32,7 +33,7 @@ class Engine(Checked):
         "RAY_ADDRESS names, or that runs on this machine.",
     )
     cpus: int = setting(1, "CPUs for each run, on Ray.", **integer_from(0))
-    gpus: float = setting(0.0, "GPUs for each run, on Ray.")
+    gpus: float = setting(0.0, "GPUs for each run, on Ray.", **NOT_NEGATIVE)
 
 
 def sweep(folder, axes=None, engine=None, place=None, **given):

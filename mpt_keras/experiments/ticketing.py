@@ -5,6 +5,7 @@ tickets go back to.
 """
 
 import dataclasses
+import math
 
 import keras
 
@@ -25,6 +26,7 @@ from mpt_keras.lottery import (
     distiller,
     prunable_kernels,
 )
+from mpt_keras.lottery.kernels import convolution_kernels, output_kernels
 
 
 def plan(settings):
@@ -36,7 +38,9 @@ def plan(settings):
 def _begin(prepared):
     prepared.devices.check_one_machine("prune ordinary networks")
     try:
-        pruning = _pruning(_build(prepared), prepared.settings)
+        network = _build(prepared)
+        pruning = _pruning(network, prepared.settings)
+        _check(network, pruning, prepared)
         teacher = _teacher(prepared)
     except ValueError as error:
         raise RunError(error) from error
@@ -65,6 +69,24 @@ def _pruning(network, settings):
         output_rate=settings.output_rate,
         rates=rates,
     )
+
+
+def _check(network, pruning, prepared):
+    """Refuses steps and sparsities that no training and no pruning reaches."""
+    settings = prepared.settings
+    steps = settings.epochs * prepared.batches().per_epoch
+    if max(settings.rewind_steps) >= steps:
+        raise RunError(
+            f"Invalid value for `rewind_steps`. Expected steps before the end, "
+            f"{steps}. Received: rewind_steps={settings.rewind_steps}"
+        )
+    kernels = prunable_kernels(network)
+    sizes = {name: math.prod(one.shape) for name, one in kernels.items()}
+    rates = pruning.rates_of(
+        sizes, convolution_kernels(network), output_kernels(network)
+    )
+    for sparsity in settings.sparsities or ():
+        pruning.rounds_for(sparsity, sizes, rates)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -19,13 +19,14 @@ class Stopped(KeyboardInterrupt):
     """A run was stopped by hand, and can be continued.
 
     Attributes:
-        folder: Path of the training's folder.
-        epochs: Whole epochs that are kept.
+        folder: Path of the run's folder, or of the training's.
+        epochs: Whole epochs that are kept of the training that was stopped;
+            None between two of them.
     """
 
     def __init__(self, folder, epochs):
         self.folder, self.epochs = folder, epochs
-        super().__init__(f"Stopped: {epochs} epochs are whole in '{folder}'.")
+        super().__init__(f"Stopped: what is whole is kept in '{folder}'.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,11 +85,6 @@ def train(
         run=_of_the_training(settings),
     )
     batches = prepared.batches()
-    if batches.per_epoch == 0:
-        raise RunError(
-            f"batch_size={settings.batch_size} is more than the "
-            f"{prepared.images.train_count} images of an epoch."
-        )
     evaluations = [] if devices.workers > 1 else [_Testing(prepared, callbacks)]
     callbacks = [
         *evaluations,
@@ -110,6 +106,7 @@ def train(
             batches.per_epoch,
             prepared.images.train_count,
             settings.batch_size,
+            first_step,
         )
     return Trained(figures, backup)
 

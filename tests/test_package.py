@@ -118,6 +118,16 @@ PUBLIC_NAMES = [
     "transfer_weights",
     "masking.masked_kernel",
     "masking.gain",
+    "experiments.Search",
+    "experiments.WinningTicket",
+    "experiments.Distilled",
+    "experiments.published",
+    "experiments.Place",
+    "experiments.Result",
+    "experiments.RunError",
+    "experiments.sweep",
+    "experiments.report",
+    "experiments.compare",
 ]
 
 
@@ -266,12 +276,33 @@ def test_importing_needs_neither_larq_nor_matplotlib():
     )
 
 
+def test_experiments_name_the_extra_that_they_need():
+    run(
+        "import sys\n"
+        "sys.modules['filelock'] = None\n"
+        "import mpt_keras\n"
+        "from mpt_keras import command_line\n"
+        "try:\n"
+        "    mpt_keras.experiments\n"
+        "except ImportError as error:\n"
+        "    message = str(error)\n"
+        "assert 'pip install \"mpt_keras[experiments]\"' in message\n"
+        "assert '\\n' not in message\n"
+        "try:\n"
+        "    command_line.main(['sweep', '--help'])\n"
+        "except SystemExit as error:\n"
+        "    assert error.code == f'mpt-keras: error: {message}'\n"
+        "assert command_line.main(['verify', 'none.keras']) == 1\n"
+    )
+
+
 def test_importing_does_not_import_keras():
     run(
         "import sys\n"
         "import mpt_keras\n"
         "assert mpt_keras.schedules.Constant(0.5)(0) == 0.5\n"
         "assert 'MPTDense' in dir(mpt_keras)\n"
+        "assert mpt_keras.experiments.Search(sparsity=0.5)\n"
         "assert not {'keras', 'tensorflow', 'numpy'} & sys.modules.keys()\n"
     )
 

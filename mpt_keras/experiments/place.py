@@ -5,6 +5,7 @@ import dataclasses
 from mpt_keras.experiments.settings import (
     POSITIVE,
     Checked,
+    documented,
     integer_from,
     setting,
 )
@@ -12,9 +13,23 @@ from mpt_keras.experiments.settings import (
 DISTRIBUTE = ("none", "mirrored", "multiworker", "tpu")
 
 
+@documented
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Place(Checked):
-    """What may be another when a run is continued: it changes no setting."""
+    """Where a run computes, and where its images are.
+
+    It may be another when a run is continued, apart from the devices: it
+    changes no setting.
+
+    Raises:
+        ValueError: If a value is none of its setting.
+
+    Example:
+
+    >>> place = Place(data_dir="data", distribute="mirrored")
+    >>> place.evaluation_batch
+    500
+    """
 
     data_dir: str | None = setting(None, "Folder of TensorFlow Datasets.")
     download: bool = setting(False, "Fetch the images if they are missing.")

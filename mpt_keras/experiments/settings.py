@@ -6,9 +6,11 @@ from such a field, which is written once.
 
 import dataclasses
 import functools
+import inspect
 import math
 import numbers
 import os
+import textwrap
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
@@ -194,6 +196,39 @@ def without_effect(settings):
                 needed = " or ".join(f"{other}={value}" for value in values)
                 found[field.name] = f"it needs {needed}"
     return found
+
+
+_Class = typing.TypeVar("_Class", bound=type)
+
+
+def documented(cls: _Class) -> _Class:
+    """Adds a section of the fields to the docstring of such a dataclass."""
+    fields = (
+        textwrap.fill(
+            f"{field.name}: {described(field, field.default)}",
+            width=76,
+            initial_indent=4 * " ",
+            subsequent_indent=8 * " ",
+            break_on_hyphens=False,
+        )
+        for field in dataclasses.fields(cls)
+    )
+    text = "\n".join((inspect.cleandoc(cls.__doc__), "", "Args:", *fields))
+    cls.__doc__ = f"{text}\n"
+    return cls
+
+
+def described(field, default, with_choices=True):
+    """What a field means, what it may be, and what holds unless it is said."""
+    known = of_field(field)
+    text = known.help
+    if known.choices and with_choices:
+        text += f" Out of {', '.join(map(str, known.choices))}."
+    if not is_off(default):
+        text += f" Default: {in_words(default)}."
+    elif not is_off(known.usual):
+        text += f" Usual: {in_words(known.usual)}."
+    return text
 
 
 def is_off(value):

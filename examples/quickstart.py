@@ -14,14 +14,13 @@ import os
 import pathlib
 import sys
 
-os.environ.setdefault(
-    "TF_CPP_MIN_LOG_LEVEL", "3"
-)  # TensorFlow's start-up notes
+# What TensorFlow says of itself would bury the results.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 import numpy as np
 import sklearn.datasets
-from absl import app, flags
+from absl import app, flags, logging
 
 import mpt_keras as mpt
 
@@ -101,6 +100,7 @@ def ship(network, folder):
 
 
 def main(_):
+    logging.set_verbosity(logging.ERROR)  # nor what it says of its files
     keras.utils.set_random_seed(0)
     train_images, train_labels, test_images, test_labels = digits()
     for build in (binary_weights, binary_weights_and_activations):

@@ -3,6 +3,7 @@ from . import callbacks as callbacks
 from . import checkpoints as checkpoints
 from . import config as config
 from . import engines as engines
+from . import experiments as experiments
 from . import initializers as initializers
 from . import larq as larq
 from . import layers as layers

@@ -80,10 +80,7 @@ def _parse(arguments):
         try:
             from mpt_keras.experiments import commands
         except ImportError as error:
-            raise SystemExit(
-                f"mpt-keras: error: {error}. Experiments need an extra: pip "
-                'install "mpt_keras[experiments]"'
-            ) from error
+            raise SystemExit(f"mpt-keras: error: {error}") from error
         return commands.parse(arguments)
     options = _parser().parse_args(arguments)
     return lambda: options.run(options)
@@ -99,9 +96,9 @@ def _stopped(error):
 
 def _start_again_if_alone(error):
     """Does not return if a run has lost another worker."""
-    from mpt_keras.experiments.errors import WorkerLost
-
-    if isinstance(error, WorkerLost):
+    # Without the extra, nothing can have imported them.
+    errors = sys.modules.get("mpt_keras.experiments.errors")
+    if errors and isinstance(error, errors.WorkerLost):
         from mpt_keras.experiments.command import start_again
 
         start_again("mpt-keras", error)

@@ -3,6 +3,7 @@
 Here alone the tests import a backend by itself. `tf` is None on others.
 """
 
+import effort
 import keras
 import numpy as np
 import pytest
@@ -56,7 +57,17 @@ def forget_gradients():
 
 def examples(count):
     """Of Hypothesis; JAX compiles every operation anew for every shape."""
-    return count if NAME == "tensorflow" else count // 10
+    return effort.examples(count) if NAME == "tensorflow" else count // 10
+
+
+def optimize_graphs(is_on):
+    """Whether TensorFlow rewrites a graph before it runs it.
+
+    To rewrite that of a small network takes a third of the time of a test.
+    """
+    if NAME == "tensorflow":
+        options = {"disable_meta_optimizer": not is_on}
+        tf.config.optimizer.set_experimental_options(options)
 
 
 def as_numpy(value):

@@ -22,11 +22,11 @@ os.environ.setdefault(
     f"{tempfile.gettempdir()}/mpt_keras-tests-{getattr(os, 'getuid', str)()}",
 )
 
+import effort
 import progress
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
-SHARED = ROOT.parent / "shared"
 
 
 @pytest.hookimpl(trylast=True)  # after the terminal's own
@@ -36,6 +36,24 @@ def pytest_configure(config):
 
 def pytest_collection_finish():
     gc.freeze()  # what has been imported is no garbage to look through
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _plain_graphs():
+    """Graphs as they were traced, unless a module wants them as users do."""
+    import backend
+
+    backend.optimize_graphs(effort.THOROUGH)
+
+
+@pytest.fixture(scope="module")
+def optimized_graphs():
+    """Graphs that TensorFlow rewrites, as it does for users."""
+    import backend
+
+    backend.optimize_graphs(True)
+    yield
+    backend.optimize_graphs(effort.THOROUGH)
 
 
 @pytest.fixture(autouse=True)
@@ -98,9 +116,8 @@ def run_layer_test():
     return run
 
 
-def shared_folder(name):
-    """A folder of data that is not part of the project, or a reason to skip."""
-    path = SHARED / name
-    if not path.exists():
-        pytest.skip(f"needs the folder {name}/ beside the checkout")
-    return path
+def data_dir():
+    """The folder of TensorFlow Datasets with real images, or a skip."""
+    if "MPT_KERAS_DATA_DIR" not in os.environ:
+        pytest.skip("needs MPT_KERAS_DATA_DIR, a folder with a cifar10")
+    return os.environ["MPT_KERAS_DATA_DIR"]

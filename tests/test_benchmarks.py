@@ -11,7 +11,7 @@ from backend import needs_tensorflow
 import mpt_keras as mpt
 
 
-@needs_tensorflow  # and the extra examples
+@needs_tensorflow  # and the extra experiments
 @pytest.mark.parametrize(
     ("command", "columns"),
     [
@@ -76,7 +76,7 @@ def test_a_benchmark_writes_figures_settings_and_machine(
         assert columns <= set(row)
 
 
-@needs_tensorflow  # and the extra examples
+@needs_tensorflow  # and the extra experiments
 def test_the_sizes_of_tickets(tmp_path):
     pytest.importorskip("matplotlib")
     layers = [mpt.MPTDense(30, seed=0, name="first"), mpt.MPTDense(3, seed=1)]
@@ -104,7 +104,7 @@ def test_the_sizes_of_tickets(tmp_path):
     assert (tmp_path / "bits.png").stat().st_size > 1000
 
 
-@needs_tensorflow  # and the extra examples
+@needs_tensorflow  # and the extra experiments
 def test_the_runtime_against_sparsity_and_width(tmp_path):
     pytest.importorskip("matplotlib")
     figures, plot = tmp_path / "figures.json", tmp_path / "runtime.png"

@@ -1,6 +1,7 @@
 """BUILD states the same graph as the imports, whose arrows point one way."""
 
 import ast
+import functools
 import graphlib
 import pathlib
 import shutil
@@ -176,14 +177,23 @@ def package_modules(root):
 
 def imported_names(path):
     """Dotted names of what a file imports, also inside `if` and functions."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}:{node.lineno}: relative import"
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+    for name in names_in(path.read_text(encoding="utf-8")):
+        assert name[0] != ".", f"{path}: relative import of {name}"
+        yield name
     if path.parent.name == "mpt_keras" and path.stem == "__init__":
         yield from names_imported_lazily(path.with_suffix(".pyi"))
+
+
+@functools.cache  # copies of the project are mostly the same
+def names_in(source):
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            start = "." * node.level + (node.module or "")
+            found += [f"{start}.{alias.name}" for alias in node.names]
+    return found
 
 
 def names_imported_lazily(stub):

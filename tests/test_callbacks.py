@@ -196,8 +196,13 @@ def test_callbacks_leave_the_teacher_of_a_distiller_alone(number, rng):
     assert any((ours != theirs).any() for ours, theirs in changed)
 
 
-@pytest.mark.parametrize("number", range(3))
-@pytest.mark.parametrize("kind", ["name", "pattern", "layer", "several"])
+@pytest.mark.parametrize(
+    ("kind", "number"),
+    [
+        *(("several", number) for number in range(3)),
+        *((kind, 0) for kind in ("name", "pattern", "layer")),
+    ],
+)
 def test_callbacks_act_on_the_layers_that_are_named(kind, number, rng):
     model = small_model()
     first, second, last = mpt.masked_layers(model)
@@ -330,7 +335,7 @@ def test_global_masks_survive_saving_without_the_callback(rng, tmp_path):
     reloaded = keras.models.load_model(tmp_path / "model.keras")
     assert kept_in(reloaded) == kept_in(model)
     np.testing.assert_array_equal(
-        reloaded.predict(x, verbose=0), model.predict(x, verbose=0)
+        reloaded.predict_on_batch(x), model.predict_on_batch(x)
     )
 
 

@@ -10,11 +10,10 @@ import re
 import sys
 import zipfile
 
-import conftest
 import numpy as np
 import pytest
 from backend import as_numpy
-from test_parity import MEAN, STD
+from test_parity import MEAN, PARITY, STD
 
 import mpt_keras as mpt
 from mpt_keras.checkpoints import reading
@@ -91,7 +90,7 @@ def reader(request, monkeypatch):
     ],
 )
 def test_logits_of_the_authors_checkpoints(name, reader):
-    folder = conftest.shared_folder("parity") / "checkpoints"
+    folder = PARITY / "checkpoints"
     expected = np.load(folder / f"{name}_expected.npz")
     model = mpt.checkpoints.load_biprop(folder / f"{name}.pth")
     for layer in mpt.masked_layers(model):
@@ -99,7 +98,7 @@ def test_logits_of_the_authors_checkpoints(name, reader):
         kept = 1 - float(expected["sparsity"])
         assert int(masked.kept()) == masked.size - int((1 - kept) * masked.size)
     images = (expected["images"].astype("float32") / 255 - MEAN) / STD
-    logits = model.predict(images, verbose=0)
+    logits = as_numpy(model(images))
     scale = np.abs(expected["logits"]).max()
     np.testing.assert_allclose(
         logits, expected["logits"], rtol=1e-4, atol=1e-4 * scale
@@ -121,7 +120,7 @@ def of_shapes(shapes, arch, rng):
 
 @pytest.mark.parametrize("arch", ["cResNet18", "cResNet18_BinAct"])
 def test_all_names_of_the_published_resnets_are_placed(arch, rng, monkeypatch):
-    folder = conftest.shared_folder("parity") / "checkpoints"
+    folder = PARITY / "checkpoints"
     shapes = json.loads((folder / f"{arch}_keys.json").read_text())
     checkpoint = of_shapes(shapes, arch, rng)
     monkeypatch.setattr(reading, "read", lambda path: checkpoint)
@@ -264,8 +263,8 @@ def test_what_is_loaded_can_be_frozen_saved_and_trained(tmp_path, rng):
     path = save(tmp_path / "file.pth", "cResNet18", state)
     model = mpt.checkpoints.load_biprop(path)
     x = rng.standard_normal((4, 32, 32, 3)).astype("float32")
-    expected = model.predict(x, verbose=0)
-    frozen = mpt.freeze(model).predict(x, verbose=0)
+    expected = model.predict_on_batch(x)
+    frozen = mpt.freeze(model).predict_on_batch(x)
     np.testing.assert_allclose(frozen, expected, rtol=1e-4, atol=1e-4)
     model.compile("sgd", "mse")
     model.fit(x, np.zeros((4, 10)), verbose=0)

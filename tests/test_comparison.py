@@ -6,6 +6,7 @@ import itertools
 import keras
 import numpy as np
 import pytest
+from effort import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
@@ -47,7 +48,7 @@ def check_row(row, weights, first, second):
     assert row.jaccard == pytest.approx(jaccard)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 @given(some_masks(), some_masks())
 def test_rows_are_what_sets_say(first, second):
     comparison = compare_masks(first, second)
@@ -63,7 +64,7 @@ def test_rows_are_what_sets_say(first, second):
     check_row(comparison.total, weights, all_first, all_second)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 @given(some_masks(), some_masks())
 def test_order_does_not_matter_and_measures_have_their_ranges(first, second):
     there = compare_masks(first, second)

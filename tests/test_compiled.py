@@ -6,6 +6,7 @@ import math
 import golden_tickets
 import numpy as np
 import pytest
+from effort import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -55,7 +56,7 @@ def assert_same_bits(pair):
     assert found.tobytes() == expected.tobytes()
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=examples(100))
 @given(
     distribution=st.sampled_from(
         ["kaiming_normal", "signed_constant", "kaiming_uniform"]
@@ -94,7 +95,7 @@ def a_mask(start, base, shape, rng):
     return mask ^ (rng.random(shape) < rng.choice([0.0, 0.02, 0.3]))
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=examples(150))
 @given(
     shape=st.lists(st.integers(1, 40), max_size=2).map(tuple)
     | st.tuples(*[st.integers(1, 7)] * 4),
@@ -147,7 +148,7 @@ def assert_alike(pair):
         assert_same_bits(pair)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=examples(100))
 @given(
     data=st.binary(max_size=100),
     kept=st.integers(0, 120),

@@ -7,16 +7,19 @@ import keras
 import numpy as np
 import pytest
 from backend import as_numpy, needs_tensorflow, tf
-from test_layers import CASES, masked_layer, one_of_each
+from test_layers import CASES, ONE_OF_EACH, masked_layer
 
 import mpt_keras as mpt
+
+# What predicts the same bits does so as users have it.
+pytestmark = pytest.mark.usefixtures("optimized_graphs")
 
 
 def check_frozen(model, x):
     """The frozen twin predicts the same bits and holds no masked layer."""
     frozen = mpt.freeze(model)
     np.testing.assert_array_equal(
-        frozen.predict(x, verbose=0), model.predict(x, verbose=0)
+        frozen.predict_on_batch(x), model.predict_on_batch(x)
     )
     assert not mpt.masked_layers(frozen)
     return frozen
@@ -30,9 +33,16 @@ def trained(model, rng, classes=3):
     return x
 
 
-@one_of_each
-@pytest.mark.parametrize("binarize", [True, False])
-@pytest.mark.parametrize("quantizer", [None, "swish_sign"])
+# Each layer both ways, and one in all.
+@pytest.mark.parametrize(
+    ("case", "binarize", "quantizer"),
+    [
+        *((case, True, None) for case in ONE_OF_EACH),
+        *((case, False, "swish_sign") for case in ONE_OF_EACH),
+        ("conv2d", False, None),
+        ("conv2d", True, "swish_sign"),
+    ],
+)
 def test_every_layer_freezes_to_its_keras_layer(case, binarize, quantizer, rng):
     layer = masked_layer(
         case,
@@ -100,7 +110,7 @@ def test_functional_network_with_shared_layers_and_branches(rng):
     assert type(frozen.get_layer("shared")) is keras.layers.Dense
     x = [rng.standard_normal((5, 6)).astype("float32") for _ in range(2)]
     for ours, theirs in zip(
-        frozen.predict(x, verbose=0), model.predict(x, verbose=0), strict=True
+        frozen.predict_on_batch(x), model.predict_on_batch(x), strict=True
     ):
         np.testing.assert_array_equal(ours, theirs)
 
@@ -218,7 +228,7 @@ def test_functions_that_keras_cannot_look_up(rng):
         mpt.freeze(model, compile=True)
     frozen = mpt.freeze(model)
     np.testing.assert_array_equal(
-        frozen.predict(x, verbose=0), model.predict(x, verbose=0)
+        frozen.predict_on_batch(x), model.predict_on_batch(x)
     )
     uncopiable = keras.layers.Activation(lambda x: 2 * x, name="twice")
     uncopiable.get_config = lambda: {"activation": "nowhere"}
@@ -254,7 +264,7 @@ def test_a_shared_quantizer_with_state(kind, rng, tmp_path):
     first, second = mpt.masked_layers(reloaded)
     assert first.input_quantizer is second.input_quantizer
     np.testing.assert_array_equal(
-        reloaded.predict(x, verbose=0), model.predict(x, verbose=0)
+        reloaded.predict_on_batch(x), model.predict_on_batch(x)
     )
     frozen = check_frozen(reloaded, x)
     # A Sequential model holds a layer once.
@@ -278,10 +288,10 @@ def test_an_activation_with_weights_is_a_copy(rng):
     )
     x = rng.standard_normal((5, 4)).astype("float32")
     frozen = check_frozen(model, x)
-    before = frozen.predict(x, verbose=0)
+    before = frozen.predict_on_batch(x)
     activation.alpha.assign(np.full(3, 0.25))
-    assert (model.predict(x, verbose=0) != before).any()
-    np.testing.assert_array_equal(frozen.predict(x, verbose=0), before)
+    assert (model.predict_on_batch(x) != before).any()
+    np.testing.assert_array_equal(frozen.predict_on_batch(x), before)
     held = {id(variable) for variable in model.variables}
     assert len(frozen.variables) == 2
     assert not [v for v in frozen.variables if id(v) in held]
@@ -340,7 +350,7 @@ def test_frozen_model_reloads_and_evaluates(rng, tmp_path, ticket):
     frozen.save(tmp_path / "frozen.keras")
     reloaded = keras.models.load_model(tmp_path / "frozen.keras")
     np.testing.assert_array_equal(
-        reloaded.predict(x, verbose=0), model.predict(x, verbose=0)
+        reloaded.predict_on_batch(x), model.predict_on_batch(x)
     )
     y = rng.integers(0, 3, 64)
     expected = pytest.approx(model.evaluate(x, y, verbose=0))
@@ -436,7 +446,7 @@ def test_frozen_signs_load_without_the_library(rng, tmp_path):
             assert make is larq_signs  # an extra
             continue
         name = make.__name__
-        outputs[name] = model.predict(x, verbose=0)
+        outputs[name] = model.predict_on_batch(x)
         mpt.freeze(model).save(tmp_path / f"{name}.keras")
     np.savez(tmp_path / "data.npz", x=x, **outputs)
     script = (
@@ -511,7 +521,7 @@ def test_training_does_not_change_a_ticket(reloads, rng, tmp_path, ticket):
 def test_saved_model_serves_without_the_library(tmp_path, ticket):
     model, x = ticket(True)
     mpt.freeze(model).export(tmp_path / "saved_model", verbose=False)
-    np.savez(tmp_path / "data.npz", x=x, y=model.predict(x, verbose=0))
+    np.savez(tmp_path / "data.npz", x=x, y=model.predict_on_batch(x))
     script = (
         "import sys, numpy as np, tensorflow as tf\n"
         "serve = tf.saved_model.load(sys.argv[1])"
@@ -530,7 +540,7 @@ def test_masked_models_are_served_too(tmp_path, ticket):
     model, x = ticket(True)
     model.export(tmp_path / "saved_model", verbose=False)
     served = tf.saved_model.load(str(tmp_path / "saved_model"))
-    expected = model.predict(x, verbose=0)
+    expected = model.predict_on_batch(x)
     np.testing.assert_allclose(served.serve(x), expected, rtol=1e-5, atol=1e-5)
 
 
@@ -551,11 +561,12 @@ def test_litert_files_of_tickets_predict_the_same(rng, tmp_path):
     interpreter.invoke()
     output = interpreter.get_output_details()[0]["index"]
     np.testing.assert_allclose(
-        interpreter.get_tensor(output), model.predict(x, verbose=0), rtol=1e-5
+        interpreter.get_tensor(output), model.predict_on_batch(x), rtol=1e-5
     )
 
 
 @needs_tensorflow
+@pytest.mark.filterwarnings("ignore:In the future `np.object`")  # of tf2onnx
 @pytest.mark.parametrize(
     ("format", "package", "name"),
     [("onnx", "tf2onnx", "m.onnx"), ("openvino", "openvino", "m.xml")],
@@ -657,7 +668,7 @@ def test_frozen_predictions_under_xla_differ_by_rounding_at_most(ticket):
     frozen = mpt.freeze(model)
     compiled = tf.function(model, jit_compile=True)(x)
     np.testing.assert_allclose(
-        compiled, frozen.predict(x, verbose=0), rtol=1e-4, atol=1e-5
+        compiled, frozen.predict_on_batch(x), rtol=1e-4, atol=1e-5
     )
 
 

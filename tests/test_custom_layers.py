@@ -182,8 +182,7 @@ def random_batch(model, rng):
 
 
 def predictions(model, x):
-    keras_outputs = keras.tree.flatten(model.predict(x, verbose=0))
-    return [np.asarray(output) for output in keras_outputs]
+    return [as_numpy(output) for output in keras.tree.flatten(model(x))]
 
 
 def assert_equal(received, expected):
@@ -423,7 +422,7 @@ def test_one_function_quantizes_in_several_precisions(kind, rng):
         model = keras.Model(model.inputs, model.outputs)
     x = rng.standard_normal((16, 6)).astype("float32")
     np.testing.assert_array_equal(
-        mpt.freeze(model).predict(x, verbose=0), model.predict(x, verbose=0)
+        mpt.freeze(model).predict_on_batch(x), model.predict_on_batch(x)
     )
 
 
@@ -433,7 +432,7 @@ def test_activations_that_keras_cannot_save(rng):
     model = keras.Sequential([keras.Input((8,)), layer])
     x = rng.standard_normal((4, 8)).astype("float32")
     np.testing.assert_array_equal(
-        mpt.freeze(model).predict(x, verbose=0), model.predict(x, verbose=0)
+        mpt.freeze(model).predict_on_batch(x), model.predict_on_batch(x)
     )
     assert layer.activation is activation
 

@@ -5,7 +5,8 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from effort import examples
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mpt_keras import drawing
@@ -37,6 +38,7 @@ def slow_philox(seed, stream, count):
     return numbers[:count]
 
 
+@settings(max_examples=examples(100))
 @given(
     seed=st.integers(0, WORD - 1),
     stream=st.integers(0, WORD - 1),
@@ -85,6 +87,7 @@ def slow_value(draw, raw):
     return (2.0 * ((raw // 2**11 + 0.5) * 2.0**-53) - 1.0) * bound
 
 
+@settings(max_examples=examples(100))
 @given(
     distribution=st.sampled_from(sorted(drawing.DISTRIBUTIONS)),
     seed=st.integers(0, WORD - 1),

@@ -171,7 +171,7 @@ def test_cifar10_reaches_what_the_authors_code_reaches(tmp_path):
     """Their three epochs end at 43.9, 52.5 and 56.4 % with the same images."""
     succeed(
         "cifar10_biprop",
-        f"--data_dir={conftest.shared_folder('tfds')}",
+        f"--data_dir={conftest.data_dir()}",
         f"--output_dir={tmp_path / 'run'}",
         "--model=conv4",
         "--sparsity=0.5",

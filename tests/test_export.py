@@ -1,8 +1,10 @@
 """Exports: each in its own engine, beside the frozen Keras model."""
 
 import errno
+import functools
 import importlib.util
 import pathlib
+import shutil
 import sys
 import tempfile
 
@@ -481,19 +483,36 @@ def test_ternary_filters_are_the_mean_of_two_binary_ones(binary):
     )
 
 
+@pytest.fixture(scope="module")
+def exported(ticket, tmp_path_factory):
+    """Format -> report of the ticket's export, alone in its folder."""
+
+    @functools.cache
+    def of_format(format):
+        path = tmp_path_factory.mktemp(format) / NAMES[format]
+        return export(ticket, path, format=format)
+
+    return of_format
+
+
 @pytest.mark.parametrize("format", [of(format) for format in FORMATS])
 @pytest.mark.parametrize("name", ["ticket", "binary", "branches"])
-def test_an_engine_computes_what_keras_does(format, name, request, tmp_path):
+def test_an_engine_computes_what_keras_does(
+    format, name, exported, request, tmp_path
+):
     model = request.getfixturevalue(name)
     if format == "larq" and name != "binary":
         pytest.skip("nothing to pack")
-    path = tmp_path / NAMES[format]
-    report = export(model, path, format=format)
+    if name == "ticket":
+        report = exported(format)
+    else:
+        report = export(model, tmp_path / NAMES[format], format=format)
+    path = report.path
     assert report.differences.relative <= 1e-5
     assert report.differences.same_class == 1.0
     assert report.differences.inputs + report.undecided == 8
     assert report.bytes == size(path)
-    assert list(tmp_path.iterdir()) == [path]
+    assert list(path.parent.iterdir()) == [path]
     assert report.float32_bytes == 4 * model.count_params()
     expected = {kernel.name for kernel in kernels.kernels_of(model)}
     assert {row.name for row in report.layers} == expected
@@ -506,10 +525,9 @@ def test_an_engine_computes_what_keras_does(format, name, request, tmp_path):
 @pytest.mark.parametrize(
     "format", [of(format) for format in ["litert", "onnx", "openvino"]]
 )
-def test_a_reloaded_engine_agrees_on_a_new_batch(format, ticket, tmp_path):
+def test_a_reloaded_engine_agrees_on_a_new_batch(format, ticket, exported):
     """Not the export's own comparison, but one made here."""
-    path = tmp_path / NAMES[format]
-    export(ticket, path, format=format)
+    path = exported(format).path
     model = ticket
     x = np.random.default_rng(7).normal(size=(3, 8, 8, 3)).astype("float32")
     if format == "litert":
@@ -687,17 +705,19 @@ def test_adapted_normalization(format, tmp_path):
 
 
 @pytest.mark.parametrize("format", [of("openvino")])
-@pytest.mark.parametrize("name", ["silu", "bilinear", "attention"])
-def test_only_a_models_outputs_are_outputs(format, name, tmp_path):
+def test_only_a_models_outputs_are_outputs(format, tmp_path):
     source = keras.Input((4, 4))
-    if name == "silu":
-        inner = keras.layers.Dense(3, activation="silu")(source)
-    elif name == "bilinear":
-        image = keras.layers.Reshape((4, 4, 1))(source)
-        inner = keras.layers.UpSampling2D(interpolation=name)(image)
-    else:
-        inner = keras.layers.MultiHeadAttention(2, 3)(source, source)
-    outputs = [keras.layers.Dense(n, name=f"d{n}")(inner) for n in (2, 3)]
+    image = keras.layers.Reshape((4, 4, 1))(source)
+    inside = (
+        keras.layers.Dense(3, activation="silu")(source),
+        keras.layers.UpSampling2D(interpolation="bilinear")(image),
+        keras.layers.MultiHeadAttention(2, 3)(source, source),
+    )
+    outputs = [
+        keras.layers.Dense(n, name=f"d{n}_{kind}")(inner)
+        for kind, inner in enumerate(inside)
+        for n in (2, 3)
+    ]
     model = keras.Model(source, outputs)
     report = export(model, tmp_path / NAMES[format], format=format)
     assert report.differences.relative < 1e-4
@@ -925,11 +945,11 @@ def test_what_is_not_an_export_is_not_overwritten(ticket, tmp_path):
         export(ticket, folder, format="onnx")
 
 
-def test_exports_are_not_foreign_to_themselves(ticket, tmp_path):
+def test_exports_are_not_foreign_to_themselves(ticket, exported, tmp_path):
     for format in ("saved_model", "openvino"):
         require(format)
-        for _ in range(2):
-            export(ticket, tmp_path / format, format=format)
+        shutil.copytree(exported(format).path, tmp_path / format)
+        export(ticket, tmp_path / format, format=format)
 
 
 def test_hls4ml_leaves_saved_networks(ticket, tmp_path):
@@ -1197,7 +1217,9 @@ def test_benchmark(ticket, tmp_path, monkeypatch):
         mpt.engines.benchmark(ticket, tmp_path, labels=["onnx"])
 
 
-def test_benchmark_of_the_runtime(ticket, tmp_path):
+def test_benchmark_of_the_runtime(ticket, tmp_path, monkeypatch):
+    once = functools.partial(benchmarking.first_answers, rounds=1)
+    monkeypatch.setattr(benchmarking, "first_answers", once)
     found = mpt.engines.benchmark(
         ticket, tmp_path, labels=["runtime", "c"], rounds=1, first_answer=True
     )
@@ -1232,7 +1254,14 @@ def test_benchmark_refuses_a_runtime_that_differs(
 
 
 @backend.needs_tensorflow
-@pytest.mark.parametrize("label", first_answer.PROGRAMS)
+@pytest.mark.parametrize(
+    "label",
+    [
+        # Importing TensorFlow takes long; the benchmark above does so once.
+        pytest.param(label, marks=pytest.mark.slow if label == "keras" else ())
+        for label in first_answer.PROGRAMS
+    ],
+)
 def test_first_answers_of_two_inputs(label, tmp_path):
     one, two = keras.Input((3,), name="one"), keras.Input((2,), name="two")
     joined = keras.layers.Concatenate()([one, two])

@@ -5,6 +5,7 @@ sum, so that no sign may differ.
 """
 
 import ctypes
+import itertools
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import sys
 import keras
 import numpy as np
 import pytest
+from effort import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.datasets import load_digits
@@ -20,7 +22,7 @@ from test_runtime import images_for, with_exact_sums
 import mpt_keras as mpt
 from mpt_keras.command_line import main
 from mpt_keras.engines import c_file
-from mpt_keras.runtime import compiling
+from mpt_keras.runtime import compiling, library
 from mpt_keras.runtime.c_source import SCALAR, c_source
 from mpt_keras.runtime.operations import Elementwise, Plan, Steps, Value
 from mpt_keras.runtime.packing import pack
@@ -50,6 +52,22 @@ int main(int count, char **names) {
 def needs(*commands):
     missing = [name for name in commands if not shutil.which(name)]
     return pytest.mark.skipif(bool(missing), reason=f"needs {missing}")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _quick_compiler(tmp_path_factory):
+    """One that optimizes little where a test does not say how much."""
+    found = shutil.which("gcc")
+    if found is None:
+        yield
+        return
+    library.load()  # kept for other tests, so not by that compiler
+    path = tmp_path_factory.mktemp("compiler") / "cc"
+    path.write_text(f'#!/bin/sh\nexec "{found}" "$@" -O1\n')
+    path.chmod(0o755)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CC", str(path))
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -129,9 +147,28 @@ def test_sanitizers_find_nothing_in_10000_images(
     check(found, digits, images)
 
 
-@pytest.mark.parametrize("compiler", ["gcc", "clang"])
-@pytest.mark.parametrize("flags", ["-Os", "-O3", "-O3 -march=native"])
-@pytest.mark.parametrize("name", ["vectors", "plain"])
+def ways(quick, *values):
+    """All that go together; those that are not quick take minutes."""
+    return [
+        pytest.param(*way, marks=() if way in quick else pytest.mark.slow)
+        for way in itertools.product(*values)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "flags", "compiler"),
+    ways(
+        (
+            ("vectors", "-O3 -march=native", "gcc"),
+            ("vectors", "-Os", "clang"),
+            ("plain", "-Os", "gcc"),
+            ("plain", "-O3", "clang"),
+        ),
+        ("vectors", "plain"),
+        ("-Os", "-O3", "-O3 -march=native"),
+        ("gcc", "clang"),
+    ),
+)
 def test_digits_in_many_ways(name, flags, compiler, exported, digits, tmp_path):
     if not shutil.which(compiler):
         pytest.skip(f"needs {compiler}")
@@ -147,8 +184,12 @@ _ARM = {
 }
 
 
-@pytest.mark.parametrize("name", ["vectors", "plain"])
-@pytest.mark.parametrize("processor", _ARM)
+@pytest.mark.parametrize(
+    ("processor", "name"),
+    ways(
+        (("aarch64", "vectors"), ("arm", "plain")), _ARM, ("vectors", "plain")
+    ),
+)
 def test_digits_on_arm(processor, name, exported, digits, tmp_path):
     system, emulator, flags = _ARM[processor]
     for command in (f"{system}-gcc", emulator):
@@ -165,9 +206,20 @@ def test_digits_on_arm(processor, name, exported, digits, tmp_path):
     check(found, digits, images)
 
 
-@pytest.mark.parametrize("compiler", ["gcc", "clang"])
-@pytest.mark.parametrize("flags", ["-O0", "-Os", "-O3"])
-@pytest.mark.parametrize("name", ["vectors", "plain"])
+@pytest.mark.parametrize(
+    ("name", "flags", "compiler"),
+    ways(
+        (
+            ("vectors", "-O0", "gcc"),
+            ("vectors", "-O3", "clang"),
+            ("plain", "-O3", "gcc"),
+            ("plain", "-Os", "clang"),
+        ),
+        ("vectors", "plain"),
+        ("-O0", "-Os", "-O3"),
+        ("gcc", "clang"),
+    ),
+)
 @needs("nm")
 def test_digits_need_no_library(name, flags, compiler, exported, tmp_path):
     if not shutil.which(compiler):
@@ -252,7 +304,12 @@ _NETWORKS = {
 }
 
 
-@pytest.mark.parametrize("name", _NETWORKS)
+# Of every family one, and both kinds of activations.
+_QUICK = ("conv2", "conv4", "lenet_300_100", "vgg_small", "resnet20")
+_QUICK += ("imagenet_resnet50",)
+
+
+@pytest.mark.parametrize("name", ways([(name,) for name in _QUICK], _NETWORKS))
 def test_networks(name, tmp_path):
     rng = np.random.default_rng(3)
     options = {"width": 0.1, "sparsity": 0.6, "trained_batch_norm": True}
@@ -349,10 +406,9 @@ def test_only_signs_that_are_drawn_come_from_a_seed(searched, tmp_path):
     refused(other)
 
 
-def test_a_file_is_always_the_same(digits, tmp_path):
-    for name in ("a.c", "b.c"):
-        mpt.export(digits, tmp_path / name, format="c")
-    data = (tmp_path / "a.c").read_bytes()
+def test_a_file_is_always_the_same(digits, exported, tmp_path):
+    mpt.export(digits, tmp_path / "b.c", format="c")
+    data = (exported / "vectors.c").read_bytes()
     assert (tmp_path / "b.c").read_bytes() == data
     assert str(tmp_path).encode() not in data
     digits.save(tmp_path / "digits.keras")
@@ -397,7 +453,7 @@ _NAMES = st.one_of(
 
 
 @needs("gcc")
-@settings(max_examples=25)
+@settings(max_examples=examples(25))
 @given(_NAMES, _NAMES, _NAMES)
 def test_any_name_is_a_name_in_c(name, first, second):
     values = [Value((2, 3, 1)) for _ in range(3)]

@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 import slow_mask_decoder
+from effort import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -69,7 +70,7 @@ def searched(start, share, seed, noise=0.1):
     return scores >= np.sort(scores, axis=None)[-kept]
 
 
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=examples(50))
 @given(
     weights=st.lists(
         st.integers(1, 2**24 - 1)
@@ -148,7 +149,7 @@ def test_masks_come_back(shape, known):
             assert len(data) == 1
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=examples(40))
 @given(
     rows=st.integers(1, 60),
     columns=st.integers(1, 60),
@@ -286,7 +287,7 @@ def check_refused_or_right(data, shape, kept, start):
     return True
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=examples(300))
 @given(data=st.binary(max_size=80), kept=st.integers(0, 120))
 def test_any_bytes_are_refused_or_a_mask(data, kept):
     start = a_start((10, 12), 0)

@@ -118,6 +118,16 @@ PUBLIC_NAMES = [
     "transfer_weights",
     "masking.masked_kernel",
     "masking.gain",
+    "experiments.Search",
+    "experiments.WinningTicket",
+    "experiments.Distilled",
+    "experiments.published",
+    "experiments.Place",
+    "experiments.Result",
+    "experiments.RunError",
+    "experiments.sweep",
+    "experiments.report",
+    "experiments.compare",
 ]
 
 
@@ -143,7 +153,17 @@ def test_public_names_are_documented(name):
         assert ">>>" in text, "no example"
 
 
-@pytest.mark.parametrize("module", list(modules()), ids=lambda m: m.__name__)
+def modules_with_examples():
+    return [
+        module
+        for module in modules()
+        if ">>>" in pathlib.Path(module.__file__).read_text(encoding="utf-8")
+    ]
+
+
+@pytest.mark.parametrize(
+    "module", modules_with_examples(), ids=lambda m: m.__name__
+)
 def test_examples_in_docstrings_run(module, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     if module is mpt.larq and importlib.util.find_spec("larq") is None:
@@ -256,17 +276,40 @@ def test_importing_needs_neither_larq_nor_matplotlib():
     )
 
 
+def test_experiments_name_the_extra_that_they_need():
+    run(
+        "import sys\n"
+        "sys.modules['filelock'] = None\n"
+        "import mpt_keras\n"
+        "from mpt_keras import command_line\n"
+        "try:\n"
+        "    mpt_keras.experiments\n"
+        "except ImportError as error:\n"
+        "    message = str(error)\n"
+        "assert 'pip install \"mpt_keras[experiments]\"' in message\n"
+        "assert '\\n' not in message\n"
+        "try:\n"
+        "    command_line.main(['sweep', '--help'])\n"
+        "except SystemExit as error:\n"
+        "    assert error.code == f'mpt-keras: error: {message}'\n"
+        "assert command_line.main(['verify', 'none.keras']) == 1\n"
+    )
+
+
 def test_importing_does_not_import_keras():
     run(
         "import sys\n"
         "import mpt_keras\n"
         "assert mpt_keras.schedules.Constant(0.5)(0) == 0.5\n"
         "assert 'MPTDense' in dir(mpt_keras)\n"
+        "assert mpt_keras.experiments.Search(sparsity=0.5)\n"
         "assert not {'keras', 'tensorflow', 'numpy'} & sys.modules.keys()\n"
     )
 
 
-@pytest.mark.parametrize("first", ["keras", "mpt_keras"])
+@pytest.mark.parametrize(
+    "first", [pytest.param("keras", marks=pytest.mark.slow), "mpt_keras"]
+)
 def test_importing_lets_keras_load_our_models(first, tmp_path):
     model = keras.Sequential([keras.Input((2,)), mpt.MPTDense(2)])
     model.save(tmp_path / "model.keras")
@@ -281,8 +324,12 @@ def test_importing_lets_keras_load_our_models(first, tmp_path):
 @pytest.mark.parametrize(
     "statement",
     [
-        "from mpt_keras.initializers import KaimingNormal",
-        "import mpt_keras.callbacks",
+        # Importing Keras takes long.
+        pytest.param(
+            "from mpt_keras.initializers import KaimingNormal",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param("import mpt_keras.callbacks", marks=pytest.mark.slow),
         "from mpt_keras.analysis import compare_masks",
     ],
 )

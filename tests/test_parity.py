@@ -1,25 +1,29 @@
 """The authors' own numbers, through the public layers.
 
-The fixtures were made with the authors' PyTorch code. What must match, and how
-closely, is what their README states.
+They were computed with the authors' PyTorch code. What must match, and how
+closely, is what `tests/data/parity/README.md` states.
 """
 
 import functools
+import pathlib
 
-import conftest
 import keras
 import numpy as np
+import pytest
 from backend import as_numpy, value_and_gradients
 from keras import ops
 
 import mpt_keras as mpt
 
+pytestmark = pytest.mark.usefixtures("optimized_graphs")
+
+PARITY = pathlib.Path(__file__).parent / "data/parity"
 MEAN = np.array([0.491, 0.482, 0.447], "float32")
 STD = np.array([0.247, 0.243, 0.262], "float32")
 
 
 def fixture_of(name):
-    return np.load(conftest.shared_folder("parity") / f"{name}.npz")
+    return np.load(PARITY / f"{name}.npz")
 
 
 def convolution(weights, scores, **options):
@@ -236,7 +240,7 @@ class Trajectory:
                 atol=1e-3,
             )
         np.testing.assert_allclose(
-            self.model.predict(self.images[0], verbose=0),
+            self.model.predict_on_batch(self.images[0]),
             self.data["final_logits_batch0"],
             atol=1e-3,
         )

@@ -286,19 +286,17 @@ def test_recycled_tickets_are_saved_and_frozen_right(tmp_path):
     model = network()
     fit(model, mpt.callbacks.WeightRecycling(0.4, every=1), epochs=4)
     images, _ = data()
-    expected = model.predict(images, verbose=0)
+    expected = model.predict_on_batch(images)
     # The seed's kernels would predict otherwise.
     seeds = network()
     for variable, trained in zip(seeds.weights, model.weights, strict=True):
         if not variable.path.endswith("kernel"):
             variable.assign(backend.as_numpy(trained))
-    assert np.abs(seeds.predict(images, verbose=0) - expected).max() > 1e-2
+    assert np.abs(seeds.predict_on_batch(images) - expected).max() > 1e-2
     model.save(tmp_path / "recycled.keras")
     loaded = keras.models.load_model(tmp_path / "recycled.keras")
     for found in (loaded, mpt.freeze(model), mpt.freeze(loaded)):
-        np.testing.assert_array_equal(
-            found.predict(images, verbose=0), expected
-        )
+        np.testing.assert_array_equal(found.predict_on_batch(images), expected)
 
 
 def test_the_arrays_keep_their_type_and_the_fraction_its_value():

@@ -63,8 +63,16 @@ def ticket_of(model, tmp_path):
     return path
 
 
-@pytest.mark.parametrize("activations", ["real", "binary"])
-@pytest.mark.parametrize("name", _NETWORKS)
+def _networks():
+    """Each once, and both kinds of activations of one of each family."""
+    for number, name in enumerate(_NETWORKS):
+        for kind, activations in enumerate(("real", "binary")):
+            is_quick = number % 2 == kind or name in ("conv2", "resnet20")
+            marks = () if is_quick else pytest.mark.slow
+            yield pytest.param(name, activations, marks=marks)
+
+
+@pytest.mark.parametrize(("name", "activations"), list(_networks()))
 def test_networks_give_what_keras_predicts(name, activations, tmp_path):
     rng = np.random.default_rng(3)
     options = {**_SMALL, **_NETWORKS[name]}
@@ -72,7 +80,7 @@ def test_networks_give_what_keras_predicts(name, activations, tmp_path):
     options["trained_batch_norm"] = True
     model = with_exact_sums(getattr(mpt.models, name)(**options), rng)
     images = images_for(model.input_shape[1:], 3, rng)
-    expected = np.asarray(mpt.freeze(model).predict(images, verbose=0))
+    expected = np.asarray(mpt.freeze(model)(images))
     network = mpt.runtime.load(ticket_of(model, tmp_path))
     found = network(images)
     assert found.dtype == "float32"
@@ -187,7 +195,7 @@ def test_one_input_is_merged_with_nothing(kind, level, tmp_path):
     model = keras.Model(images, outputs)
     network = mpt.runtime.load(ticket_of(model, tmp_path), level=level)
     some = images_for((2, 3, 1), 3, np.random.default_rng(0))
-    assert_close(network(some), model.predict(some, verbose=0))
+    assert_close(network(some), model.predict_on_batch(some))
 
 
 @pytest.mark.parametrize("level", [None, "numpy"])
@@ -206,7 +214,7 @@ def test_rectifiers_at_their_ends(level, tmp_path):
     network = mpt.runtime.load(ticket_of(model, tmp_path), level=level)
     some = np.array([0.25, 0.24, 0.26, -np.inf, np.inf, -1.0], "float32")
     some = some.reshape(1, 1, 1, 6)
-    assert_close(network(some), model.predict(some, verbose=0))
+    assert_close(network(some), model.predict_on_batch(some))
 
 
 def test_infinities_are_rectified(tmp_path):
@@ -220,7 +228,7 @@ def test_infinities_are_rectified(tmp_path):
     )
     network = mpt.runtime.load(ticket_of(model, tmp_path))
     some = np.array([-np.inf, np.inf], "float32").reshape(1, 1, 1, 2)
-    assert_close(network(some), model.predict(some, verbose=0))
+    assert_close(network(some), model.predict_on_batch(some))
 
 
 def test_what_is_too_large_is_refused(tmp_path):
@@ -263,7 +271,7 @@ def test_updates_need_their_base(tmp_path):
     mpt.save_ticket(model, path, base=base)
     some = images_for((2, 3, 1), 3, np.random.default_rng(0))
     network = mpt.runtime.load(path, base=base)
-    assert_close(network(some), model.predict(some, verbose=0))
+    assert_close(network(some), model.predict_on_batch(some))
     with pytest.raises(mpt.TicketError, match="base="):
         mpt.runtime.load(path)
 
@@ -281,7 +289,7 @@ def test_networks_of_bytes_take_bytes(tmp_path):
     model = keras.Model(images, mpt.MPTDense(4, sparsity=0.5)(x))
     network = mpt.runtime.load(ticket_of(model, tmp_path))
     some = np.random.default_rng(0).integers(0, 256, (3, 2, 3, 1), "uint8")
-    assert_close(network(some), model.predict(some, verbose=0))
+    assert_close(network(some), model.predict_on_batch(some))
     with pytest.raises(ValueError, match=r"uint8.*float64"):
         network(some / 2)
 

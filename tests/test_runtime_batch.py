@@ -8,6 +8,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+from effort import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_runtime_floats import computed, convolutions
@@ -70,7 +71,7 @@ def images_of(shape, images, rng):
     return rng.integers(-8, 9, (images, *shape)).astype("float32") / 4
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(convolutions(), _LEVELS, _IMAGES, st.sampled_from([BITS, PACKED]))
 def test_convolutions_of_floats_that_give_signs(drawn, level, images, layout):
     operation, rng = drawn
@@ -79,7 +80,7 @@ def test_convolutions_of_floats_that_give_signs(drawn, level, images, layout):
     check(operation, [array], level, images, layout)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 @given(
     st.integers(0, 2**32 - 1),
     st.sampled_from([8, 120, 129, 136, 257, 300]),

@@ -16,6 +16,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
+from effort import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -312,13 +313,12 @@ class Computer:
 
 
 def ways():
-    """Compilers and instruction sets; some when there is time."""
-    best = processor.levels()[0]
+    """Compilers and instruction sets; most when there is time."""
+    best, quick = processor.levels()[0], {("gcc", "sse2"), ("clang", "plain")}
     for compiler in _OF_COMPILER:
         for level in (*processor.levels(), *_MORE):
-            is_quick = compiler == "gcc" and level not in ("avx512", *_MORE)
-            quick = is_quick or (compiler == "clang" and level == best)
-            marks = () if quick else (pytest.mark.slow,)
+            is_quick = (compiler, level) in quick | {("gcc", best)}
+            marks = () if is_quick else (pytest.mark.slow,)
             yield pytest.param((compiler, level), marks=marks)
 
 
@@ -909,14 +909,14 @@ _OPERATIONS = st.one_of(
 _IMAGES = st.sampled_from([1, 1, 1, 64, 128])
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=examples(60), deadline=None, derandomize=True)
 @given(_OPERATIONS, _IMAGES, st.sampled_from(_FORMS))
 def test_drawn_networks(computer, drawn, images, form):
     check_drawn(computer, drawn, images, form)
 
 
 @pytest.mark.slow
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=examples(500), deadline=None)
 @given(_OPERATIONS, _IMAGES, st.sampled_from(_FORMS))
 def test_many_drawn_networks(computer, drawn, images, form):
     check_drawn(computer, drawn, images, form)

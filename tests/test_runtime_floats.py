@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from effort import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -191,7 +192,7 @@ def convolutions(draw):
     return operation, rng
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(80), deadline=None)
 @given(convolutions(), _LEVELS, _IMAGES)
 def test_convolutions(drawn, level, images):
     operation, rng = drawn
@@ -241,7 +242,7 @@ def test_blocks_without_weights():
     check(operation, [array], processor.levels()[0])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(
     _SEEDS,
     st.sampled_from([1, 9, 300]),
@@ -276,7 +277,7 @@ def shapes(draw):
     return draw(st.integers(1, 5)), draw(size), draw(size)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(st.data(), shapes(), _SEEDS, _LEVELS, _IMAGES)
 def test_pools(data, shape, seed, level, images):
     rng = np.random.default_rng(seed)
@@ -312,7 +313,7 @@ def test_pools_of_tiles(size, mean, level):
     check(operation, [array], level)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(st.data(), shapes(), _SEEDS, _LEVELS, _IMAGES)
 def test_merges(data, shape, seed, level, images):
     rng = np.random.default_rng(seed)
@@ -327,7 +328,7 @@ def test_merges(data, shape, seed, level, images):
     check(operation, arrays, level, images)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(st.data(), shapes(), _SEEDS, _LEVELS, _IMAGES)
 def test_steps_and_moves(data, shape, seed, level, images):
     rng = np.random.default_rng(seed)
@@ -364,7 +365,7 @@ def test_steps_and_moves(data, shape, seed, level, images):
     check(operation, [array], level, images, rtol=0)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(shapes(), _SEEDS, _LEVELS, _IMAGES)
 def test_softmax(shape, seed, level, images):
     rng = np.random.default_rng(seed)

@@ -1,6 +1,7 @@
 """Fused plans compute what the plain ones do, to the bit."""
 
 import numpy as np
+from effort import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -90,7 +91,7 @@ class Chain:
         return plan_of(self.operations)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=examples(100))
 @given(
     st.integers(0, 2**32),
     st.lists(

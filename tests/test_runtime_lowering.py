@@ -7,6 +7,7 @@ import backend
 import keras
 import numpy as np
 import pytest
+from effort import examples
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from keras import layers, ops
@@ -751,8 +752,16 @@ _NETWORKS = {
 }
 
 
-@pytest.mark.parametrize("binary", [False, True])
-@pytest.mark.parametrize("name", _NETWORKS)
+def _networks():
+    """Each once, and both kinds of activations of one of each family."""
+    for number, name in enumerate(_NETWORKS):
+        for binary in (False, True):
+            is_quick = number % 2 == binary or name in ("conv2", "resnet20")
+            marks = () if is_quick else pytest.mark.slow
+            yield pytest.param(name, binary, marks=marks)
+
+
+@pytest.mark.parametrize(("name", "binary"), list(_networks()))
 def test_a_network(name, binary):
     options = {"width": 0.0625, **_NETWORKS[name]}
     make = getattr(mpt.models, name)
@@ -958,7 +967,7 @@ _GROWTH = [
 
 
 @backend.needs_tensorflow
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(st.data())
 def test_random_graphs(data):
     _, decided = check(Grower(data.draw).model())

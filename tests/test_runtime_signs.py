@@ -4,6 +4,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
+from effort import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -156,7 +157,7 @@ def with_form(form):
     return mock.patch.object(signs, "choose_form", return_value=form)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(
     convolutions(groups=(1, 1, 2, 0)),
     _LEVELS,
@@ -170,7 +171,7 @@ def test_sums_of_planes(drawn, level, layouts, count):
         check(operation, rng, level, count, layouts)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(
     convolutions(groups=(1, 1, 2)),
     _LEVELS,
@@ -184,7 +185,7 @@ def test_counts_of_bits(drawn, level, layouts, count):
             check(operation, rng, level, count, layouts)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=examples(15), deadline=None)
 @given(
     convolutions(channels=st.sampled_from([64, 128]), groups=(2, 3)), _LEVELS
 )
@@ -194,7 +195,7 @@ def test_counts_of_bits_in_groups_of_words(drawn, level):
         check(operation, rng, level)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=examples(20), deadline=None)
 @given(
     convolutions(groups=(1, 2, 0)),
     st.tuples(_LAYOUTS, _LAYOUTS),
@@ -210,7 +211,7 @@ def test_what_neither_covers(drawn, layouts, count):
         check(operation, rng, level, count, layouts)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 @given(convolutions(groups=(1, 2, 0)), _LEVELS, st.tuples(_LAYOUTS, _LAYOUTS))
 def test_the_chosen_form(drawn, level, layouts):
     rng, operation = drawn
@@ -253,7 +254,7 @@ def test_many_weights(level, form):
             )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(
     st.data(),
     _LEVELS,
@@ -277,7 +278,7 @@ def test_pools(data, level, layouts, count, seed):
     check(operation, rng, level, count, layouts)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(
     st.tuples(st.integers(1, 130), st.integers(1, 5), st.integers(1, 70)),
     st.sampled_from([(FLOAT, SIGN), (SIGN, FLOAT)]),

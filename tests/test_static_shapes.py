@@ -15,9 +15,6 @@ import mpt_keras as mpt
 
 VARIANTS = [
     ("conv2", {}),
-    ("conv2", {"binarize": False}),
-    ("conv2", {"binary_activations": True, "trained_batch_norm": True}),
-    ("conv2", {"masked": False}),
     (
         "residual_net",
         {
@@ -31,6 +28,9 @@ VARIANTS = [
 ]
 # Compiling takes long.
 SLOW_VARIANTS = [
+    ("conv2", {"binarize": False}),
+    ("conv2", {"binary_activations": True, "trained_batch_norm": True}),
+    ("conv2", {"masked": False}),
     ("conv4", {}),
     ("conv4", {"binary_activations": True, "trained_batch_norm": True}),
     ("conv6", {}),

@@ -455,10 +455,78 @@ def test_a_node_of_other_versions(run, folder, monkeypatch, capsys):
 
 def test_the_worker_needs_no_keras(tmp_path):
     program = (
-        "import mpt_keras.experiments.worker, mpt_keras.experiments.sweep, sys;"
+        "import sys; from mpt_keras.experiments import many_runs, worker; "
         "print({'keras', 'tensorflow', 'jax', 'torch', 'ray'} & {*sys.modules})"
     )
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True
     )
     assert done.stdout.strip() == "set()", done.stderr
+
+
+# --- With experiments that train ------------------------------------------
+
+REAL = """
+import json, sys
+from mpt_keras.experiments import sweep
+sweep(sys.argv[1], **json.loads(sys.argv[2]))
+"""
+
+
+def real(folder, **words):
+    """The command of a sweep over scikit-learn's digits."""
+    small = {"dataset": "digits", "model": "conv2", "width": 0.05}
+    return [sys.executable, "-c", REAL, str(folder), json.dumps(small | words)]
+
+
+def succeed(command):
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.distributed
+def test_two_methods_on_images(folder):
+    words = {"methods": ["dense", "mpt_1_1"], "epochs": 1, "jobs": 2}
+    printed = succeed(real(folder, **words))
+    assert "mpt_1_1-0.5-seed0: test accuracy" in printed
+    by_name = {line["folder"]: line for line in lines_of(folder)}
+    ticket = by_name["mpt_1_1-0.5-seed0"]
+    kept = ticket["weights_kept"] / ticket["weights"]
+    assert kept == pytest.approx(0.5, abs=2e-3)
+    assert by_name["dense-seed0"]["method"] == "dense"
+    assert described(folder)["versions"] == ticket["versions"]
+    assert "(finished before)" in succeed(real(folder, **words))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("orphaned", [False, True])
+def test_a_killed_sweep_of_several_methods(orphaned, folder):
+    words = {
+        "methods": ["mpt_1_32", "mpt_1_1", "winning_ticket", "dense"],
+        "epochs": 3,
+    }
+    whole = folder.with_name("whole")
+    succeed(real(whole, **words))
+    command = real(folder, **words)
+    process = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, start_new_session=True
+    )
+    second = folder / "mpt_1_1-0.5-seed0"
+    while not list(second.glob("backup/epochs-*")):
+        assert process.poll() is None
+        time.sleep(0.01)
+    if orphaned:
+        process.kill()
+    else:
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    before = (folder / "lines.jsonl").read_bytes()
+    succeed(command)
+    assert (folder / "lines.jsonl").read_bytes().startswith(before)
+    measured = ("seconds", "training_seconds", "images_per_second")
+    expected, found = (
+        [{k: v for k, v in ln.items() if k not in measured} for ln in lines]
+        for lines in (lines_of(whole), lines_of(folder))
+    )
+    assert found == expected

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 
 import mpt_keras as mpt
-from mpt_keras import callbacks, lottery, schedules
+from mpt_keras import callbacks, experiments, lottery, schedules
 
 
 def layers() -> keras.Model:
@@ -86,3 +86,27 @@ def run() -> np.ndarray:
         level=mpt.runtime.levels()[0],
     )
     return network(np.zeros((1, *network.input_shape)))
+
+
+def running() -> float:
+    search = experiments.Search(dataset="digits", model="conv2", sparsity=0.8)
+    place = experiments.Place(distribute="mirrored")
+    result: experiments.Result = search.replace(epochs=2).run("a", place=place)
+    found: keras.Model = result.model()
+    print(found.name, result.history()[-1]["val_accuracy"])
+    row: experiments.Search = experiments.published.SEARCHES["biprop_conv"]
+    row.run("b", resume=True, data_dir="data")
+    experiments.WinningTicket(ways=("winning_ticket",), rounds=3).run()
+    experiments.Distilled(sparsities=(0.9, 0.965), rewind_steps=(500,)).run()
+    lines: list[dict] = experiments.sweep(
+        "c", methods=["mpt_1_32", "dense"], seeds=[0, 1], engine="ray"
+    )
+    (table,) = experiments.report("c", baseline="dense")
+    print(table.title)
+    experiments.compare(["a", "b"], "figures", labels=["one", "other"])
+    try:
+        experiments.report("none")
+    except experiments.RunError as error:
+        print(error)
+    accuracy: float = lines[0]["test_accuracy"]
+    return accuracy

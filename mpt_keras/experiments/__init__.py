@@ -8,6 +8,14 @@
 The extra `experiments` has what they need.
 """
 
+import importlib.util
+
 import lazy_loader
+
+if importlib.util.find_spec("filelock") is None:
+    raise ImportError(
+        "mpt_keras.experiments needs packages that are not installed. Install "
+        'them: pip install "mpt_keras[experiments]"'
+    )
 
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

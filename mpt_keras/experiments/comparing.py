@@ -9,7 +9,9 @@ every table and picture. Of a single run there are only pictures.
 import csv
 import dataclasses
 import itertools
+import os
 import pathlib
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -18,7 +20,11 @@ from mpt_keras.experiments import tables
 from mpt_keras.experiments.errors import RunError
 
 
-def compare(sources, folder, labels=None):
+def compare(
+    sources: Sequence[str | os.PathLike],
+    folder: str | os.PathLike,
+    labels: Sequence[str] | None = None,
+) -> analysis.PairwiseComparison | None:
     """Prints and writes how much the masks of runs agree, and draws them.
 
     Args:

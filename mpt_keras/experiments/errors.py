@@ -2,7 +2,16 @@
 
 
 class RunError(Exception):
-    """A run that cannot start or finish, with what to do about it."""
+    """A run that cannot start or finish, with what to do about it.
+
+    Example:
+
+    >>> try:
+    ...     mpt_keras.experiments.report("none.jsonl")
+    ... except RunError as error:
+    ...     print(error)
+    No finished run in 'none.jsonl'. Expected the folder of a sweep ...
+    """
 
 
 class WorkerLost(RunError):

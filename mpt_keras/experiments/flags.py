@@ -6,9 +6,8 @@ import sys
 from absl import flags
 
 from mpt_keras.experiments.settings import (
+    described,
     expected_of,
-    in_words,
-    is_off,
     kinds,
     of_field,
 )
@@ -37,13 +36,8 @@ def define(classes, defaults=None, without=(), flag_values=flags.FLAGS):
 
 def _define(field, kind, default, flag_values):
     known = of_field(field)
-    text = known.help
-    if known.choices and kind.is_tuple:
-        text += f" Out of {', '.join(map(str, known.choices))}."
-    if not is_off(default):
-        text += f" Default: {in_words(default)}."
-    elif not is_off(known.usual):
-        text += f" Usual: {in_words(known.usual)}."
+    # absl names the choices of one value itself.
+    text = described(field, default, with_choices=kind.is_tuple)
     arguments = (field.name, default, text)
     if kind.is_tuple:
         default = default and list(map(str, default))

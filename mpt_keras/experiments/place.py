@@ -5,16 +5,33 @@ import dataclasses
 from mpt_keras.experiments.settings import (
     POSITIVE,
     Checked,
+    NoEffectError,
+    documented,
     integer_from,
+    refuse_without_effect,
     setting,
 )
 
 DISTRIBUTE = ("none", "mirrored", "multiworker", "tpu")
 
 
+@documented
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Place(Checked):
-    """What may be another when a run is continued: it changes no setting."""
+    """Where a run computes, and where its images are.
+
+    It may be another when a run is continued, apart from the devices: it
+    changes no setting.
+
+    Raises:
+        ValueError: If a value is none of its setting.
+
+    Example:
+
+    >>> place = Place(data_dir="data", distribute="mirrored")
+    >>> place.evaluation_batch
+    500
+    """
 
     data_dir: str | None = setting(None, "Folder of TensorFlow Datasets.")
     download: bool = setting(False, "Fetch the images if they are missing.")
@@ -65,3 +82,23 @@ class Place(Checked):
         "it.",
         choices=("auto", "0", "1", "2"),
     )
+
+    def check(self, dataset):
+        """Refuses what was said and has no effect.
+
+        Args:
+            dataset: Name of the images of a run.
+
+        Raises:
+            NoEffectError: With what it is and why.
+        """
+        said = self.said()
+        refuse_without_effect(self, said)
+        if self.images is not None:
+            why = "the images are those of images=FILE"
+        elif dataset == "digits":
+            why = "digits come with scikit-learn"
+        else:
+            return
+        for name in {"data_dir", "download"} & said.keys():
+            raise NoEffectError(name, said[name], why)

@@ -17,7 +17,10 @@ from mpt_keras.experiments.task import Process
 _ANSWER = 30.0  # seconds
 # Until a file on a network's disk is seen everywhere.
 _SEEN = 30.0
-_CONNECT = "import ray, sys; ray.init(sys.argv[1], log_to_driver=False)"
+# With what Ray itself imports no sooner than when it is used.
+_CONNECT = (
+    "import ray, sys; ray.init(sys.argv[1], log_to_driver=False); ray.put(0)"
+)
 
 
 def run_all(tasks, address, cpus, gpus):

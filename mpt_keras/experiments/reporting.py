@@ -3,15 +3,22 @@
 Neither models nor images are read, and no Keras is needed.
 """
 
+import os
 import pathlib
+from collections.abc import Sequence
 
 from mpt_keras import figures, files
 from mpt_keras.experiments import columns, lines, plots, tables
 from mpt_keras.experiments.errors import RunError
-from mpt_keras.experiments.groups import comparisons
+from mpt_keras.experiments.groups import Comparison, comparisons
 
 
-def report(source, folder=None, baseline=None, names=None):
+def report(
+    source: str | os.PathLike,
+    folder: str | os.PathLike | None = None,
+    baseline: str | None = None,
+    names: Sequence[str] | None = None,
+) -> list[Comparison]:
     """Prints the table; writes it and the pictures, and says where they are.
 
     Args:

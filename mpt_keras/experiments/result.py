@@ -3,6 +3,7 @@
 import dataclasses
 import pathlib
 from collections.abc import Sequence
+from typing import Any
 
 from mpt_keras.experiments import history
 
@@ -14,6 +15,15 @@ class Result:
     Attributes:
         folder: `pathlib.Path` of everything that it wrote.
         lines: One dictionary for each training, as `lines.jsonl` has them.
+
+    Example:
+
+    >>> line = {"folder": ".", "test_accuracy": 0.75, "weights_kept": 1827}
+    >>> result = Result(pathlib.Path("runs/a"), [line])
+    >>> result.figures["test_accuracy"]
+    0.75
+    >>> result.history()  # nothing was trained here
+    []
     """
 
     folder: pathlib.Path
@@ -25,11 +35,23 @@ class Result:
         return self.lines[-1]
 
     def history(self, line: dict | None = None) -> list[dict]:
-        """The epochs of a training, by default the last one's."""
+        """The epochs of a training, by default the last one's.
+
+        Args:
+            line: One of `lines`.
+
+        Returns:
+            A dictionary for each epoch: losses, accuracies as fractions,
+            seconds.
+        """
         return history.read(self._folder_of(line) / history.FILE)
 
-    def model(self, line: dict | None = None):
-        """The trained Keras model from raw images to class scores."""
+    def model(self, line: dict | None = None) -> Any:
+        """The trained Keras model from raw images to class scores.
+
+        Args:
+            line: One of `lines`; by default the last.
+        """
         import keras
 
         return keras.models.load_model(self._folder_of(line) / "last.keras")

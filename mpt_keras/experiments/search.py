@@ -4,7 +4,13 @@ import dataclasses
 
 from mpt_keras.experiments import experiment, following, networks, recipes
 from mpt_keras.experiments.experiment import Experiment
-from mpt_keras.experiments.settings import FRACTION, integer_from, setting
+from mpt_keras.experiments.settings import (
+    FRACTION,
+    NoEffectError,
+    documented,
+    integer_from,
+    setting,
+)
 
 SOURCES = ("highest", "next_lowest", "random")
 
@@ -23,9 +29,34 @@ _SUFFIXES = {
 _PERIOD = ("recycled_fraction", "recycling_every", "recycling_per")
 
 
+@documented
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Search(Experiment):
-    """A search for a mask over random weights, or the dense network."""
+    """A search for a mask over random weights, or the dense network beside it.
+
+    The random kernels never train: of each, `floor(sparsity * n)` of its `n`
+    weights are pruned, those of the smallest scores, and the scores train.
+    What is None is as in the published recipe for the network and the method,
+    or as usual.
+
+    Raises:
+        ValueError: If a value is none of its setting; from `run` and
+            `followed`, if a setting has no effect beside the others.
+
+    Example:
+
+    >>> search = Search(dataset="mnist", model="lenet_300_100", sparsity=0.8)
+    >>> followed = search.followed()
+    >>> followed.recipe, followed.settings.batch_size
+    ('edge_popup_fc', 128)
+
+    `search.run("runs/a", data_dir="data")` trains it.
+
+    Reference:
+        Diffenderfer & Kailkhura, ICLR 2021 (biprop); Ramanujan et al., CVPR
+        2020 (edge_popup); Gorbett & Whitley, 2023, and Chijiwa et al.,
+        NeurIPS 2021 (recycling).
+    """
 
     kind = "search"
 
@@ -186,7 +217,7 @@ class Search(Experiment):
         family = networks.FAMILIES.get(settings.model)
         none = family in networks.WITHOUT_BATCH_NORMS
         if none and self.trained_batch_norm and not settings.binary_activations:
-            raise following.NoEffectError(
+            raise NoEffectError(
                 "trained_batch_norm",
                 True,
                 f"{settings.model} has batch norms only with "

@@ -6,9 +6,11 @@ from such a field, which is written once.
 
 import dataclasses
 import functools
+import inspect
 import math
 import numbers
 import os
+import textwrap
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
@@ -176,6 +178,41 @@ def _invalid(field, received, expected):
     )
 
 
+class NoEffectError(ValueError):
+    """A setting was said that has no effect beside the others.
+
+    Attributes:
+        setting: Its name.
+    """
+
+    def __init__(self, setting, value, why):
+        self.setting = setting
+        super().__init__(
+            f"{setting}={in_words(value)} has no effect here: {why}. Leave it "
+            "out."
+        )
+
+
+def refuse_without_effect(settings, said):
+    """Looks for what has no effect, and refuses it if somebody has said it.
+
+    Args:
+        settings: A dataclass of settings in force.
+        said: Those that somebody has said, a dictionary.
+
+    Returns:
+        Names of the fields without effect, a list.
+
+    Raises:
+        NoEffectError: If one of them was said and asks for something.
+    """
+    idle = without_effect(settings)
+    for name, why in idle.items():
+        if name in said and not is_off(said[name]):
+            raise NoEffectError(name, said[name], why)
+    return list(idle)
+
+
 def without_effect(settings):
     """Names of the fields that have no effect beside the others.
 
@@ -194,6 +231,39 @@ def without_effect(settings):
                 needed = " or ".join(f"{other}={value}" for value in values)
                 found[field.name] = f"it needs {needed}"
     return found
+
+
+_Class = typing.TypeVar("_Class", bound=type)
+
+
+def documented(cls: _Class) -> _Class:
+    """Adds a section of the fields to the docstring of such a dataclass."""
+    fields = (
+        textwrap.fill(
+            f"{field.name}: {described(field, field.default)}",
+            width=76,
+            initial_indent=4 * " ",
+            subsequent_indent=8 * " ",
+            break_on_hyphens=False,
+        )
+        for field in dataclasses.fields(cls)
+    )
+    text = "\n".join((inspect.cleandoc(cls.__doc__), "", "Args:", *fields))
+    cls.__doc__ = f"{text}\n"
+    return cls
+
+
+def described(field, default, with_choices=True):
+    """What a field means, what it may be, and what holds unless it is said."""
+    known = of_field(field)
+    text = known.help
+    if known.choices and with_choices:
+        text += f" Out of {', '.join(map(str, known.choices))}."
+    if not is_off(default):
+        text += f" Default: {in_words(default)}."
+    elif not is_off(known.usual):
+        text += f" Usual: {in_words(known.usual)}."
+    return text
 
 
 def is_off(value):

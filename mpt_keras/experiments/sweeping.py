@@ -1,6 +1,8 @@
 """One command for all methods: what a sweep is asked for, run and reported."""
 
 import dataclasses
+import os
+import typing
 
 from mpt_keras.experiments.many_runs import ENGINES, run_sweep
 from mpt_keras.experiments.methods import Axes
@@ -36,7 +38,13 @@ class Engine(Checked):
     gpus: float = setting(0.0, "GPUs for each run, on Ray.", **NOT_NEGATIVE)
 
 
-def sweep(folder, axes=None, engine=None, place=None, **given):
+def sweep(
+    folder: str | os.PathLike,
+    axes: Axes | None = None,
+    engine: Engine | str | None = None,
+    place: Place | None = None,
+    **given: typing.Any,
+) -> list[dict]:
     """Trains methods x sparsities x widths x seeds, and reports.
 
     A finished run is never repeated; the same sweep continues one that was
@@ -62,10 +70,13 @@ def sweep(folder, axes=None, engine=None, place=None, **given):
 
     Example:
 
-    >>> lines = sweep(
-    ...     "sweeps/a", methods=["mpt_1_32"], dataset="digits", model="conv2",
-    ...     width=0.1, epochs=1,
+    >>> lines = sweep(  # doctest: +SKIP
+    ...     "sweeps/a", methods=["mpt_1_32", "winning_ticket"],
+    ...     sparsities=[0.5, 0.8], seeds=[0, 1], dataset="digits",
     ... )
+    >>> sweep("sweeps/b", methods=["dense"], scale_fan="paper")
+    Traceback (most recent call last):
+    ValueError: scale_fan=paper has no effect with the methods dense. Leave ...
     """
     if isinstance(engine, str):
         given["engine"], engine = engine, None

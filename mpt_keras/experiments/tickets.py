@@ -7,6 +7,8 @@ from mpt_keras.experiments.experiment import Experiment
 from mpt_keras.experiments.settings import (
     FRACTION,
     POSITIVE,
+    NoEffectError,
+    documented,
     integer_from,
     setting,
 )
@@ -19,9 +21,35 @@ from mpt_keras.experiments.ways import (
 )
 
 
+@documented
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class WinningTicket(Experiment):
-    """Tickets of an ordinary network, by the magnitude of its weights."""
+    """Tickets of an ordinary network, by the magnitude of its weights.
+
+    The network is trained, its smallest weights are pruned, the others set
+    back to what they were at a step of that training, and trained again,
+    round by round. One dense training serves all steps, ways and sparsities.
+    What is None is as in the published recipe for the network, or as usual.
+
+    Raises:
+        ValueError: If a value is none of its setting; from `run` and
+            `followed`, if a setting has no effect beside the others.
+
+    Example:
+
+    >>> experiment = WinningTicket(
+    ...     dataset="digits", sparsities=[0.5, 0.8], ways=["winning_ticket"]
+    ... )
+    >>> followed = experiment.followed()
+    >>> followed.recipe, followed.settings.sparsities
+    ('lottery_fc', (0.5, 0.8))
+
+    `experiment.run("runs/a")` trains the dense network and two tickets.
+
+    Reference:
+        Frankle & Carbin, ICLR 2019; Frankle et al., ICML 2020, and Renda et
+        al., ICLR 2020 (rewinding).
+    """
 
     kind = "tickets"
     may_grow = ("rounds", "sparsities", "ways", "draws")
@@ -135,7 +163,7 @@ class WinningTicket(Experiment):
             ValueError: If something that was said has no effect.
         """
         if self.rounds is not None and self.sparsities is not None:
-            raise following.NoEffectError(
+            raise NoEffectError(
                 "rounds", self.rounds, "sparsities say how far to prune"
             )
         model = self.model or "lenet_300_100"
@@ -173,9 +201,31 @@ class WinningTicket(Experiment):
             )
 
 
+@documented
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Distilled(WinningTicket):
-    """Tickets pruned at once, and trained on the dense network's outputs."""
+    """Tickets pruned at once, and trained on the dense network's outputs.
+
+    The loss of a ticket is `(1 - alpha)` times that of the labels, and
+    `alpha * temperature**2` times the divergence of its softened outputs from
+    those of the dense network, which is the teacher.
+
+    Raises:
+        ValueError: If a value is none of its setting; from `run` and
+            `followed`, if a setting has no effect beside the others.
+
+    Example:
+
+    >>> experiment = Distilled(dataset="digits", sparsities=0.9)
+    >>> experiment.followed().settings.ways
+    ('one_shot', 'kd_ticket')
+
+    `experiment.run("runs/a")` trains the dense network, the ticket without
+    its teacher, and with it.
+
+    Reference:
+        Ma et al., *Good Students Play Big Lottery Better*, 2021.
+    """
 
     kind = "distil"
 

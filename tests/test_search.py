@@ -424,6 +424,13 @@ def test_other_methods(said, method, optimizer, tmp_path):
         ),
         ({}, {"images": "nowhere.npz"}, "nowhere.npz"),
         ({}, {"distribute": "tpu"}, "TPU|TensorFlow"),
+        ({}, {"data_dir": "a"}, "data_dir=a has no effect here: digits come"),
+        (
+            {"dataset": "cifar10"},
+            {"download": True, "images": "a.npz"},
+            "download=True has no effect here: the images are those of",
+        ),
+        ({}, {"worker_timeout": 3}, "it needs distribute=multiworker or"),
         ({"recycling": "highest", "recycled_fraction": 0.7}, {}, "0.5"),
     ],
     ids=str,

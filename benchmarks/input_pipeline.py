@@ -1,4 +1,4 @@
-"""How many images a second does the examples' input pipeline deliver?
+"""How many images a second does the experiments' input pipeline deliver?
 
     python benchmarks/input_pipeline.py
 
@@ -6,18 +6,16 @@ Against what one training step of Conv-4 takes on the same machine, in turn.
 """
 
 import itertools
-import pathlib
 import statistics
-import sys
-
-sys.path.append(str(pathlib.Path(__file__).parents[1] / "examples"))
 
 import harness
-import images
 import keras
 import networks
 import numpy as np
 from absl import app, flags
+
+from mpt_keras.experiments.data.batches import Batches
+from mpt_keras.experiments.data.in_memory import ImageData
 
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("batch_size", 128, "Images per batch.")
@@ -28,7 +26,7 @@ def batches_of(augment):
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (50_000, 32, 32, 3)).astype("uint8")
     labels = rng.integers(0, 10, 50_000)
-    data = images.ImageData(
+    data = ImageData(
         name="random",
         train_images=pixels,
         train_labels=labels,
@@ -38,7 +36,7 @@ def batches_of(augment):
         std=(1.0,) * 3,
         classes=10,
     )
-    batches = images.Batches(data, FLAGS.batch_size, seed=0, augment=augment)
+    batches = Batches(data, FLAGS.batch_size, seed=0, augment=augment)
     batches = iter(batches.from_epoch(0))
 
     def draw():

@@ -7,31 +7,26 @@ CIFAR-10, and ends with a SavedModel that takes images and returns class
 scores. `--method=edge_popup` keeps the random weights as they are,
 `--method=dense` trains the same network the ordinary way, to compare with.
 Whatever no flag says is as in the published recipe for the network and the
-method; `--recipe` names another.
+method; `--recipe` names another. In a notebook the same is
+
+    mpt_keras.experiments.Search(sparsity=0.5).run(data_dir="data")
 """
 
-import command
-import recipes
-import search
-import small_images
-import training
-from absl import flags
+from absl import app, flags
 
-small_images.define_flags("cifar10", "conv4", recipes.CIFAR10)
-for _module in (search, small_images):
-    flags.adopt_module_key_flags(_module)
+from mpt_keras.experiments import Place, Search
+from mpt_keras.experiments.command import Output, in_one_line
+from mpt_keras.experiments.flags import define, read
+
+FLAGS = flags.FLAGS
+
+define((Search, Output, Place))
 
 
 def main(_):
-    search.follow_recipe(recipes.CIFAR10, small_images.FAMILIES)
-    small_images.augment_by_default()
-    how = training.how_to_train()
-    devices = training.start(how)
-    network = search.build(
-        small_images.MODELS, devices, **small_images.shape_of_data()
-    )
-    search.train(network, small_images.read_data(), how, devices)
+    with in_one_line("cifar10_biprop.py"):
+        read(Search).run(FLAGS.output_dir, FLAGS.resume, read(Place))
 
 
 if __name__ == "__main__":
-    command.run(main)
+    app.run(main)

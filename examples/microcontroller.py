@@ -12,14 +12,14 @@ import pathlib
 import shutil
 import subprocess
 
-import command
 import keras
 import numpy as np
-from absl import flags
-from digits import digits
+from absl import app, flags
 
 import mpt_keras as mpt
 from mpt_keras.engines import c_file
+from mpt_keras.experiments.data import read
+from mpt_keras.experiments.place import Place
 
 FLAGS = flags.FLAGS
 
@@ -64,7 +64,7 @@ def network():
 
 def main(_):
     keras.utils.set_random_seed(0)
-    data = digits()
+    data = read("digits", Place())
     model = network()
     model.compile(
         keras.optimizers.Adam(
@@ -100,4 +100,4 @@ def main(_):
 
 
 if __name__ == "__main__":
-    command.run(main)
+    app.run(main)

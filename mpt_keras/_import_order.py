@@ -14,14 +14,16 @@ from mpt_keras import _environment
 
 _PACKAGE = __name__.partition(".")[0]
 _WITHOUT_KERAS = {
-    *("command_line", "compiled", "config", "drawing", "files", "runtime"),
-    *("schedules", "seeds", "sparsity", "sums", "ticket"),
+    *("command_line", "compiled", "config", "drawing", "figures", "files"),
+    *("runtime", "schedules", "seeds", "sparsity", "sums", "ticket"),
     *("ticket.compiled_masks", "ticket.container", "ticket.errors"),
     *("ticket.kernels", "ticket.logarithms", "ticket.mask_codec"),
     *("ticket.mask_model", "ticket.mask_settings", "ticket.mask_totals"),
     *("ticket.mask_weights", "ticket.range_coder", "ticket.reading"),
     *("ticket.records", "ticket.start"),
 }
+# Packages whose modules import Keras themselves, where they need it.
+_PREFIXES = ("runtime.", "experiments")
 _WITH_CLASSES = (
     *("layers", "quantizers", "losses", "conversion", "lottery"),
     "engines.hls4ml",
@@ -38,7 +40,7 @@ def install():
 class _Finder(importlib.abc.MetaPathFinder):
     def find_spec(self, fullname, path=None, target=None):
         package, _, module = fullname.partition(".")
-        without = module in _WITHOUT_KERAS or module.startswith("runtime.")
+        without = module in _WITHOUT_KERAS or module.startswith(_PREFIXES)
         needs_keras = package == _PACKAGE and not without
         if fullname != "keras" and not needs_keras:
             return None

@@ -18,6 +18,15 @@ VARIANTS = (
     *("saved_model", "litert", "litert-int8", "onnx", "openvino", "larq"),
     *("hls4ml", "c", "runtime"),
 )
+# Those of `experiments.commands`, which need the extra.
+EXPERIMENTS = {
+    "search": "Search a random network for a ticket.",
+    "tickets": "Winning tickets of an ordinary network.",
+    "distil": "Tickets trained on the dense network's outputs.",
+    "sweep": "Many methods at the same settings, in one table.",
+    "report": "Table and pictures of finished runs.",
+    "compare": "How much the masks of runs agree.",
+}
 _NARROWEST = 40  # lines of a summary
 _NAMED_OPTIONS = {
     *("model", "path", "format", "fold_batch_norm", "inputs", "tolerance"),
@@ -47,22 +56,55 @@ bits for 8 random inputs
     0
     """
     _open_closed_streams()
-    parser = _parser()
-    options = parser.parse_args(arguments)
+    run = _parse(sys.argv[1:] if arguments is None else arguments)
     try:
         with _without_chatter(), warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)
-            options.run(options)
+            run()
             sys.stdout.flush()
-    except KeyboardInterrupt:
-        return _failed("interrupted", 130)
+    except KeyboardInterrupt as error:
+        return _failed(_stopped(error), 130)
     except BrokenPipeError:
         # Whoever read what is printed has seen enough.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as error:
+        _start_again_if_alone(error)
         return _failed(f"error: {_one_line(error)}")
     return 0
+
+
+def _parse(arguments):
+    """The function that does what the arguments ask for."""
+    if arguments[:1] and arguments[0] in EXPERIMENTS:
+        try:
+            from mpt_keras.experiments import commands
+        except ImportError as error:
+            raise SystemExit(
+                f"mpt-keras: error: {error}. Experiments need an extra: pip "
+                'install "mpt_keras[experiments]"'
+            ) from error
+        return commands.parse(arguments)
+    options = _parser().parse_args(arguments)
+    return lambda: options.run(options)
+
+
+def _stopped(error):
+    if not hasattr(error, "folder"):
+        return "interrupted"
+    from mpt_keras.experiments.command import stopped
+
+    return stopped(error)
+
+
+def _start_again_if_alone(error):
+    """Does not return if a run has lost another worker."""
+    from mpt_keras.experiments.errors import WorkerLost
+
+    if isinstance(error, WorkerLost):
+        from mpt_keras.experiments.command import start_again
+
+        start_again("mpt-keras", error)
 
 
 def _failed(text, status=1):
@@ -72,7 +114,8 @@ def _failed(text, status=1):
 
 def _one_line(error):
     text = " ".join(str(error).split())
-    if not isinstance(error, (ValueError, OSError, ImportError)):
+    known = isinstance(error, (ValueError, OSError, ImportError))
+    if not known and type(error).__name__ != "RunError":
         text = f"{type(error).__name__}: {text}"
     if len(text) <= _LONGEST_ERROR:
         return text or type(error).__name__
@@ -130,13 +173,16 @@ def _is_standard_error(stream):
 def _parser():
     parser = argparse.ArgumentParser(
         prog="mpt-keras",
-        description="What a saved lottery ticket weighs, predicts and becomes.",
+        description="Lottery tickets: found, compared, and what a saved one "
+        "weighs, predicts and becomes.",
         epilog="FILE is a .keras file, or a ticket of mpt_keras.save_ticket. "
         "TF_CPP_MIN_LOG_LEVEL=0 shows what TensorFlow says.",
     )
     commands = parser.add_subparsers(
-        required=True, metavar="{summary,export,verify,bench}"
+        required=True, metavar="COMMAND", title="commands"
     )
+    for name, text in EXPERIMENTS.items():
+        commands.add_parser(name, help=text)  # parsed by `experiments`
 
     def command(run, text, **more):
         name = run.__name__.strip("_")

@@ -124,12 +124,7 @@ def example():
     from absl.flags import FLAGS
 
     with programs.modules_of(ROOT / "examples"):
-        for module in (
-            "experiment",
-            "sparsity_flag",
-            "sweep",
-            "compare_masks",
-        ):  # define flags
+        for module in ("experiment", "sparsity_flag", "sweep"):  # define flags
             importlib.import_module(module)
         FLAGS.mark_as_parsed()
         yield importlib.import_module

@@ -4,27 +4,35 @@ Every worker leaves `worker<i>.npz` in the run's folder: the value of every
 variable in each of its replicas, and its masks.
 """
 
+import argparse
 import pathlib
 import sys
 
-sys.path.append(str(pathlib.Path(__file__).parents[1] / "examples"))
-
-import command
-import experiment
 import keras
 import numpy as np
-import quickstart
-import run_folder
-from absl import flags
 
 import mpt_keras as mpt
+from mpt_keras.experiments import preparation, restart, shipping, training
+from mpt_keras.experiments.errors import RunError, WorkerLost
+from mpt_keras.experiments.place import Place
+from mpt_keras.experiments.search import Search
 
-FLAGS = flags.FLAGS
 
-flags.DEFINE_bool("global_sparsity", False, "One threshold over all layers.")
+def read_arguments():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--output_dir", type=pathlib.Path)
+    parser.add_argument("--resume", action="store_true")  # there is no other
+    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--validation", type=float, default=0.0)
+    parser.add_argument("--drop_remainder", action="store_true", default=None)
+    parser.add_argument("--global_sparsity", action="store_true")
+    parser.add_argument("--distribute", default="none")
+    parser.add_argument("--cpu_devices", type=int)
+    parser.add_argument("--worker_timeout", type=float, default=600.0)
+    return parser.parse_args()
 
 
-def network():
+def small_network():
     return keras.Sequential(
         [
             keras.Input((8, 8, 1)),
@@ -41,39 +49,68 @@ def network():
     )
 
 
-def main(_):
-    recipe = experiment.Recipe(
-        epochs=FLAGS.epochs,
-        batch_size=FLAGS.batch_size,
+def main(arguments):
+    folder = arguments.output_dir
+    search = Search(
+        dataset="digits",
+        epochs=arguments.epochs,
+        batch_size=128,
         optimizer="sgd",
         learning_rate=0.1,
         schedule="cosine",
         augment=True,
+        validation=arguments.validation,
+        drop_remainder=arguments.drop_remainder,
     )
-    devices = experiment.start(recipe)
-    with devices.scope():
-        small = network()
-    folder = run_folder.open_run_folder("distributed", devices)
+    place = Place(
+        distribute=arguments.distribute,
+        cpu_devices=arguments.cpu_devices,
+        worker_timeout=arguments.worker_timeout,
+        verbose="0",
+    )
     callbacks = []
-    if FLAGS.global_sparsity:
+    if arguments.global_sparsity:
         ramp = mpt.schedules.Polynomial(0.5, 0.6, end=2)
         callbacks.append(mpt.callbacks.GlobalSparsity(schedule=ramp))
-    experiment.train(
-        small, quickstart.digits(), recipe, folder, devices, callbacks
-    )
+    settings = search.followed().settings
+    with (
+        preparation.prepared(settings, place, folder) as prepared,
+        prepared.devices.together(),
+    ):
+        devices = prepared.devices
+        if devices.writes_files:
+            folder.mkdir(parents=True, exist_ok=True)
+        with devices.scope():
+            small = small_network()
+        trained = training.train(small, prepared, folder, callbacks)
+        if devices.writes_files:
+            model = keras.models.load_model(folder / "last.keras")
+            shipping.ship(model, prepared, folder)
+            trained.backup.remove()
+        np.savez(folder / f"worker{devices.index}.npz", **found(small, devices))
+
+
+def found(network, devices):
+    """Name -> value, of all variables in each replica and of all masks."""
     values = {}
-    for variable in small.variables:
+    for variable in network.variables:
         local = [variable.value]
         if devices.strategy is not None:
             local = devices.strategy.experimental_local_results(local[0])
         for replica, value in enumerate(local):
             value = keras.ops.convert_to_numpy(value)
             values[f"{variable.path} of {replica}"] = value
-    for layer in mpt.masked_layers(small):
+    for layer in mpt.masked_layers(network):
         mask = keras.ops.convert_to_numpy(layer.mask())
         values[f"mask of {layer.name}"] = mask
-    np.savez(folder / f"worker{devices.index}.npz", **values)
+    return values
 
 
 if __name__ == "__main__":
-    command.run(main)
+    try:
+        main(read_arguments())
+    except WorkerLost as error:
+        print(error, file=sys.stderr)
+        restart.start_again()
+    except RunError as error:
+        sys.exit(str(error))

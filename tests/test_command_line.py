@@ -447,3 +447,21 @@ def test_closed_streams(closed, folder):
         ],
         check=True,
     )
+
+
+def test_a_lost_worker_starts_the_command_again(monkeypatch, capsys):
+    """That of an installed command, when its run has lost another worker."""
+    from mpt_keras.experiments import commands, errors, restart
+
+    def run():
+        raise errors.WorkerLost("Worker 0 has lost another one.")
+
+    def start_again():
+        raise SystemExit("started again")
+
+    monkeypatch.setattr(commands, "parse", lambda words: run)
+    monkeypatch.setattr(restart, "start_again", start_again)
+    with pytest.raises(SystemExit, match="started again"):
+        command_line.main(["search"])
+    expected = "mpt-keras: Worker 0 has lost another one. This one does so"
+    assert expected in capsys.readouterr().err

@@ -14,11 +14,16 @@ import conftest
 import keras
 import numpy as np
 import pytest
-from absl import flags
+
+from mpt_keras.experiments import devices, history, rendezvous, restart
+from mpt_keras.experiments.devices import Devices
+from mpt_keras.experiments.errors import RunError
+from mpt_keras.experiments.place import Place
 
 pytest.importorskip("sklearn")
 
-SETTINGS = ("--epochs=3", "--batch_size=128", "--drop_remainder")
+# An odd number of images is held out, which the replicas cannot share evenly.
+SETTINGS = ("--epochs=3", "--drop_remainder", "--validation=131")
 MIRRORED = ("--distribute=mirrored", "--cpu_devices=2")
 
 
@@ -73,12 +78,12 @@ def values(folder, worker=0):
         return dict(file)
 
 
-def losses(folder):
-    result = json.loads((folder / "result.json").read_text())
-    rows = (folder / "history.csv").read_text().splitlines()
-    column = rows[0].split(",").index("loss")
-    trained = [float(row.split(",")[column]) for row in rows[1:]]
-    return [*trained, result["test_loss"], *result["test_accuracy_per_epoch"]]
+def epochs(folder):
+    """What every epoch logs, but how long it took; columns sorted by name."""
+    rows = history.read(folder / history.FILE)
+    names = sorted(name for name in rows[0] if "seconds" not in name)
+    assert {"loss", "test_loss", "val_loss", "val_accuracy"} <= set(names)
+    return np.array([[row[name] for name in names] for row in rows])
 
 
 def assert_replicas_identical(found):
@@ -124,10 +129,8 @@ def test_two_replicas_find_the_ticket_of_one(arguments, one_device, tmp_path):
     assert_replicas_identical(found)
     assert_same_ticket(found, values(one_device(*arguments)))
     np.testing.assert_allclose(
-        losses(folder), losses(one_device(*arguments)), atol=1e-4
+        epochs(folder), epochs(one_device(*arguments)), atol=1e-4
     )
-    description = json.loads((folder / "result.json").read_text())
-    assert description["replicas"] == 2
     # What is shipped loads on every backend, where nothing is synchronized.
     shipped = keras.models.load_model(folder / "ticket.keras")
     assert '"synchronized": true' not in shipped.to_json()
@@ -146,7 +149,7 @@ def test_two_workers_find_the_ticket_of_one(arguments, one_device, tmp_path):
         np.testing.assert_array_equal(found[1][name], value, name)
     assert_same_ticket(found[0], values(one_device(*arguments[:1])))
     np.testing.assert_allclose(
-        losses(folder), losses(one_device(*arguments[:1])), atol=1e-4
+        epochs(folder), epochs(one_device(*arguments[:1])), atol=1e-4
     )
 
 
@@ -171,7 +174,7 @@ def test_a_killed_worker_comes_back(victim, tmp_path):
     workers[victim].kill()
     workers[victim].communicate()
     assert workers[victim].returncode == -signal.SIGKILL
-    assert not (folder / "result.json").exists()
+    assert not (folder / "worker0.npz").exists()
     survivor = workers[1 - victim]
     finish(worker(victim, "--resume"))
     assert "has lost another one" in finish(survivor)
@@ -185,36 +188,26 @@ def test_a_killed_worker_comes_back(victim, tmp_path):
 # --- Bad input ------------------------------------------------------------
 
 
-@pytest.fixture
-def distribution(example):
-    return example("distribution")
-
-
-@pytest.fixture
-def rendezvous(example):
-    return example("rendezvous")
-
-
-def test_a_worker_that_never_appears(run_error, rendezvous):
+def test_a_worker_that_never_appears():
     addresses = free_addresses(3)
     nobody = [f"worker {i} at {addresses[i]}" for i in (1, 2)]
-    with pytest.raises(run_error, match=f"{nobody[0]}, {nobody[1]}"):
+    with pytest.raises(RunError, match=f"{nobody[0]}, {nobody[1]}"):
         rendezvous.meet(addresses, 0, timeout=0.5)
 
 
 @pytest.mark.distributed
 @backend.needs_tensorflow
-def test_a_worker_that_is_gone_after_the_meeting(rendezvous, tmp_path):
+def test_a_worker_that_is_gone_after_the_meeting(tmp_path):
     addresses = free_addresses(2)
     worker = start(tmp_path, "--worker_timeout=20", addresses=addresses)
     rendezvous.meet(addresses, 1, timeout=60)
     _, errors = worker.communicate(timeout=120)
     assert worker.returncode != 0
     assert "Timeout (0:00:20)!" in errors
-    assert "distribution.py" in errors
+    assert "devices.py" in errors
 
 
-def test_workers_meet_in_any_order(run_error, rendezvous):
+def test_workers_meet_in_any_order():
     addresses = free_addresses(3)
     failures = []
 
@@ -222,7 +215,7 @@ def test_workers_meet_in_any_order(run_error, rendezvous):
         time.sleep(delay)
         try:
             rendezvous.meet(addresses, index, timeout=20)
-        except run_error as error:
+        except RunError as error:
             failures.append(error)
 
     threads = [
@@ -238,13 +231,13 @@ def test_workers_meet_in_any_order(run_error, rendezvous):
         socket.create_server(("", int(address.rpartition(":")[2]))).close()
 
 
-def test_a_stranger_at_a_workers_address_is_no_worker(run_error, rendezvous):
+def test_a_stranger_at_a_workers_address_is_no_worker():
     """Such as the server of a worker that has not noticed a loss yet."""
     addresses = free_addresses(2)
     with socket.create_server(("", int(addresses[1].rpartition(":")[2]))):
-        with pytest.raises(run_error, match="in vain for worker 1 at"):
+        with pytest.raises(RunError, match="in vain for worker 1 at"):
             rendezvous.meet(addresses, 0, timeout=0.5)
-        with pytest.raises(run_error, match="Cannot listen at"):
+        with pytest.raises(RunError, match="Cannot listen at"):
             rendezvous.meet(addresses, 1, timeout=0.5)
 
 
@@ -261,63 +254,92 @@ def test_a_stranger_at_a_workers_address_is_no_worker(run_error, rendezvous):
         ' {"type": "worker", "index": 1}}',
     ],
 )
-def test_a_cluster_that_is_none(config, monkeypatch, run_error, distribution):
+def test_a_cluster_that_is_none(config, monkeypatch):
     monkeypatch.delenv("TF_CONFIG", raising=False)
     if config is not None:
         monkeypatch.setenv("TF_CONFIG", config)
-    flags.FLAGS.distribute = "multiworker"
-    flags.FLAGS.output_dir = "run"
-    with pytest.raises(run_error, match="TF_CONFIG, such as"):
-        distribution.start(32)
+    with pytest.raises(RunError, match="TF_CONFIG, such as"):
+        devices.start(32, Place(distribute="multiworker"), "run")
 
 
 @backend.needs_tensorflow
-def test_workers_without_a_common_folder(run_error, distribution):
-    flags.FLAGS.distribute = "multiworker"
-    flags.FLAGS.output_dir = None
-    with pytest.raises(run_error, match="a folder that all workers"):
-        distribution.start(32)
+def test_workers_without_a_common_folder():
+    with pytest.raises(RunError, match="a folder that all workers"):
+        devices.start(32, Place(distribute="multiworker"))
+
+
+@backend.needs_tensorflow
+def test_workers_in_a_process_that_has_computed(monkeypatch):
+    """As in a notebook; TensorFlow sets workers up once, and first."""
+    (address,) = free_addresses(1)
+    task = {"type": "worker", "index": 0}
+    config = {"cluster": {"worker": [address]}, "task": task}
+    monkeypatch.setenv("TF_CONFIG", json.dumps(config))
+    keras.ops.ones(1)
+    with pytest.raises(RunError, match="comes too late"):
+        devices.start(32, Place(distribute="multiworker"), "run")
 
 
 @backend.needs_tensorflow
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("no-such-tpu", "No TPU found by --tpu=no-such-tpu"),
-        ("local", "No TPU found by --tpu=local"),
+        ("no-such-tpu", "No TPU found by tpu=no-such-tpu"),
+        ("local", "No TPU found by tpu=local"),
         ("grpc://127.0.0.1:9", "127.0.0.1:9 does not answer"),
     ],
 )
-def test_a_tpu_that_is_not_there(
-    name, reason, monkeypatch, run_error, distribution
-):
-    flags.FLAGS.distribute = "tpu"
-    flags.FLAGS.tpu = name
-    flags.FLAGS.worker_timeout = 2.0
-    with pytest.raises(run_error, match=reason) as caught:
-        distribution.start(32)
+def test_a_tpu_that_is_not_there(name, reason):
+    place = Place(distribute="tpu", tpu=name, worker_timeout=2.0)
+    with pytest.raises(RunError, match=reason) as caught:
+        devices.start(32, place)
     assert "grpc://host:port" in str(caught.value)
 
 
 @pytest.mark.skipif(
     backend.NAME == "tensorflow", reason="needs another backend"
 )
-@pytest.mark.parametrize("way", ["multiworker", "tpu"])
-def test_ways_that_are_tensorflows(way, run_error, distribution):
-    flags.FLAGS.distribute = way
-    with pytest.raises(run_error, match="needs the TensorFlow backend"):
-        distribution.start(32)
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("distribute", "multiworker"),
+        ("distribute", "tpu"),
+        ("deterministic", True),
+    ],
+)
+def test_settings_that_are_tensorflows(setting, value):
+    expected = f"{setting}={value} needs the TensorFlow backend"
+    with pytest.raises(RunError, match=expected):
+        devices.start(32, Place(**{setting: value}))
 
 
-def test_a_batch_that_does_not_divide(run_error, distribution, monkeypatch):
-    two = distribution.Devices(replicas=2)
-    monkeypatch.setattr(distribution, "_mirrored", lambda: two)
-    flags.FLAGS.distribute = "mirrored"
-    with pytest.raises(run_error, match="nearest that does is 32") as caught:
-        distribution.start(33)
-    message = "--batch_size=33 does not divide by the 2 replicas"
+@backend.not_on_torch
+def test_a_processor_that_has_computed_already():
+    keras.ops.ones(1)
+    with pytest.raises(RunError, match="cpu_devices=7 comes too late"):
+        devices.start(32, Place(cpu_devices=7))
+
+
+@pytest.mark.skipif(backend.NAME != "jax", reason="JAX keeps it globally")
+def test_one_device_after_several():
+    try:
+        devices.start(32, Place(distribute="mirrored"))
+        assert keras.distribution.distribution() is not None
+        assert devices.start(32, Place()) == Devices()
+        assert keras.distribution.distribution() is None
+    finally:
+        keras.distribution.set_distribution(None)
+
+
+def test_a_batch_that_does_not_divide(monkeypatch):
+    two = Devices(replicas=2)
+    monkeypatch.setattr(devices, "_mirrored", lambda place: two)
+    mirrored = Place(distribute="mirrored")
+    with pytest.raises(RunError, match="nearest that does is 32") as caught:
+        devices.start(33, mirrored)
+    message = "batch_size=33 does not divide by the 2 replicas"
     assert message in str(caught.value)
-    assert distribution.start(34) is two
+    assert devices.start(34, mirrored) is two
 
 
 @pytest.mark.parametrize(
@@ -334,25 +356,75 @@ def test_a_batch_that_does_not_divide(run_error, distribution, monkeypatch):
         (10_000, 1000, object(), 1000),
     ],
 )
-def test_no_replica_evaluates_nothing(
-    count, replicas, strategy, expected, distribution, example
-):
-    devices = distribution.Devices(strategy, replicas)
-    size = example("experiment")._evaluation_batch(count, devices)
-    assert size == expected
+def test_no_replica_evaluates_nothing(count, replicas, strategy, expected):
+    several = Devices(strategy, replicas)
+    assert several.evaluation_batch(count, 500) == expected
 
 
-def test_a_remainder_is_not_shared(run_error, distribution, example):
-    flags.FLAGS.drop_remainder = False
-    drops_remainder = example("experiment")._drops_remainder
-    assert not drops_remainder(distribution.Devices())
-    with pytest.raises(run_error, match="--nodrop_remainder needs one device"):
-        drops_remainder(distribution.Devices(replicas=2))
-    flags.FLAGS.drop_remainder = None
-    assert drops_remainder(distribution.Devices(replicas=2))
+def test_images_that_jax_cannot_share():
+    with pytest.raises(RunError, match="would not share them evenly"):
+        Devices(None, 3).evaluation_batch(10_000, 500)
 
 
-def test_images_that_jax_cannot_share(run_error, distribution, example):
-    devices = distribution.Devices(None, 3)
-    with pytest.raises(run_error, match="cannot be shared evenly"):
-        example("experiment")._evaluation_batch(10_000, devices)
+def test_a_remainder_is_not_shared():
+    assert not Devices().drops_remainder(False)
+    assert Devices().drops_remainder(True)
+    with pytest.raises(RunError, match="drop_remainder=False needs one device"):
+        Devices(replicas=2).drops_remainder(False)
+    assert Devices(replicas=2).drops_remainder()
+    assert not Devices().drops_remainder()
+
+
+def test_what_several_workers_cannot():
+    Devices(replicas=2).check_one_machine("rewind")
+    with pytest.raises(RunError, match="multiworker cannot rewind"):
+        Devices(replicas=2, workers=2).check_one_machine("rewind")
+
+
+# --- A command starts itself again ----------------------------------------
+
+TWICE = """
+import sys
+from mpt_keras.experiments import restart
+print(sys.argv[1:], __name__, sys.flags.dont_write_bytecode)
+if len(sys.argv) < 4:
+    restart.start_again()
+"""
+
+
+@pytest.mark.parametrize("way", ["script", "module", "installed"])
+def test_a_command_starts_itself_again(way, tmp_path):
+    """With the options of Python, and from the same folder."""
+    package = tmp_path / "program"
+    package.mkdir()
+    (package / "__main__.py").write_text(f"import program.other\n{TWICE}")
+    (package / "other.py").write_text("")
+    (tmp_path / "script.py").write_text(TWICE)
+    installed = tmp_path / "installed"
+    installed.write_text(f"#!{sys.executable} -B{TWICE}")
+    installed.chmod(0o755)
+    command = {
+        "script": [sys.executable, "-B", "script.py"],
+        "module": [sys.executable, "-B", "-m", "program"],
+        "installed": [installed],
+    }[way]
+    done = subprocess.run(
+        [*command, "search", "--a=b c"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(conftest.ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [
+        f"['search', {words}] __main__ 1"
+        for words in ("'--a=b c'", "'--a=b c', '--resume'")
+    ]
+
+
+def test_a_command_that_resumes_already(monkeypatch):
+    words = ["python", "-m", "mpt_keras", "search", "--resume", "--seed=1"]
+    monkeypatch.setattr(sys, "orig_argv", words)
+    assert restart.resuming_command() == [
+        *(sys.executable, "-m", "mpt_keras", "search", "--seed=1", "--resume"),
+    ]

@@ -12,10 +12,10 @@ import keras
 import numpy as np
 import programs
 import pytest
+from small_datasets import write_cifar10
 
 import mpt_keras as mpt
 
-tfds = pytest.importorskip("tensorflow_datasets")
 pytestmark = backend.needs_tensorflow
 
 EXAMPLES = conftest.ROOT / "examples"
@@ -27,42 +27,6 @@ def succeed(script, *words):
 
 def fail(script, *words):
     return programs.fail(f"examples/{script}.py", *words)
-
-
-def write_cifar10(folder, train=500, side=32, classes=10, label=None):
-    """A part of CIFAR-10's size, written in the format of its own."""
-    rng = np.random.default_rng(0)
-
-    def split(count):
-        for key in range(count):
-            number = int(rng.integers(10))
-            image = rng.integers(0, 100, (side, side, 3)) + 15 * number
-            yield (
-                key,
-                {
-                    "id": f"{key}",
-                    "image": image.astype("uint8"),
-                    "label": number if label is None else label,
-                },
-            )
-
-    features = tfds.features.FeaturesDict(
-        {
-            "id": tfds.features.Text(),
-            "image": tfds.features.Image(shape=(side, side, 3)),
-            "label": tfds.features.ClassLabel(num_classes=classes),
-        }
-    )
-    splits = {"train": list(split(train)), "test": list(split(train // 5))}
-    tfds.dataset_builders.store_as_tfds_dataset(
-        name="cifar10",
-        version="3.0.2",
-        data_dir=folder,
-        features=features,
-        split_datasets=splits,
-        disable_shuffling=True,
-    )
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -239,18 +203,6 @@ def test_other_images_under_the_name(here):
     assert not (here / "runs").exists()
 
 
-def test_labels_of_other_classes(tmp_path, run_error, example):
-    write_cifar10(tmp_path, train=5, label=-1)
-    prepared = example("prepared")
-    builder = prepared.find("cifar10", tmp_path, download=False)
-    with pytest.raises(run_error, match="Received: -1 to -1"):
-        prepared.arrays(builder, "train")
-    for file in tmp_path.glob("cifar10/*/*train*"):
-        file.write_bytes(file.read_bytes()[:-9])
-    with pytest.raises(run_error, match="Cannot read the images of"):
-        prepared.arrays(builder, "train")
-
-
 @pytest.mark.slow  # TensorFlow Datasets tries ten times, ever more patiently
 def test_no_network(here, monkeypatch):
     for name in ("http_proxy", "https_proxy"):
@@ -258,17 +210,6 @@ def test_no_network(here, monkeypatch):
     message = fail("cifar10_biprop", "--download", f"--data_dir={here}")
     assert "Could not download cifar10" in message
     assert "Without a network, copy a prepared folder" in message
-
-
-def test_a_download_that_fails(tmp_path, monkeypatch, run_error, example):
-    def no_network(self, **kwargs):
-        raise ConnectionError("no route to host")
-
-    monkeypatch.setattr(
-        tfds.core.DatasetBuilder, "download_and_prepare", no_network
-    )
-    with pytest.raises(run_error, match="ConnectionError: no route to host"):
-        example("prepared").find("cifar10", tmp_path, download=True)
 
 
 def test_a_folder_that_holds_another_run(tmp_path):
@@ -370,14 +311,13 @@ def test_serving_imports_no_keras():
 
 def test_examples_are_files_of_their_own():
     assert {path.name for path in pathlib.Path(EXAMPLES).glob("*.py")} == {
-        *("command.py", "distribution.py", "experiment.py", "images.py"),
-        *("multiworker.py", "prepared.py", "rendezvous.py", "run_folder.py"),
-        *("recipes.py", "search.py", "streamed_images.py", "digits.py"),
+        *("command.py", "distribution.py", "experiment.py"),
+        *("multiworker.py", "rendezvous.py", "run_folder.py"),
+        *("recipes.py", "search.py"),
         *("training.py", "small_images.py", "sparsity_flag.py"),
         *("series.py", "tickets.py", "lottery_ticket.py", "kd_ticket.py"),
         *("cifar10_biprop.py", "imagenet_biprop.py"),
         *("quickstart.py", "serve_savedmodel.py"),
-        *("sweep.py", "sweep_report.py", "tables.py"),
-        *("compare_masks.py", "recycling.py", "export_ticket.py"),
+        *("sweep.py", "recycling.py", "export_ticket.py"),
         "microcontroller.py",
     }

@@ -1,4 +1,4 @@
-"""The examples' images: order, crops and flips, and where they come from."""
+"""Images in memory: order, crops and flips, and those of a plain file."""
 
 import io
 import itertools
@@ -11,20 +11,19 @@ import pytest
 from backend import needs_tensorflow
 
 import mpt_keras as mpt
+from mpt_keras.experiments.data.batches import Batches, epoch_draws
+from mpt_keras.experiments.data.in_memory import ImageData
+from mpt_keras.experiments.data.plain_file import read_images
+from mpt_keras.experiments.errors import RunError
 
 COUNT = 37
 
 
 @pytest.fixture
-def images(example):
-    return example("images")
-
-
-@pytest.fixture
-def data(images, rng):
+def data(rng):
     pixels = rng.integers(0, 256, (COUNT, 6, 5, 3)).astype("uint8")
     labels = rng.integers(0, 10, COUNT)
-    return images.ImageData(
+    return ImageData(
         "random", pixels, labels, pixels, labels, (0.0,) * 3, (1.0,) * 3, 10
     )
 
@@ -46,11 +45,11 @@ def expected_image(image, top, left, flip):
 
 
 @pytest.mark.parametrize("augment", [False, True])
-def test_batches_are_what_the_draws_say(augment, images, data):
-    batches = images.Batches(data, 10, seed=3, augment=augment)
+def test_batches_are_what_the_draws_say(augment, data):
+    batches = Batches(data, 10, seed=3, augment=augment)
     assert batches.per_epoch == 4
     for epoch in (0, 1):
-        order, top, left, flip = images.epoch_draws(3, epoch, COUNT)
+        order, top, left, flip = epoch_draws(3, epoch, COUNT)
         assert sorted(order) == list(range(COUNT))
         found = take(batches, epoch, 4)
         assert [len(labels) for _, labels in found] == [10, 10, 10, 7]
@@ -64,30 +63,30 @@ def test_batches_are_what_the_draws_say(augment, images, data):
         assert pixels.dtype == "uint8"
 
 
-def test_draws_are_pinned_and_cover_their_range(images):
-    order, top, left, flip = images.epoch_draws(0, 0, 5)
+def test_draws_are_pinned_and_cover_their_range():
+    order, top, left, flip = epoch_draws(0, 0, 5)
     assert order.tolist() == [0, 2, 1, 4, 3]
-    _, top, left, flip = images.epoch_draws(1, 2, 20_000)
+    _, top, left, flip = epoch_draws(1, 2, 20_000)
     assert set(top.tolist()) == set(left.tolist()) == set(range(9))
     assert abs(flip.mean() - 0.5) < 0.02
     assert abs(np.corrcoef(top, left)[0, 1]) < 0.03
-    other = images.epoch_draws(1, 3, 20_000)[1]
+    other = epoch_draws(1, 3, 20_000)[1]
     assert (top != other).mean() > 0.8
 
 
-def test_a_later_epoch_is_the_same_from_there(images, data):
-    batches = images.Batches(data, 10, seed=0, augment=True)
+def test_a_later_epoch_is_the_same_from_there(data):
+    batches = Batches(data, 10, seed=0, augment=True)
     whole = take(batches, 0, 12)
     for ours, expected in zip(take(batches, 2, 4), whole[8:], strict=True):
         np.testing.assert_array_equal(ours[0], expected[0])
 
 
-def test_parts_make_up_the_whole(images, data):
+def test_parts_make_up_the_whole(data):
     options = {"seed": 0, "augment": True, "drop_remainder": True}
-    whole = take(images.Batches(data, 12, **options), 0, 6)
+    whole = take(Batches(data, 12, **options), 0, 6)
     assert all(len(labels) == 12 for _, labels in whole)
-    first = images.Batches(data, 12, **options, parts=3, own_parts=(0, 1))
-    second = images.Batches(data, 12, **options, parts=3, own_parts=(2,))
+    first = Batches(data, 12, **options, parts=3, own_parts=(0, 1))
+    second = Batches(data, 12, **options, parts=3, own_parts=(2,))
     assert first.per_epoch == 3
     for batch, (one, two), three in zip(
         whole,
@@ -100,8 +99,8 @@ def test_parts_make_up_the_whole(images, data):
 
 
 @needs_tensorflow
-def test_shapes_are_static_where_batches_are_whole(images, data):
-    whole = images.Batches(data, 12, seed=0, drop_remainder=True)
+def test_shapes_are_static_where_batches_are_whole(data):
+    whole = Batches(data, 12, seed=0, drop_remainder=True)
     spec, _ = whole.from_epoch(0).element_spec
     assert tuple(spec.shape) == (12, 6, 5, 3)
 
@@ -166,15 +165,15 @@ def plain_file(path, data, **changes):
     return path
 
 
-def test_a_plain_file_of_arrays(images, data, tmp_path):
+def test_a_plain_file_of_arrays(data, tmp_path):
     path = plain_file(tmp_path / "images.npz", data)
-    train, labels, test, _ = images.read_images(path, (6, 5, 3), classes=10)
+    train, labels, test, _ = read_images(path, (6, 5, 3), classes=10)
     np.testing.assert_array_equal(train, data.train_images)
     np.testing.assert_array_equal(labels, data.train_labels)
     assert test.shape == (8, 6, 5, 3)
 
 
-def test_a_plain_file_of_encoded_images(images, data, tmp_path):
+def test_a_plain_file_of_encoded_images(data, tmp_path):
     pytest.importorskip("PIL")
     names = ("bytes", "offsets")
     train = dict(zip(names, encoded(data.train_images), strict=True))
@@ -187,7 +186,7 @@ def test_a_plain_file_of_encoded_images(images, data, tmp_path):
         **{f"train_{name}": value for name, value in train.items()},
         **{f"test_{name}": value for name, value in test.items()},
     )
-    found, _, _, _ = images.read_images(path, (6, 5, 3), classes=10)
+    found, _, _, _ = read_images(path, (6, 5, 3), classes=10)
     np.testing.assert_array_equal(found, data.train_images)
 
 
@@ -218,22 +217,20 @@ def test_a_plain_file_of_encoded_images(images, data, tmp_path):
         ({"train_labels": np.array([None])}, "Cannot read images"),
     ],
 )
-def test_files_of_other_images(
-    changes, message, images, data, run_error, tmp_path
-):
+def test_files_of_other_images(changes, message, data, tmp_path):
     path = plain_file(tmp_path / "images.npz", data, **changes)
-    with pytest.raises(run_error, match=message):
-        images.read_images(path, (6, 5, 3), classes=10)
+    with pytest.raises(RunError, match=message):
+        read_images(path, (6, 5, 3), classes=10)
 
 
-def test_what_is_no_file_of_arrays(images, run_error, tmp_path):
+def test_what_is_no_file_of_arrays(tmp_path):
     path = tmp_path / "images.npz"
-    with pytest.raises(run_error, match="Cannot read images"):
-        images.read_images(path, (6, 5, 3), classes=10)
+    with pytest.raises(RunError, match="Cannot read images"):
+        read_images(path, (6, 5, 3), classes=10)
     path.write_bytes(b"PK\x03\x04 broken off")
-    with pytest.raises(run_error, match="Cannot read images"):
-        images.read_images(path, (6, 5, 3), classes=10)
+    with pytest.raises(RunError, match="Cannot read images"):
+        read_images(path, (6, 5, 3), classes=10)
     with path.open("wb") as file:
         np.save(file, np.zeros(3))
-    with pytest.raises(run_error, match="one array without a name"):
-        images.read_images(path, (6, 5, 3), classes=10)
+    with pytest.raises(RunError, match="one array without a name"):
+        read_images(path, (6, 5, 3), classes=10)

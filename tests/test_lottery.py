@@ -769,7 +769,7 @@ def test_tickets_go_back_to_a_later_step_bit_for_bit(tmp_path):
         model, train_and_look, tmp_path, rewind_step=5, training_steps=15
     )
     tickets = list(search.run(2))
-    kept = state_file(tmp_path / "rewind.npz")
+    kept = state_file(tmp_path / "rewind-5.npz")
     # Batch norms' statistics and dropout's state among them.
     for a, b in zip(kept, seen, strict=True):
         assert a.tobytes() == b.tobytes()
@@ -1012,9 +1012,9 @@ def test_training_the_dense_network_again_keeps_the_state(tmp_path):
         small_network(), Training(2), tmp_path, rewind_step=5, training_steps=10
     )
     list(search.run(0))
-    before = (tmp_path / "rewind.npz").read_bytes()
+    before = (tmp_path / "rewind-5.npz").read_bytes()
     search.retrain(0, "again", "reinitialized")
-    assert (tmp_path / "rewind.npz").read_bytes() == before
+    assert (tmp_path / "rewind-5.npz").read_bytes() == before
     with pytest.raises(ValueError, match="start='trained' for level 0"):
         search.retrain(0, "more", "trained")
 

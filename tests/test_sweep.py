@@ -1,71 +1,29 @@
 """A sweep trains every run once, whatever happens to it, and counts it once."""
 
-import contextlib
-import fcntl
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 
-import backend
-import conftest
-import numpy as np
 import pytest
-from absl import flags
+import stub_experiment
+from sweeps import (
+    marks,
+    names,
+    starts,
+    sweep_process,
+    wait_for,
+    without_seconds,
+)
 
-FLAGS = flags.FLAGS
-EXAMPLES = conftest.ROOT / "examples"
-
-# An example that trains nothing. It notes that it began, waits for as long as
-# there is a file `hold-` and its folder's name, and fails for `fail-`.
-TRAINER = """
-import json, pathlib, random, sys, time
-flags = dict(word[2:].partition("=")[::2] for word in sys.argv[1:])
-folder = pathlib.Path(flags["output_dir"])
-folder.mkdir(exist_ok=True)
-with (folder / "starts").open("a") as file:
-    file.write("begun ")
-control = pathlib.Path(flags["control"])
-while (control / f"hold-{folder.name}").exists():
-    time.sleep(0.01)
-if (control / f"fail-{folder.name}").exists():
-    print("much before")
-    print("Pass --helpshort or --helpfull to see help on flags.")
-    sys.exit("trainer: out of luck.\\nPass --help")
-if "silent" not in flags:
-    numbers = random.Random(folder.name)
-    accuracies = [numbers.random(), numbers.random()]
-    result = {
-        "model": "net", "data": "noise", "seed": 7, "sparsity": 0.4999,
-        "test_accuracy": accuracies[-1], "best_test_accuracy": max(accuracies),
-        "test_accuracy_per_epoch": accuracies, "seconds": time.time(),
-        "weights": 8, "layers": {}, "ticket": "/somewhere", "flags": flags,
-    }
-    beside = folder / "result.partial"
-    beside.write_text(json.dumps(result))
-    beside.replace(folder / "result.json")
-"""
-
-
-@pytest.fixture
-def sweep(example, tmp_path, monkeypatch):
-    """The module, with an example that trains nothing."""
-    module = example("sweep")
-    examples = tmp_path / "examples"
-    examples.mkdir()
-    (examples / "cifar10_biprop.py").write_text(TRAINER)
-    for name in ("command", "run_folder", "sweep", "sweep_report", "tables"):
-        shutil.copy(EXAMPLES / f"{name}.py", examples)
-    monkeypatch.setattr(module, "EXAMPLES", examples)
-    return module
-
-
-@pytest.fixture
-def report(example):
-    return example("sweep_report")
+from mpt_keras.experiments import local_engine, locks, task
+from mpt_keras.experiments import many_runs as sweep
+from mpt_keras.experiments.errors import RunError
+from mpt_keras.experiments.place import Place
 
 
 @pytest.fixture
@@ -81,287 +39,348 @@ def control(tmp_path):
 
 
 @pytest.fixture
-def run(sweep, control):
-    """Runs a sweep in this process; returns its lines."""
+def run(control, monkeypatch):
+    """Runs a sweep of stubs in this process; returns its lines."""
+    monkeypatch.setattr(task, "WORKER", stub_experiment.WORKER)
 
-    def run_it(folder, *passed_on, **lists):
-        for name, values in lists.items():
-            FLAGS[name].value = values
-        sweep.sweep(folder, [f"--control={control}", *passed_on])
-        return lines_of(folder)
+    def run_it(folder, seeds=(0,), place=None, settings=None, **rest):
+        engine = {
+            key: rest.pop(key)
+            for key in ("engine", "jobs", "address", "cpus", "gpus")
+            if key in rest
+        }
+        units = stub_experiment.units(control, seeds, **rest)
+        return sweep.run_sweep(
+            units, folder, place, settings=settings, **engine
+        )
 
     return run_it
 
 
+def described(folder):
+    return json.loads((folder / "sweep.json").read_text())
+
+
 def lines_of(folder):
-    text = (folder / "runs.jsonl").read_text()
+    text = (folder / "lines.jsonl").read_text()
     assert text.endswith("\n")
     return [json.loads(line) for line in text.splitlines()]
-
-
-def starts(folder):
-    """Run -> how often it was begun."""
-    return {
-        file.parent.name: file.read_text().count("begun")
-        for file in folder.glob("*/starts")
-    }
-
-
-def names(lines):
-    return [line["folder"] for line in lines]
-
-
-def without_seconds(lines):
-    left = ("seconds", "flags")
-    return [{k: v for k, v in ln.items() if k not in left} for ln in lines]
 
 
 # --- What is trained ------------------------------------------------------
 
 
-def test_methods_by_sparsities_by_seeds(run, folder, control, capsys):
-    lines = run(
-        folder,
-        "--epochs=3",
-        methods=["mpt_1_1_bn", "dense_binary", "mpt_1_1_bn"],
-        sparsities=["0.5", ".50", "0"],
-        seeds=["4", "1"],
-    )
-    assert names(lines) == [
-        *("mpt_1_1_bn-0.5-seed4", "mpt_1_1_bn-0.0-seed4", "dense_binary-seed4"),
-        *("mpt_1_1_bn-0.5-seed1", "mpt_1_1_bn-0.0-seed1", "dense_binary-seed1"),
-    ]
-    first, _, dense, *_ = lines
-    assert first["flags"] == {
-        "method": "biprop",
-        "binary_activations": "",
-        "trained_batch_norm": "",
-        "sparsity": "0.5",
-        "seed": "4",
-        "output_dir": str(folder / "mpt_1_1_bn-0.5-seed4"),
-        "resume": "",
-        "control": str(control),
-        "epochs": "3",
-    }
-    assert "sparsity" not in dense["flags"]
-    assert (first["sparsity"], first["seed"]) == (0.5, 4)
-    assert (dense["sparsity"], dense["method"]) == (None, "dense_binary")
-    assert first["arguments"] == [f"--control={control}", "--epochs=3"]
-    assert len(first["test_accuracy_per_epoch"]) == 2
-    assert not {"ticket", "layers"} & first.keys()
+def test_each_unit_in_a_folder_of_its_own(run, folder, control, capsys):
+    lines = run(folder, (4, 1), Place(images="a.npz"), epochs=3)
+    assert names(lines) == ["stub-seed4", "stub-seed1"]
+    assert names(lines_of(folder)) == names(lines)
+    first, _ = lines
+    assert first["settings"]["epochs"] == 3
+    assert first["images"] == "a.npz"
+    job = json.loads((folder / "stub-seed4.json").read_text())
+    assert job["folder"] == str(folder / "stub-seed4")
     assert set(starts(folder).values()) == {1}
     printed = capsys.readouterr().out.splitlines()
-    accuracy = f"test accuracy {dense['test_accuracy']:.2%}, "
-    assert printed[2].startswith(f"3 of 6 dense_binary-seed4: {accuracy}")
-    assert len((folder / "table.md").read_text().splitlines()) == 2 + 3
+    assert printed[0].startswith(f"2 of 2 runs to train in '{folder}'")
+    accuracy = f"test accuracy {first['test_accuracy']:.2%}, "
+    assert printed[1].startswith(f"1 of 2 stub-seed4: {accuracy}")
+
+
+def test_several_trainings_in_a_unit(run, folder, capsys):
+    lines = run(folder, (0, 1), trainings=2)
+    assert names(lines) == [
+        *("stub-seed0/part0", "stub-seed0/part1"),
+        *("stub-seed1/part0", "stub-seed1/part1"),
+    ]
+    assert "1 of 2 stub-seed0: 2 trainings, " in capsys.readouterr().out
 
 
 def test_a_finished_sweep_trains_nothing_and_can_be_added_to(
     run, folder, capsys
 ):
-    run(folder, methods=["dense"], seeds=["0"])
-    before = (folder / "runs.jsonl").read_bytes()
-    run(folder, methods=["dense"], seeds=["0"])
-    assert (folder / "runs.jsonl").read_bytes() == before
+    run(folder)
+    before = (folder / "lines.jsonl").read_bytes()
+    run(folder)
+    assert (folder / "lines.jsonl").read_bytes() == before
     assert "(finished before)" in capsys.readouterr().out
-    more = {"methods": ["edge_popup", "dense"], "sparsities": ["0.5"]}
-    lines = run(folder, **more, seeds=["0", "1"])
-    assert (folder / "runs.jsonl").read_bytes().startswith(before)
-    assert sorted(names(lines)) == [
-        *("dense-seed0", "dense-seed1"),
-        *("edge_popup-0.5-seed0", "edge_popup-0.5-seed1"),
-    ]
+    lines = run(folder, (1, 0))
+    assert (folder / "lines.jsonl").read_bytes().startswith(before)
+    assert names(lines) == ["stub-seed1", "stub-seed0"]
     assert set(starts(folder).values()) == {1}
 
 
+def test_a_unit_that_is_asked_for_more(run, folder):
+    run(folder, (0, 1))
+    lines = run(folder, (0, 1), trainings=2)
+    assert names(lines)[-2:] == ["stub-seed1/part0", "stub-seed1/part1"]
+    assert set(starts(folder).values()) == {2}
+    run(folder, (0, 1), trainings=2)
+    assert set(starts(folder).values()) == {2}
+
+
 def test_a_line_counts_although_its_run_was_removed(run, folder):
-    before = run(folder, methods=["dense"])
-    shutil.rmtree(folder / "dense-seed0")
-    assert run(folder, methods=["dense"]) == before
+    before = run(folder)
+    shutil.rmtree(folder / "stub-seed0")
+    assert without_seconds(run(folder)) == without_seconds(before)
+    assert not starts(folder)
 
 
 @pytest.mark.parametrize("left", [0, 1, 40, -1])
 def test_a_line_that_was_cut_is_written_again(left, run, folder):
-    before = run(folder, methods=["dense"], seeds=["0", "1"])
-    first, second = (folder / "runs.jsonl").read_text().splitlines()
-    cut = first + "\n" + (second + "\n")[:left]
-    (folder / "runs.jsonl").write_text(cut)
-    assert run(folder, methods=["dense"], seeds=["0", "1"]) == before
-    assert set(starts(folder).values()) == {1}
+    before = without_seconds(run(folder, (0, 1), trainings=2))
+    *lines, last = (folder / "lines.jsonl").read_text().splitlines(True)
+    (folder / "lines.jsonl").write_text("".join(lines) + last[:left])
+    assert without_seconds(run(folder, (0, 1), trainings=2)) == before
+    assert (folder / "lines.jsonl").read_text().startswith("".join(lines))
+    assert starts(folder) == {"stub-seed0": 1, "stub-seed1": 2}
+
+
+@pytest.mark.parametrize("text", ["half a li", "[]", "3", '{"method": "x"}'])
+def test_a_line_that_is_none(text, run, folder):
+    run(folder)
+    path = folder / "lines.jsonl"
+    path.write_text(f"{path.read_text()}{text}\n")
+    before = path.read_bytes()
+    with pytest.raises(RunError, match=r"Line 2 of '.*' is not that of a tra"):
+        run(folder, (0, 1))
+    assert path.read_bytes() == before
 
 
 def test_a_run_that_fails_does_not_stop_the_others(
-    run, folder, control, run_error, capsys
+    run, folder, control, capsys
 ):
-    seeds = {"methods": ["dense"], "seeds": ["0", "1", "2"]}
-    (control / "fail-dense-seed1").touch()
-    with pytest.raises(run_error, match="1 of 3 runs failed") as caught:
-        run(folder, **seeds)
-    assert f"output is in {folder / 'dense-seed1.log'}" in str(caught.value)
+    seeds = (0, 1, 2)
+    (control / "fail-stub-seed1").touch()
+    with pytest.raises(RunError, match="1 of 3 runs failed") as caught:
+        run(folder, seeds)
+    assert f"output is in {folder / 'stub-seed1.log'}" in str(caught.value)
     assert (
-        "2 of 3 dense-seed1: failed with exit status 1: trainer: out of luck.\n"
+        "2 of 3 stub-seed1: failed with exit status 1: out of luck.\n"
     ) in capsys.readouterr().out
-    assert "much before" in (folder / "dense-seed1.log").read_text()
-    assert names(lines_of(folder)) == ["dense-seed0", "dense-seed2"]
-    assert (folder / "table.md").exists()
-    (control / "fail-dense-seed1").unlink()
-    assert len(run(folder, **seeds)) == 3
-    begun = {"dense-seed0": 1, "dense-seed1": 2, "dense-seed2": 1}
+    assert "much before" in (folder / "stub-seed1.log").read_text()
+    assert names(lines_of(folder)) == ["stub-seed0", "stub-seed2"]
+    (control / "fail-stub-seed1").unlink()
+    assert len(run(folder, seeds)) == 3
+    begun = {"stub-seed0": 1, "stub-seed1": 2, "stub-seed2": 1}
     assert starts(folder) == begun
 
 
-def test_a_run_that_leaves_no_result(run, folder, run_error, capsys):
-    with pytest.raises(run_error, match="1 of 1 runs failed"):
-        run(folder, "--silent", methods=["dense"])
-    assert "failed: no result in" in capsys.readouterr().out
-    assert not (folder / "table.md").exists()
+def test_what_nobody_foresaw_leaves_its_trace(run, folder, control, capsys):
+    (control / "raise-stub-seed0").touch()
+    with pytest.raises(RunError, match="1 of 1 runs failed"):
+        run(folder)
+    assert "exit status 1: ValueError: not foreseen" in capsys.readouterr().out
+    assert "Traceback" in (folder / "stub-seed0.log").read_text()
+
+
+def test_a_run_that_leaves_no_line(run, folder, capsys):
+    with pytest.raises(RunError, match="1 of 1 runs failed"):
+        run(folder, trainings=0)
+    assert "failed: there is no line in" in capsys.readouterr().out
+
+
+# --- Several at the same time ---------------------------------------------
+
+
+def test_several_at_the_same_time(run, folder, control):
+    for seed in range(2):
+        (control / f"hold-stub-seed{seed}").touch()
+
+    def let_go():
+        wait_for(folder / "stub-seed0" / "starts")
+        wait_for(folder / "stub-seed1" / "starts")
+        assert not (folder / "stub-seed2").exists()
+        (control / "hold-stub-seed1").unlink()
+        wait_for(folder / "stub-seed2" / "ends")
+        (control / "hold-stub-seed0").unlink()
+
+    thread = threading.Thread(target=let_go)
+    thread.start()
+    lines = run(folder, range(3), jobs=2)
+    thread.join()
+    assert names(lines) == ["stub-seed0", "stub-seed1", "stub-seed2"]
+    assert names(lines_of(folder))[0] == "stub-seed1"
+    alone = run(folder.with_name("alone"), range(3))
+    assert without_seconds(lines) == without_seconds(alone)
+
+
+def test_they_share_the_machine(monkeypatch):
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    assert local_engine.shares(3)["OMP_NUM_THREADS"] == "2"
+    assert local_engine.shares(9)["TF_NUM_INTRAOP_THREADS"] == "1"
 
 
 # --- Killed ---------------------------------------------------------------
 
-SEEDS = {"methods": ["dense"], "seeds": ["0", "1", "2"]}
-HELD = "dense-seed1"
+SEEDS = (0, 1, 2)
+HELD = "stub-seed1"
 
 
-@pytest.fixture
-def held(sweep, folder, control):
-    """A sweep in a process of its own, in the middle of its second run."""
+@pytest.fixture(params=[1, 2], ids=["one", "two at a time"])
+def held(request, folder, control):
+    """In the middle of its second run."""
     (control / f"hold-{HELD}").touch()
-    # A test run in the background ignores Ctrl-C, and so would its children.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    process = subprocess.Popen(
-        [
-            *(sys.executable, sweep.EXAMPLES / "sweep.py"),
-            *(f"--output_dir={folder}", "--methods=dense", "--seeds=0,1,2"),
-            *("--", f"--control={control}"),
-        ],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-    signal.signal(signal.SIGINT, before)
-    while not (folder / HELD / "starts").exists():
-        assert process.poll() is None, process.stdout.read()
-        time.sleep(0.01)
-    yield process
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    process.stdout.close()
-
-
-def is_at_work(folder):
-    with (folder / "lock").open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
+    with sweep_process(folder, control, jobs=request.param) as process:
+        wait_for(folder / HELD / "starts", process)
+        while len(described(folder)["finished"]) < request.param:
+            time.sleep(0.01)
+        yield process
 
 
 def assert_as_if_never_killed(run, folder):
     """Compares a finished sweep with one that no one killed."""
-    uninterrupted = run(folder.with_name("uninterrupted"), **SEEDS)
+    uninterrupted = run(folder.with_name("uninterrupted"), SEEDS)
     lines = without_seconds(lines_of(folder))
     assert lines == without_seconds(uninterrupted)
 
 
-def test_sweep_and_run_killed(held, run, folder, control, capsys):
+def test_sweep_and_run_killed(held, run, folder, control):
     os.killpg(held.pid, signal.SIGKILL)
     assert held.wait() == -signal.SIGKILL
     (control / f"hold-{HELD}").unlink()
-    run(folder, **SEEDS)
-    assert starts(folder) == {"dense-seed0": 1, HELD: 2, "dense-seed2": 1}
+    run(folder, SEEDS)
+    assert starts(folder) == {"stub-seed0": 1, HELD: 2, "stub-seed2": 1}
     assert_as_if_never_killed(run, folder)
 
 
-def test_only_the_sweep_killed(held, run, folder, control, capsys, monkeypatch):
-    """The next one waits for the run that is left, and takes its result."""
+def test_only_the_sweep_killed(held, run, folder, control):
+    """Its run ends with it, or the next one waits until it has."""
     held.kill()
     assert held.wait() == -signal.SIGKILL
-    assert is_at_work(folder)
-
-    def let_go_and_wait(file, operation):
-        if operation == fcntl.LOCK_EX:
-            (control / f"hold-{HELD}").unlink()
-        lock(file, operation)
-
-    lock = fcntl.flock
-    monkeypatch.setattr(fcntl, "flock", let_go_and_wait)
-    run(folder, **SEEDS)
-    waiting = f"Waiting for the run that is still at work in '{folder}'."
-    assert waiting in capsys.readouterr().out
-    assert set(starts(folder).values()) == {1}
+    with locks.exclusive(folder / HELD, wait=10):
+        (control / f"hold-{HELD}").unlink()
+        time.sleep(0.1)
+        assert HELD not in marks(folder, "ends")
+    run(folder, SEEDS)
+    assert starts(folder) == {"stub-seed0": 1, HELD: 2, "stub-seed2": 1}
+    assert marks(folder, "ends")[HELD] == 1
     assert_as_if_never_killed(run, folder)
+
+
+def test_what_is_still_at_work_in_a_run_is_waited_for(run, folder):
+    run(folder, (0,))
+    (folder / HELD).mkdir()
+    is_held = threading.Event()
+    log = folder / f"{HELD}.log"
+
+    def hold():
+        with locks.exclusive(folder / HELD):
+            is_held.set()
+            while not log.exists():
+                time.sleep(0.01)
+            time.sleep(0.5)
+            assert not (folder / HELD / "starts").exists()
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    is_held.wait()
+    assert len(run(folder, (0, 1))) == 2
+    thread.join()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_asked_to_end_it_ends_its_run(number, held, folder):
+def test_asked_to_end_it_ends_its_runs(number, held, folder, control):
     held.send_signal(number)
     printed = held.stdout.read()
     assert held.wait() == 1
     assert "Traceback" not in printed
-    *_, there, last = printed.splitlines()
-    assert there == f"2 of 3 {HELD}: stopped"
-    assert last.startswith("sweep.py: Stopped. Finished runs are kept")
-    assert not is_at_work(folder)
-    assert names(lines_of(folder)) == ["dense-seed0"]
+    *_, last = printed.splitlines()
+    assert last == (
+        "refused: Stopped. Finished runs are kept, and so are the whole epochs "
+        f"of the others. The same sweep in '{folder}' continues."
+    )
+    for busy in (folder, folder / HELD):
+        with locks.exclusive(busy, wait=0):
+            pass
+    assert HELD not in names(lines_of(folder))
+
+
+def test_what_terminates_it_is_as_it_was_before(run, folder):
+    before = signal.getsignal(signal.SIGTERM)
+    run(folder)
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_sweep_in_a_thread(run, folder):
+    found = []
+    thread = threading.Thread(target=lambda: found.extend(run(folder)))
+    thread.start()
+    thread.join()
+    assert names(found) == ["stub-seed0"]
+
+
+# --- Locks ----------------------------------------------------------------
+
+
+def test_two_sweeps_in_one_folder(held, run, folder):
+    with pytest.raises(RunError, match=f"'{folder}' is in use by another"):
+        run(folder, SEEDS)
+    assert starts(folder)[HELD] == 1
+
+
+def test_a_lock_that_is_held_may_be_asked_for_again(tmp_path):
+    with locks.exclusive(tmp_path), locks.exclusive(tmp_path, wait=9.0):
+        pass
+
+    refused = []
+
+    def another():
+        try:
+            with locks.exclusive(tmp_path, wait=0):
+                pass
+        except RunError as error:
+            refused.append(str(error))
+
+    with locks.exclusive(tmp_path):
+        thread = threading.Thread(target=another)
+        thread.start()
+        thread.join()
+    assert len(refused) == 1
+    assert str(tmp_path) in refused[0]
+    another()
+    assert len(refused) == 1
+    assert {file.name for file in tmp_path.iterdir()} <= {locks.NAME}
 
 
 # --- Refused --------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("lists", "message"),
+    "words",
     [
-        ({"methods": ["mpt"]}, "Invalid --methods.*mpt_1_32.*'mpt'"),
-        ({"methods": []}, "Invalid --methods.*Received: none"),
-        ({"sparsities": ["1.0"]}, r"Invalid --sparsities.*\[0, 1\).*'1.0'"),
-        ({"sparsities": ["0.5", "nan"]}, "Received: 'nan'"),
-        ({"sparsities": ["-0.1"]}, "Received: '-0.1'"),
-        ({"sparsities": ["half"]}, "Received: 'half'"),
-        ({"sparsities": []}, "Invalid --sparsities.*Received: none"),
-        ({"seeds": ["1.5"]}, "Invalid --seeds.*integers.*'1.5'"),
-        ({"seeds": ["-1"]}, "Invalid --seeds.*'-1'"),
-        ({"seeds": []}, "Invalid --seeds.*Received: none"),
+        ["a", "a"],
+        ["a/b"],
+        ["../a"],
+        [".lock"],
+        [""],
+        [],
     ],
 )
-def test_lists_that_are_none(lists, message, run, folder, run_error):
-    with pytest.raises(run_error, match=message):
-        run(folder, **lists)
+def test_units_that_are_none(words, folder, control):
+    stub = stub_experiment.Stub(str(control))
+    with pytest.raises(ValueError, match="Invalid value for argument `units`"):
+        sweep.run_sweep([(name, stub) for name in words], folder)
     assert not folder.exists()
 
 
 @pytest.mark.parametrize(
-    ("passed_on", "message"),
+    ("words", "error", "message"),
     [
-        (["--seed=3"], "--seed cannot be passed on: the sweep sets it"),
-        (["--epochs=3", "-sparsity", "0.5"], "--sparsity cannot be passed on"),
-        (["--nobinary_activations"], "--nobinary_activations cannot be"),
-        (["--output_dir=x"], "Use --methods, --sparsities"),
-        (["--flagfile=x"], "--flagfile cannot be passed on"),
-        (["--epochs=3", "--", "--seed=3"], "cannot be passed on"),
-        (["--epochs=3", "--"], "-- cannot be passed on"),
+        ({"engine": "slurm"}, ValueError, "Expected one of local, ray"),
+        ({"jobs": 0}, ValueError, "`jobs`. Expected an integer of 1"),
+        ({"engine": "ray", "jobs": 2}, RunError, "jobs=2 has no effect"),
+        ({"address": "auto"}, RunError, "have no effect with engine='local'"),
+        ({"gpus": 1}, RunError, "they need engine='ray'"),
+        (
+            {"place": Place(distribute="multiworker")},
+            *(RunError, "each run is one process"),
+        ),
     ],
 )
-def test_flags_that_cannot_be_passed_on(
-    passed_on, message, run, folder, run_error
-):
-    with pytest.raises(run_error, match=message):
-        run(folder, *passed_on)
+def test_engines_that_are_none(words, error, message, run, folder):
+    with pytest.raises(error, match=message):
+        run(folder, **words)
     assert not folder.exists()
-
-
-def test_words_without_a_flag(sweep, folder, run_error):
-    with pytest.raises(run_error, match="Unexpected 'conv4'"):
-        sweep.sweep(folder, ["conv4"])
-
-
-def test_no_folder_is_named(sweep, run_error):
-    FLAGS.output_dir = None
-    with pytest.raises(run_error, match="--output_dir is missing"):
-        sweep.main(["sweep.py"])
 
 
 def contents(folder):
@@ -372,267 +391,74 @@ def contents(folder):
     }
 
 
-def test_other_settings_or_versions_are_not_continued(run, folder, run_error):
-    run(folder, "--epochs=3", "--deterministic", methods=["dense"])
+def test_other_settings_or_versions_are_not_continued(run, folder):
+    run(folder, settings={"epochs": 3, "milestones": (1, 2)})
     before = contents(folder)
-    expected = "--deterministic is true there and None here, --epochs is 3"
-    with pytest.raises(run_error, match=expected):
-        run(folder, "--epochs=4")
-    FLAGS.example = "imagenet_biprop"
-    expected = "--example is cifar10_biprop there and imagenet_biprop here"
-    with pytest.raises(run_error, match=expected):
-        run(folder, "--epochs=3", "--deterministic")
-    FLAGS.example = "cifar10_biprop"
+    with pytest.raises(RunError, match=r"epochs is 3 there and 4 here\. Noth"):
+        run(folder, (1,), settings={"epochs": 4, "milestones": (1, 2)})
     assert contents(folder) == before
-    description = json.loads((folder / "sweep.json").read_text())
+    same = {"settings": {"epochs": 3, "milestones": (1, 2)}}
+    assert len(run(folder, (0, 1), **same)) == 2
+    description = described(folder)
     description["versions"]["keras"] = "2.0"
     (folder / "sweep.json").write_text(json.dumps(description))
-    with pytest.raises(run_error, match=r"keras is 2.0 there and 3\."):
-        run(folder, "--epochs=3", "--deterministic")
+    with pytest.raises(RunError, match=r"keras is 2.0 there and 3\."):
+        run(folder, **same)
 
 
 def test_images_may_have_moved(run, folder):
-    run(folder, "--epochs=3", "--data_dir=here", methods=["dense"])
-    moved = ("--data_dir", "there", "--epochs", "3")
-    assert len(run(folder, *moved, seeds=["0", "1"])) == 2
+    run(folder, (0,), Place(data_dir="here"))
+    assert len(run(folder, (0, 1), Place(data_dir="there"))) == 2
+    assert starts(folder) == {"stub-seed0": 1, "stub-seed1": 1}
 
 
-@pytest.mark.parametrize("content", [None, "", "[]", "{}", '{"example": "x"}'])
-def test_files_that_are_no_sweep(content, run, folder, run_error):
+@pytest.mark.parametrize("content", [None, "", "[]", "{}", '{"settings": {}}'])
+def test_files_that_are_no_sweep(content, run, folder):
     folder.mkdir()
     (folder / "precious").write_text("precious")
     if content is not None:
         (folder / "sweep.json").write_text(content)
     before = contents(folder)
-    with pytest.raises(run_error, match="that an earlier sweep wrote"):
+    with pytest.raises(RunError, match="that an earlier sweep wrote"):
         run(folder)
     assert contents(folder) == before
 
 
 def test_a_sweep_killed_at_its_very_beginning(run, folder):
     folder.mkdir()
-    (folder / "lock").touch()
-    (folder / "sweep.partial").write_text('{"exa')
-    assert len(run(folder, methods=["dense"])) == 1
-    assert not list(folder.glob("*.partial"))
+    (folder / ".lock").touch()
+    (folder / "partial-0123").write_text('{"exa')
+    assert len(run(folder)) == 1
 
 
-def test_a_folder_that_cannot_be_made(sweep, tmp_path, run_error, monkeypatch):
-    monkeypatch.setattr(signal, "signal", lambda *_: None)
+def test_a_folder_that_cannot_be_made(run, tmp_path):
     (tmp_path / "file").touch()
-    FLAGS.output_dir = str(tmp_path / "file" / "sweep")
-    with pytest.raises(run_error, match="Cannot use --output_dir="):
-        sweep.main(["sweep.py"])
+    with pytest.raises(RunError, match="Cannot use '"):
+        run(tmp_path / "file" / "sweep")
 
 
-# --- Reported -------------------------------------------------------------
+def test_a_node_of_other_versions(run, folder, monkeypatch, capsys):
+    of = task.Task.of
+
+    def of_another(*arguments):
+        made = of(*arguments)
+        text = json.loads(made.text)
+        text["versions"]["keras"] = "2.0"
+        return task.dataclasses.replace(made, text=json.dumps(text))
+
+    monkeypatch.setattr(task.Task, "of", of_another)
+    with pytest.raises(RunError, match="1 of 1 runs failed"):
+        run(folder)
+    assert "keras is 2.0 there and 3." in capsys.readouterr().out
+    assert not starts(folder)
 
 
-def a_line(method, sparsity, seed, accuracy, best=None):
-    return {
-        "method": method,
-        "sparsity": sparsity,
-        "seed": seed,
-        "folder": f"{method}-{sparsity}-{seed}",
-        "test_accuracy": accuracy,
-        "best_test_accuracy": accuracy if best is None else best,
-        "seconds": 1.5,
-        "model": "conv4",
-        "data": "cifar10",
-    }
-
-
-def write_lines(folder, lines, end=""):
-    folder.mkdir(exist_ok=True)
-    text = "".join(json.dumps(line) + "\n" for line in lines)
-    (folder / "runs.jsonl").write_text(text + end)
-
-
-def test_statistics_are_numpys(report, rng):
-    accuracies = rng.uniform(0, 1, (2, 3, 4))
-    best = accuracies + 0.01
-    sparsities = [0.9, 0.2, 0.5]
-    summaries = report.summarise(
-        [
-            a_line(f"m{i}", sparsity, k, accuracies[i, j, k], best[i, j, k])
-            for k in range(4)
-            for i in range(2)
-            for j, sparsity in enumerate(sparsities)
-        ]
+def test_the_worker_needs_no_keras(tmp_path):
+    program = (
+        "import mpt_keras.experiments.worker, mpt_keras.experiments.sweep, sys;"
+        "print({'keras', 'tensorflow', 'jax', 'torch', 'ray'} & {*sys.modules})"
     )
-    found = [(summary.method, summary.sparsity) for summary in summaries]
-    assert found == [(m, s) for m in ("m0", "m1") for s in (0.2, 0.5, 0.9)]
-    for summary in summaries:
-        place = int(summary.method[1]), sparsities.index(summary.sparsity)
-        assert summary.seeds == 4
-        for ours, values in (summary.last, accuracies), (summary.best, best):
-            expected = values[place].mean(), values[place].std(ddof=1)
-            assert (ours.mean, ours.deviation) == pytest.approx(expected)
-
-
-def test_a_table(report, folder, capsys):
-    lines = [
-        a_line("edge_popup", 0.55, 0, 0.5, 0.6),
-        a_line("edge_popup", 0.55, 1, 0.52, 0.6),
-        a_line("dense", None, 0, 0.7125),
-    ]
-    # Twice the same run, and one that is being written.
-    write_lines(folder, [*lines, lines[1]], end='{"method": "den')
-    report.report(folder)
-    assert (folder / "table.md").read_text() == (
-        "| method | pruned | seeds | last test accuracy | best test accuracy |"
-        "\n| --- | ---: | ---: | ---: | ---: |\n"
-        "| edge_popup | 55 % | 2 | 51.00 ± 1.41 % | 60.00 ± 0.00 % |\n"
-        "| dense | - | 1 | 71.25 ± - % | 71.25 ± - % |\n"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True
     )
-    assert "51.00 ± 1.41 %" in capsys.readouterr().out
-    kept = (folder / "runs.jsonl").read_text()
-    assert kept.endswith('{"method": "den')
-
-
-def test_a_plot(report, folder):
-    pytest.importorskip("matplotlib")
-    lines = [
-        a_line("mpt_1_32", sparsity, seed, 0.5 + 0.1 * sparsity + 0.01 * seed)
-        for sparsity in (0.8, 0.2)
-        for seed in range(3)
-    ]
-    lines += [a_line("dense", None, seed, 0.7 + 0.1 * seed) for seed in (0, 1)]
-    figure = report.draw(report.summarise(lines), "title")
-    (axes,) = figure.axes
-    curve, level = axes.lines[0], axes.lines[-1]
-    np.testing.assert_allclose(curve.get_xydata(), [[0.2, 0.53], [0.8, 0.59]])
-    np.testing.assert_allclose(level.get_xydata(), [[0, 0.75], [1, 0.75]])
-    (bars,) = axes.collections
-    ends = np.array([segment[:, 1] for segment in bars.get_segments()])
-    np.testing.assert_allclose(ends, [[0.52, 0.54], [0.58, 0.60]])
-    (band,) = axes.patches
-    assert band.get_height() == pytest.approx(2 * np.std([0.7, 0.8], ddof=1))
-    assert axes.xaxis.get_major_formatter()(0.2) == "20 %"
-    write_lines(folder, lines)
-    report.report(folder)
-    png = (folder / "accuracy.png").read_bytes()
-    assert png.startswith(b"\x89PNG")
-    assert not list(folder.glob("*.partial"))
-
-
-def test_without_matplotlib_there_is_a_table(
-    report, folder, monkeypatch, capsys
-):
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    write_lines(folder, [a_line("dense", None, 0, 0.7)])
-    report.report(folder)
-    assert "Install the extra `plots`" in capsys.readouterr().out
-    assert (folder / "table.md").exists()
-    assert not (folder / "accuracy.png").exists()
-
-
-@pytest.mark.parametrize("text", ["half a li", "[]", '{"method": "dense"}'])
-def test_a_line_that_is_none(text, report, run, folder, run_error):
-    run(folder, methods=["dense"])
-    write_lines(folder, [a_line("dense", None, 3, 0.7)], end=f"{text}\n")
-    expected = "Line 2 of .* is not that of a run. Remove it"
-    with pytest.raises(run_error, match=expected):
-        report.report(folder)
-    with pytest.raises(run_error, match=expected):
-        run(folder, methods=["dense"])
-
-
-def test_nothing_to_report(sweep, folder, run_error, monkeypatch):
-    monkeypatch.setattr(signal, "signal", lambda *_: None)
-    FLAGS.output_dir, FLAGS.report = str(folder), True
-    with pytest.raises(run_error, match="No finished run in"):
-        sweep.main(["sweep.py"])
-    assert not folder.exists()
-
-
-# --- With the example that trains -----------------------------------------
-
-
-@pytest.fixture
-def real(rng, tmp_path):
-    """The command of a sweep over a small file of images."""
-    labels = rng.integers(0, 10, 96)
-    noise = rng.integers(0, 100, (96, 32, 32, 3))
-    pixels = (noise + 15 * labels[:, None, None, None]).astype("uint8")
-    np.savez(
-        tmp_path / "images.npz",
-        train_images=pixels,
-        train_labels=labels,
-        test_images=pixels[:40],
-        test_labels=labels[:40],
-    )
-
-    def command(folder, methods, epochs):
-        return [
-            *(sys.executable, EXAMPLES / "sweep.py", f"--output_dir={folder}"),
-            *(f"--methods={methods}", "--"),
-            *(f"--images={tmp_path / 'images.npz'}", f"--epochs={epochs}"),
-            *("--model=conv2", "--width=0.05", "--batch_size=32"),
-        ]
-
-    return command
-
-
-def succeed(command):
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
-@pytest.mark.distributed
-@backend.needs_tensorflow
-def test_two_methods_on_images(real, folder):
-    printed = succeed(real(folder, "dense,mpt_1_1", epochs=1))
-    assert "2 of 2 mpt_1_1-0.5-seed0: test accuracy" in printed
-    dense, ticket = lines_of(folder)
-    kept = ticket["weights_kept"] / ticket["weights"]
-    assert kept == pytest.approx(0.5, abs=1e-3)
-    assert "weights" not in dense
-    assert (ticket["replicas"], ticket["model"]) == (1, "conv2")
-    result = json.loads((folder / ticket["folder"] / "result.json").read_text())
-    assert ticket["test_accuracy"] == result["test_accuracy"]
-    assert ticket["versions"] == result["versions"]
-    description = json.loads((folder / "sweep.json").read_text())
-    assert description["versions"] == result["versions"]
-    log = (folder / "dense-seed0.log").read_text()
-    assert "conv2 on cifar10: test accuracy" in log
-
-
-@pytest.mark.slow
-@backend.needs_tensorflow
-@pytest.mark.parametrize("orphaned", [False, True])
-def test_a_killed_sweep_of_all_methods(orphaned, real, sweep, folder):
-    methods = ",".join(sweep.METHODS)
-    whole = folder.with_name("whole")
-    succeed(real(whole, methods, epochs=3))
-    killed = real(folder, methods, epochs=3)
-    process = subprocess.Popen(
-        killed, stdout=subprocess.DEVNULL, start_new_session=True
-    )
-    backup = folder / "mpt_1_1-0.5-seed0" / "backup"
-    while not list(backup.glob("epochs-*")):
-        assert process.poll() is None
-        time.sleep(0.01)
-    if orphaned:
-        process.kill()
-    else:
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    first = folder / "mpt_1_32-0.5-seed0" / "result.json"
-    before = first.stat().st_mtime_ns
-    assert ("Waiting for" in succeed(killed)) == orphaned
-    assert first.stat().st_mtime_ns == before
-    measured = ("seconds", "images_per_second")
-    expected, found = (
-        [{k: v for k, v in ln.items() if k not in measured} for ln in lines]
-        for lines in (lines_of(whole), lines_of(folder))
-    )
-    assert found == expected
-
-
-def test_tables_are_never_cut_short(example, capsys, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "40")
-    name = "a_method_with_a_very_long_name_indeed"
-    example("tables").print_table([("method", "accuracy"), (name, "97.51 %")])
-    assert f"{name}   97.51 %" in capsys.readouterr().out
+    assert done.stdout.strip() == "set()", done.stderr

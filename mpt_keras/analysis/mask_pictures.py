@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from mpt_keras.analysis.figures import new_figure, short
 from mpt_keras.analysis.masks import check_masks
 from mpt_keras.analysis.tiles import tiled
+from mpt_keras.figures import new_figure, short
 
 _PRUNED, _KEPT = "#ccd6e0", "#08244a"
 _MOST_LAYERS = 36

@@ -8,15 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from mpt_keras.analysis.figures import (
+from mpt_keras.analysis.masks import check_masks
+from mpt_keras.analysis.pairs import PairwiseComparison
+from mpt_keras.figures import (
     COLOURS,
     MARKERS,
     new_figure,
     percents,
     short,
 )
-from mpt_keras.analysis.masks import check_masks
-from mpt_keras.analysis.pairs import PairwiseComparison
 
 _HATCHES = ("", "//", "..", "xx")
 _MOST_NUMBERS = 20

@@ -1,0 +1,13 @@
+"""Experiments: runs of every method, from a notebook or the command line.
+
+    from mpt_keras.experiments import Search
+
+    search = Search(dataset="cifar10", model="conv4", sparsity=0.8)
+    result = search.run("runs/a", data_dir="data")
+
+The extra `experiments` has what they need.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -21,6 +21,7 @@ class Setting:
         accepts: Function that says of a value whether it is allowed.
         expected: What `accepts` expects, in words.
         needs: Other field -> values of it with which this one has an effect.
+        usual: What holds where neither the user nor a recipe says it.
     """
 
     help: str
@@ -28,6 +29,7 @@ class Setting:
     accepts: Callable[[Any], bool] | None = None
     expected: str = ""
     needs: Mapping = dataclasses.field(default_factory=dict)
+    usual: Any = None
 
 
 def setting(default, help, **known):
@@ -163,22 +165,33 @@ def _invalid(field, received, expected):
     )
 
 
-def without_effect(settings, said):
-    """Texts of settings that were said and have no effect, beside others.
+def without_effect(settings):
+    """Names of the fields that have no effect beside the others.
 
     Args:
-        settings: The settings in force.
-        said: Names of those that somebody has said.
+        settings: A dataclass of settings in force.
+
+    Returns:
+        Name -> why, in words.
     """
-    found = []
+    found = {}
     for field in dataclasses.fields(settings):
-        if field.name not in said:
-            continue
         for other, values in of_field(field).needs.items():
-            if getattr(settings, other) not in values:
+            there = getattr(settings, other)
+            several = there if isinstance(there, tuple) else (there,)
+            if not set(several) & set(values):
                 needed = " or ".join(f"{other}={value}" for value in values)
-                found.append(
-                    f"{field.name}={said[field.name]} has no effect with "
-                    f"{other}={getattr(settings, other)}: it needs {needed}"
-                )
+                found[field.name] = f"it needs {needed}"
     return found
+
+
+def is_off(value):
+    """Whether a value asks for nothing."""
+    return value in (None, False, "none", ())
+
+
+def in_words(value):
+    """A value as a flag takes it."""
+    if isinstance(value, (tuple, list)):
+        return ",".join(map(in_words, value)) or "none"
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -8,10 +8,10 @@ from mpt_keras.lottery.enforcement import apply_masks as apply_masks
 from mpt_keras.lottery.enforcement import remove_masks as remove_masks
 from mpt_keras.lottery.kernels import kernel_values as kernel_values
 from mpt_keras.lottery.kernels import prunable_kernels as prunable_kernels
-from mpt_keras.lottery.magnitude import SCOPES as SCOPES
 from mpt_keras.lottery.magnitude import Magnitude as Magnitude
-from mpt_keras.lottery.magnitude import magnitude_masks as magnitude_masks
-from mpt_keras.lottery.magnitude import random_masks as random_masks
+from mpt_keras.lottery.masks import SCOPES as SCOPES
+from mpt_keras.lottery.masks import magnitude_masks as magnitude_masks
+from mpt_keras.lottery.masks import random_masks as random_masks
 from mpt_keras.lottery.records import Level as Level
 from mpt_keras.lottery.records import Ticket as Ticket
 from mpt_keras.lottery.rewinding import Advanced as Advanced

@@ -8,7 +8,7 @@ import numpy as np
 from keras import ops
 
 from mpt_keras.lottery.kernels import prunable_kernels
-from mpt_keras.lottery.magnitude import check_fit
+from mpt_keras.lottery.masks import check_fit
 
 
 class Pruned(keras.constraints.Constraint):

@@ -1,20 +1,21 @@
-"""How much a round prunes, and which weights: pure functions of arrays.
-
-Masks and weights are dictionaries from the name of a kernel, as
-`mpt_keras.layers.ordinary.ordinary_kernels` gives it, to a NumPy array.
-"""
+"""How much a round prunes of which kernel."""
 
 import dataclasses
 import math
-import warnings
 from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from mpt_keras import value_checks
-from mpt_keras.sparsity import pruned_count
+from mpt_keras.lottery import counts
+from mpt_keras.lottery.masks import (
+    check_scope,
+    smallest_pruned,
+    smallest_pruned_together,
+)
+from mpt_keras.sparsity import check_sparsity, pruned_count
 
-SCOPES = ("layer", "global")
+# The name of all kernels that have one threshold.
+_TOGETHER = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,6 +25,8 @@ class Magnitude:
     After `i` rounds at the rate `p` exactly `floor((1 - (1 - p)**i) * n)` of
     `n` weights are pruned: of every kernel's, or of all kernels' together.
     What is pruned stays pruned; ties are broken by position, earlier first.
+    The last round may be cut short or drawn out, so that a sparsity of all
+    kernels together is met to the weight (`rounds_for`, `masks_at`).
 
     Args:
         rate: Number `p` in (0, 1), the fraction of the remaining weights that
@@ -69,7 +72,7 @@ class Magnitude:
                 _check_rate(name, getattr(self, name))
         for name, rate in self.rates.items():
             _check_rate(f"rates['{name}']", rate)
-        _check_scope(self.scope)
+        check_scope(self.scope)
         if self.scope == "global":
             others = [self.convolution_rate, self.output_rate]
             others += self.rates.values()
@@ -164,7 +167,8 @@ class Magnitude:
 
         Args:
             weights: Name -> float array, the trained kernels.
-            level: Number of rounds, from 0 on.
+            level: Number of rounds `t`, from 0 on. It need not be whole: of
+                `n` weights `floor((1 - (1 - p)**t) * n)` are pruned.
             before: Masks of an earlier level, or None.
             rates: Name -> rate, as of `rates_of`; by default, of the names
                 alone.
@@ -173,137 +177,152 @@ class Magnitude:
             Name -> boolean array, True at the weights kept.
         """
         rates = self.rates_of(weights) if rates is None else rates
-        sparsities = {k: 1.0 - (1.0 - p) ** level for k, p in rates.items()}
+        sizes = {name: np.size(values) for name, values in weights.items()}
+        pruned = counts.after_rounds(level, *self._grouped(sizes, rates))
+        return self._masks(weights, pruned, before, rates)
+
+    def masks_at(
+        self,
+        weights: Mapping[str, np.ndarray],
+        sparsity: float,
+        before: Mapping[str, np.ndarray] | None = None,
+        rates: Mapping[str, float] | None = None,
+    ) -> dict[str, np.ndarray]:
+        """Returns the masks of a sparsity of all kernels together, exactly.
+
+        Of all `n` weights, those of kernels left alone among them,
+        `floor(sparsity * n)` are pruned. With the `t` of `rounds_for`, the
+        kernel of `n_i` weights and the rate `p_i` loses
+        `floor((1 - (1 - p_i)**t) * n_i)` of them; what is then missing to the
+        whole, less than one weight of each kernel, is pruned where most was
+        lost by the floor, the first of equals first. One weight of every
+        kernel stays.
+
+        Args:
+            weights: Name -> float array, the trained kernels.
+            sparsity: Number in [0, 1), the fraction of weights pruned.
+            before: Masks of a level before, or None.
+            rates: As for `masks`.
+
+        Returns:
+            Name -> boolean array, True at the weights kept.
+
+        Raises:
+            ValueError: If so many weights cannot be pruned, or kernels have
+                lost more before.
+
+        Example:
+
+        >>> pruning = mpt_keras.lottery.Magnitude(0.2)
+        >>> weights = {"hidden": np.arange(10.0), "out": np.arange(5.0)}
+        >>> masks = pruning.masks_at(weights, 0.6)
+        >>> {name: int(mask.sum()) for name, mask in masks.items()}
+        {'hidden': 3, 'out': 3}
+        """
+        rates = self.rates_of(weights) if rates is None else rates
+        sizes = {name: np.size(values) for name, values in weights.items()}
+        pruned = counts.shares(
+            self._pruned(sparsity, sizes, rates), *self._grouped(sizes, rates)
+        )
+        return self._masks(weights, pruned, before, rates)
+
+    def rounds_for(
+        self,
+        sparsity: float,
+        sizes: Mapping[str, int],
+        rates: Mapping[str, float] | None = None,
+    ) -> float:
+        """Returns after how many rounds a sparsity is reached, as a fraction.
+
+        The solution `t` of `sum(min((1 - (1 - p_i)**t) * n_i, n_i - 1)) =
+        floor(sparsity * n)`, where kernel `i` has `n_i` of the `n` weights
+        and the rate `p_i`; all kernels whose rate is not 0 are one kernel for
+        `scope="global"`. With one rate and no kernel left alone that is
+        `log(1 - sparsity) / log(1 - p)`.
+
+        Args:
+            sparsity: Number in [0, 1), the fraction of all weights pruned.
+            sizes: Name of a kernel -> its number of weights, also of those
+                that are left alone.
+            rates: As for `masks`.
+
+        Returns:
+            A Python float from 0 on.
+
+        Raises:
+            ValueError: If so many weights cannot be pruned, because kernels
+                are left alone and one weight of every other stays.
+
+        Example:
+
+        >>> pruning = mpt_keras.lottery.Magnitude(0.2, scope="global")
+        >>> round(pruning.rounds_for(0.5, {"hidden": 8000, "out": 2000}), 3)
+        3.106
+        """
+        rates = self.rates_of(sizes) if rates is None else rates
+        pruned = self._pruned(sparsity, sizes, rates)
+        return counts.rounds_until(pruned, *self._grouped(sizes, rates))
+
+    def pruned_after(
+        self,
+        level: float,
+        sizes: Mapping[str, int],
+        rates: Mapping[str, float] | None = None,
+    ) -> int:
+        """Returns how many weights are pruned after a number of rounds.
+
+        Args:
+            level: As for `masks`.
+            sizes: Name of a kernel -> its number of weights.
+            rates: As for `masks`.
+
+        Example:
+
+        >>> pruning = mpt_keras.lottery.Magnitude(0.2)
+        >>> pruning.pruned_after(2, {"hidden": 100, "out": 10})
+        37
+        """
+        rates = self.rates_of(sizes) if rates is None else rates
+        grouped = self._grouped(sizes, rates)
+        return sum(counts.after_rounds(level, *grouped).values())
+
+    def _pruned(self, sparsity, sizes, rates):
+        """How many weights a sparsity of all kernels prunes, if it can."""
+        total = sum(sizes.values())
+        pruned = pruned_count(sparsity, total)
+        most = counts.most(*self._grouped(sizes, rates))
+        if pruned > most:
+            # Rounded down, so that it can be asked for.
+            highest = math.floor(most / total * 1e6) / 1e6
+            alone = [name for name in sizes if not rates[name]]
+            raise ValueError(
+                f"A sparsity of {check_sparsity(sparsity)} prunes {pruned} of "
+                f"{total} weights, but no more than {most} can be pruned: one "
+                "of every kernel stays, and all of those with the rate 0, "
+                f"{alone}. Expected a sparsity of at most {highest}."
+            )
+        return pruned
+
+    def _grouped(self, sizes, rates):
+        """Sizes and rates of what is pruned by itself."""
         if self.scope == "layer":
-            return magnitude_masks(weights, sparsities, before)
-        pruned = {k: w for k, w in weights.items() if rates[k]}
-        if before is not None:
-            before = {k: mask for k, mask in before.items() if rates[k]}
-        found = magnitude_masks(
-            pruned, 1.0 - (1.0 - self.rate) ** level, before, "global"
+            return sizes, rates
+        together = sum(size for name, size in sizes.items() if rates[name])
+        return {_TOGETHER: together}, {_TOGETHER: self.rate}
+
+    def _masks(self, weights, pruned, before, rates):
+        """Masks by the counts of what is pruned by itself."""
+        if self.scope == "layer":
+            return smallest_pruned(weights, pruned, before)
+        found = smallest_pruned_together(
+            {k: w for k, w in weights.items() if rates[k]},
+            pruned[_TOGETHER],
+            before and {k: mask for k, mask in before.items() if rates[k]},
         )
         return {
             k: found[k] if k in found else np.ones(w.shape, bool)
             for k, w in weights.items()
         }
-
-
-def magnitude_masks(
-    weights: Mapping[str, np.ndarray],
-    sparsity: float | Mapping[str, float],
-    before: Mapping[str, np.ndarray] | None = None,
-    scope: str = "layer",
-) -> dict[str, np.ndarray]:
-    """Returns masks that keep the weights of largest magnitude, exactly.
-
-    `floor(sparsity * n)` of `n` weights are pruned: first those that were
-    pruned before, then those of smallest magnitude, ties by position.
-
-    Args:
-        weights: Name -> float array.
-        sparsity: Number in [0, 1), the fraction of weights pruned; or, for
-            `scope="layer"`, a dictionary from names to such numbers.
-        before: Masks of an earlier round, or None.
-        scope: `"layer"`, or `"global"` for all kernels as if they were one.
-
-    Returns:
-        Name -> boolean array, True at the weights kept.
-
-    Raises:
-        ValueError: If a sparsity is outside [0, 1) or less than what was
-            pruned before, a weight is NaN, or `before` has other names or
-            shapes.
-
-    Example:
-
-    >>> weights = {"hidden": np.array([0.1, -3.0, 2.0, -0.2])}
-    >>> mpt_keras.lottery.magnitude_masks(weights, 0.5)
-    {'hidden': array([False,  True,  True, False])}
-    """
-    _check_scope(scope)
-    if before is not None:
-        check_fit(before, {k: w.shape for k, w in weights.items()})
-    for name, values in weights.items():
-        value_checks.check_no_nan(values, f" in '{name}'", what="weights")
-    magnitudes = {}
-    for name, values in weights.items():
-        magnitude = np.abs(np.asarray(values, "float32"))
-        # Below all others, so that they are the first to be pruned.
-        alive = True if before is None else before[name]
-        magnitudes[name] = np.where(alive, magnitude, -1.0)
-    if scope == "layer":
-        if not isinstance(sparsity, Mapping):
-            sparsity = dict.fromkeys(weights, sparsity)
-        return {
-            name: _largest(magnitude, sparsity[name], f" ('{name}')")
-            for name, magnitude in magnitudes.items()
-        }
-    together = np.concatenate([m.ravel() for m in magnitudes.values()])
-    masks = _split(_largest(together, sparsity), weights)
-    for name, mask in masks.items():
-        if not mask.any():
-            warnings.warn(
-                f"No weight of '{name}' is left at a global sparsity of "
-                f"{sparsity:.4g}: nothing passes it any more. Prune less, or "
-                "layer by layer.",
-                stacklevel=2,
-            )
-    return masks
-
-
-def random_masks(
-    masks: Mapping[str, np.ndarray], seed: int, scope: str = "layer"
-) -> dict[str, np.ndarray]:
-    """Returns masks that keep as many weights, at random places.
-
-    The control that tells what the places are worth.
-
-    Args:
-        masks: Name -> boolean array.
-        seed: Integer from 0 on.
-        scope: `"layer"`: as many per kernel; `"global"`: as many in all.
-
-    Example:
-
-    >>> masks = {"hidden": np.arange(100) < 20}
-    >>> shuffled = mpt_keras.lottery.random_masks(masks, seed=0)
-    >>> int(shuffled["hidden"].sum())
-    20
-
-    Reference:
-        Frankle and Carbin, ICLR 2019.
-    """
-    _check_scope(scope)
-    if scope == "global":
-        together = np.concatenate([mask.ravel() for mask in masks.values()])
-        return _split(_shuffled(together, (seed, 0)), masks)
-    return {
-        name: _shuffled(mask, (seed, number))
-        for number, (name, mask) in enumerate(masks.items())
-    }
-
-
-def check_fit(masks, shapes):
-    """Raises `ValueError` unless there is one boolean mask per kernel.
-
-    Args:
-        masks: Name -> boolean array.
-        shapes: Name of a kernel -> its shape.
-    """
-    wrong = [f"no kernel '{name}'" for name in masks.keys() - shapes.keys()]
-    wrong += [f"no mask '{name}'" for name in shapes.keys() - masks.keys()]
-    for name in masks.keys() & shapes.keys():
-        mask, shape = np.asarray(masks[name]), tuple(shapes[name])
-        if mask.dtype != bool or mask.shape != shape:
-            wrong.append(
-                f"'{name}' is {mask.dtype} of shape {mask.shape} for a kernel "
-                f"of shape {shape}"
-            )
-    if wrong:
-        raise ValueError(
-            "The masks do not fit the kernels. Expected a boolean array of "
-            f"each kernel's shape, by its name. Received: {'; '.join(wrong)}"
-        )
 
 
 def _check_rate(name, rate, lowest_allowed=True):
@@ -318,43 +337,3 @@ def _check_rate(name, rate, lowest_allowed=True):
             "remaining weights that a round prunes. Received: "
             f"{name}={rate!r}"
         )
-
-
-def _check_scope(scope):
-    if scope not in SCOPES:
-        raise ValueError(
-            "Invalid value for argument `scope`. Expected 'layer' or "
-            f"'global'. Received: scope={scope!r}"
-        )
-
-
-def _largest(magnitudes, sparsity, where=""):
-    """Mask of all but the `floor(sparsity * n)` smallest."""
-    pruned = pruned_count(sparsity, magnitudes.size)
-    gone = int(np.count_nonzero(magnitudes < 0))
-    if gone > pruned:
-        raise ValueError(
-            f"A sparsity of {sparsity:.6g}{where} prunes {pruned} of "
-            f"{magnitudes.size} weights, but {gone} are pruned already. "
-            "Expected no less than before, because what is pruned stays so."
-        )
-    order = np.argsort(magnitudes, axis=None, kind="stable")
-    mask = np.ones(magnitudes.size, bool)
-    mask[order[:pruned]] = False
-    return mask.reshape(magnitudes.shape)
-
-
-def _shuffled(mask, seed):
-    key = np.random.SeedSequence(seed).generate_state(2, "uint64")
-    raw = np.random.Philox(key=key).random_raw(mask.size)
-    order = np.argsort(raw, kind="stable")
-    return mask.ravel()[order].reshape(mask.shape)
-
-
-def _split(together, like):
-    ends = np.cumsum([math.prod(array.shape) for array in like.values()])
-    parts = np.split(together, ends[:-1])
-    return {
-        name: part.reshape(array.shape)
-        for (name, array), part in zip(like.items(), parts, strict=True)
-    }

@@ -24,7 +24,8 @@ class Level:
 
     Attributes:
         number: Rounds of pruning before this training; 0 is the dense
-            network.
+            network. (The last of them is another than a level's where `at`
+            finds a sparsity.)
         name: `"ticket"`, or the name given to `retrain`.
         first_step: Steps that count as done: start data, learning rate and
             epochs there.
@@ -48,7 +49,7 @@ class Ticket:
     """A trained sub-network, as the files of its folder hold it.
 
     Attributes:
-        number: Rounds of pruning before it; 0 is the dense network.
+        number: Rounds of pruning before it, as of `Level`.
         name: `"ticket"`, or the name given to `retrain`.
         folder: `pathlib.Path` with `masks.npz` and `trained.npz`.
         weights: Number of prunable weights.

@@ -4,9 +4,11 @@ All that a search knows is in files of its folder, each written whole, so that
 it continues wherever it stopped.
 """
 
+import contextlib
 import dataclasses
 import itertools
 import json
+import math
 import os
 import pathlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -15,47 +17,34 @@ from typing import Any
 import keras
 import numpy as np
 
-from mpt_keras.analysis.masks import save_masks
-from mpt_keras.callbacks.backup import AtomicBackup
-from mpt_keras.lottery.enforcement import (
-    PrunedAverages,
-    apply_masks,
-    remove_masks,
+from mpt_keras.lottery.dense import (
+    SEARCH,
+    DenseNetwork,
+    check_same,
+    checked_steps,
 )
+from mpt_keras.lottery.enforcement import apply_masks, remove_masks
 from mpt_keras.lottery.kernels import (
     convolution_kernels,
     kernel_values,
     output_kernels,
     prunable_kernels,
 )
-from mpt_keras.lottery.magnitude import Magnitude, check_fit, random_masks
+from mpt_keras.lottery.magnitude import Magnitude
+from mpt_keras.lottery.masks import check_fit, random_masks
 from mpt_keras.lottery.records import (
-    MASKS,
-    TICKET,
-    TRAINING,
     Level,
     Ticket,
     check_same_training,
-    differences,
-    in_short,
     read_ticket,
     write_json,
 )
-from mpt_keras.lottery.rewinding import (
-    SaveStateAt,
-    changed_variables,
-    load_state,
-    reinitialize,
-    save_state,
-)
+from mpt_keras.lottery.rewinding import load_state, reinitialize, save_state
+from mpt_keras.lottery.training import TRAINED, train_ticket
+from mpt_keras.sparsity import check_sparsity, pruned_count
 
 CONTROLS = ("reinitialized", "random_masks")
 STARTS = ("rewound", "initial", "reinitialized", "trained")
-
-_SEARCH = "search.json"
-_INITIAL = "initial.npz"
-_REWIND = "rewind.npz"
-_TRAINED = "trained.npz"
 
 
 class TicketSearch:
@@ -66,7 +55,8 @@ class TicketSearch:
     they were at step `rewind_step` (batch norms included), and trains again
     with a fresh optimizer from that step to the end; pruned weights are
     exactly 0 after every step. After `i` rounds at the rate `p` the fraction
-    `(1 - p)**i` of the weights is left, exact to the weight.
+    `(1 - p)**i` of the weights is left, exact to the weight. `at` finds the
+    ticket of a sparsity between the levels.
 
     Args:
         model: A built Keras model of dense and convolution layers; its
@@ -79,8 +69,8 @@ class TicketSearch:
             same search continues there, after the last level or, with
             `level.backup`, within a level: by `run` once more, or as a new
             `TicketSearch` of the same settings and of a model built from the
-            same seeds, or set to `initial.npz` of the folder by `load_state`.
-            `train` may be another.
+            same seeds, or set to `initial.npz` of the folder (of `dense` if
+            that is given) by `load_state`. `train` may be another.
         pruning: `Magnitude`.
         rewind_step: Integer, the step `k` to go back to; 0 is initialisation.
         training_steps: Integer, the steps of a whole training; needed where
@@ -88,11 +78,22 @@ class TicketSearch:
         rewind_weights: False keeps the trained weights and rewinds the
             learning rate alone (learning-rate rewinding).
         one_shot: True prunes every level from the dense network at once.
+        dense: Folder of the dense network's training, level 0, which several
+            searches of one model and of the same `training_steps` share, each
+            with another `folder`; in `folder` if None. The first search that
+            comes to it trains the network, one process at a time (this needs
+            `filelock`, of the extra `experiments`); others wait and take the
+            result.
+        keep_steps: Integers, steps whose states the dense training keeps for
+            other searches that share it, beside its own `rewind_step`. The
+            first search of a folder `dense` says which.
 
     Raises:
         ValueError: If the model has nothing to prune, its output's kernel
             must be named (`Magnitude`), `rewind_step` is not within the
-            training, or the folder holds another search.
+            training, the folder holds another search, or `dense` another
+            network or too few states. Nothing is written then.
+        ImportError: If `dense` is given and `filelock` is not installed.
 
     Example:
 
@@ -106,6 +107,8 @@ class TicketSearch:
     >>> search = mpt_keras.lottery.TicketSearch(model, train, "search")
     >>> [ticket.kept for ticket in search.run(levels=2)]
     [266200, 213060, 170538]
+    >>> search.at(sparsity=0.5).kept
+    133100
 
     Reference:
         Frankle and Carbin, ICLR 2019; Frankle et al., "Linear Mode
@@ -124,12 +127,14 @@ class TicketSearch:
         training_steps: int | None = None,
         rewind_weights: bool = True,
         one_shot: bool = False,
+        dense: str | os.PathLike[str] | None = None,
+        keep_steps: Iterable[int] = (),
     ) -> None:
         self.model = model
         self.train = train
         self.folder = pathlib.Path(folder)
         self.pruning = Magnitude() if pruning is None else pruning
-        self.rewind_step = _check_rewind_step(rewind_step, training_steps)
+        self.rewind_step = rewind_step
         self.rewind_weights = bool(rewind_weights)
         self.one_shot = bool(one_shot)
         self._shapes = {
@@ -139,7 +144,14 @@ class TicketSearch:
         self._rates = self.pruning.rates_of(
             self._shapes, convolution_kernels(model), output_kernels(model)
         )
-        self._open_folder(training_steps)
+        self._sizes = {k: math.prod(s) for k, s in self._shapes.items()}
+        shared = dense is not None
+        self._dense = DenseNetwork(
+            pathlib.Path(dense) if shared else self.folder,
+            checked_steps(rewind_step, keep_steps, training_steps, shared),
+            shared,
+        )
+        self._open_folders(training_steps, shared)
 
     # --- What users call -------------------------------------------------
 
@@ -172,11 +184,47 @@ class TicketSearch:
             )
         return (self._ticket(number) for number in numbers)
 
-    def control(self, number: int, name: str, seed: int = 0) -> Ticket:
+    def at(self, sparsity: float) -> Ticket:
+        """Returns the ticket of a sparsity, found now if not before.
+
+        Of all `n` prunable weights exactly `floor(sparsity * n)` are pruned,
+        which takes `t` rounds (`Magnitude.rounds_for`, `Magnitude.masks_at`),
+        with `i = max(1, round(t))` of them trained: the levels up to `i - 1`
+        are those of `run`, which all sparsities have in common; the last
+        round prunes from there to the sparsity, less than a level does or
+        more, and its ticket has a folder of its own, `sparsity-0.5`. With
+        `one_shot` the dense network is pruned at once. Where level 0 or `i`
+        prunes as many weights, it is that level's ticket.
+
+        Args:
+            sparsity: Number in [0, 1), the fraction of all prunable weights
+                that is pruned.
+
+        Returns:
+            A `Ticket`, whose `number` is `i`.
+
+        Raises:
+            ValueError: If the sparsity is out of range, or so many weights
+                cannot be pruned because of kernels left alone. Nothing is
+                trained then.
+        """
+        sparsity = check_sparsity(sparsity)
+        sizes = (self._sizes, self._rates)
+        rounds = self.pruning.rounds_for(sparsity, *sizes)
+        pruned = pruned_count(sparsity, sum(self._sizes.values()))
+        last = max(1, round(rounds))
+        for number in (0, last):
+            if self.pruning.pruned_after(number, *sizes) == pruned:
+                return self._all_up_to(number)
+        self._all_up_to(0 if self.one_shot else last - 1)
+        return self._ticket(last, sparsity)
+
+    def control(self, number: int | Ticket, name: str, seed: int = 0) -> Ticket:
         """Trains what a winning ticket is compared with.
 
         Args:
-            number: Level whose ticket is compared, found before.
+            number: Level whose ticket is compared, found before, or a
+                `Ticket` that `run` or `at` gave.
             name: `"reinitialized"`: its masks, with new random weights,
                 trained from step 0; or `"random_masks"`: as many weights per
                 kernel at random places, set back as the ticket's are. (With
@@ -198,13 +246,14 @@ class TicketSearch:
         label = f"{name}-seed{seed}"
         if name == "reinitialized":
             return self.retrain(number, label, start="reinitialized", seed=seed)
-        masks = random_masks(self._found(number).masks(), seed)
-        start = self._start_of(number)
-        return self.retrain(number, label, start, masks, seed=seed)
+        ticket = self._found(number)
+        masks = random_masks(ticket.masks(), seed)
+        start = self._start_of(ticket.number)
+        return self.retrain(ticket, label, start, masks, seed=seed)
 
     def retrain(
         self,
-        number: int,
+        number: int | Ticket,
         name: str,
         start: str = "rewound",
         masks: Mapping[str, np.ndarray] | None = None,
@@ -214,7 +263,8 @@ class TicketSearch:
         """Trains a ticket's sub-network once more, in another way.
 
         Args:
-            number: Level of the ticket, found before.
+            number: Level of the ticket, found before, or a `Ticket` that
+                `run` or `at` gave.
             name: What the training is called, and its folder.
             start: Where it starts: `"rewound"`, from `rewind_step`;
                 `"initial"` or `"reinitialized"`, from step 0; or
@@ -233,11 +283,12 @@ class TicketSearch:
                 fit the model, or the training of that name has another start,
                 seed or masks. Nothing is changed then.
         """
-        if start not in STARTS or (start == "trained" and number == 0):
+        level = number.number if isinstance(number, Ticket) else number
+        if start not in STARTS or (start == "trained" and level == 0):
             raise ValueError(
                 f"Invalid value for argument `start`. Expected one of "
                 f"{', '.join(STARTS)} (this from level 1 on). Received: "
-                f"start={start!r} for level {number}"
+                f"start={start!r} for level {level}"
             )
         if name in ("", "..") or pathlib.PurePath(name).name != name:
             raise ValueError(
@@ -248,30 +299,46 @@ class TicketSearch:
         if masks is None:
             masks = ticket.masks()
         check_fit(masks, self._shapes)
-        folder = ticket.folder / name
+        # Not in a dense network's folder, which other searches share.
+        folder = self.folder / ticket.folder.name / name
         check_same_training(folder, masks, start, seed)
         return read_ticket(folder) or self._train(
-            number, name, folder, masks, start, train or self.train, seed
+            level, name, folder, masks, start, train or self.train, seed
         )
 
     def load(self, ticket: Ticket) -> None:
         """Sets the model to a ticket's trained weights and masks."""
         remove_masks(self.model)
-        load_state(self.model, ticket.folder / _TRAINED)
+        load_state(self.model, ticket.folder / TRAINED)
         apply_masks(self.model, ticket.masks())
 
     # --- Levels ----------------------------------------------------------
 
-    def _ticket(self, number):
+    def _all_up_to(self, number):
+        """The ticket of a level, after those that it needs."""
+        *_, ticket = self.run([number] if self.one_shot else number)
+        return ticket
+
+    def _ticket(self, number, sparsity=None):
+        """The ticket of a level, or of a sparsity in a level's stead."""
         folder = self._folder_of(number)
+        if sparsity is not None:
+            folder = self.folder / f"sparsity-{sparsity}"
         found = read_ticket(folder)
         if found is None:
-            masks, start = self._masks(number), self._start_of(number)
-            check_same_training(folder, masks, start, seed=0)
-            found = self._train(
-                number, "ticket", folder, masks, start, self.train, seed=0
-            )
+            with contextlib.nullcontext() if number else self._dense.lock:
+                # Another process may have trained it meanwhile.
+                found = read_ticket(folder) or self._trained_ticket(
+                    number, folder, sparsity
+                )
         return found
+
+    def _trained_ticket(self, number, folder, sparsity):
+        masks, start = self._masks(number, sparsity), self._start_of(number)
+        check_same_training(folder, masks, start, seed=0)
+        return self._train(
+            number, "ticket", folder, masks, start, self.train, seed=0
+        )
 
     def _start_of(self, number):
         """Where a level's ticket starts."""
@@ -280,114 +347,75 @@ class TicketSearch:
         return "rewound" if self.rewind_weights else "trained"
 
     def _found(self, number):
-        found = read_ticket(self._folder_of(number))
+        """The ticket of a level, or the one given if it is of this search."""
+        if isinstance(number, Ticket):
+            folder = number.folder
+            parent = self._dense.folder if number.number == 0 else self.folder
+            is_own = folder.resolve().parent == parent.resolve()
+        else:
+            folder = self._folder_of(number)
+            is_own = True
+        found = read_ticket(folder) if is_own else None
         if found is None:
+            what = f"level {number}" if is_own else f"'{folder}'"
             raise ValueError(
-                f"There is no ticket of level {number} in '{self.folder}'. "
-                "Expected a level that `run` has been through."
+                f"There is no ticket of {what} in '{self.folder}'. "
+                "Expected a level that `run` has been through, or a ticket "
+                "that `run` or `at` of this search gave."
             )
         return found
 
-    def _masks(self, number):
+    def _masks(self, number, sparsity):
         before = None
         if number:
             source = self._found(self._pruned_level(number))
             self.load(source)
             before = source.masks()
-        return self.pruning.masks(
-            kernel_values(self.model), number, before, self._rates
-        )
+        weights = kernel_values(self.model)
+        if sparsity is not None:
+            return self.pruning.masks_at(weights, sparsity, before, self._rates)
+        return self.pruning.masks(weights, number, before, self._rates)
 
     def _pruned_level(self, number):
         """The level whose trained weights another level prunes."""
         return 0 if self.one_shot else number - 1
 
     def _train(self, number, name, folder, masks, start, train, seed):
-        rewinds = start in ("rewound", "trained")
         self._set_back(start, number, seed)
-        folder.mkdir(parents=True, exist_ok=True)
-        save_masks(masks, folder / MASKS)
-        write_json(folder / TRAINING, {"start": start, "seed": seed})
-        apply_masks(self.model, masks)
-        callbacks = [PrunedAverages()]
-        is_dense = folder == self._folder_of(0)
-        if is_dense and self.rewind_step:
-            callbacks.append(self._state_saver())
-        level = Level(
+        rewinds = start in ("rewound", "trained")
+        return train_ticket(
+            model=self.model,
+            train=train,
+            folder=folder,
             number=number,
             name=name,
+            masks=masks,
             first_step=self.rewind_step if rewinds else 0,
-            folder=folder,
-            callbacks=callbacks,
-            backup=AtomicBackup(
-                folder / "backup", run={"number": number, "name": name}
-            ),
+            start=start,
+            seed=seed,
+            dense=self._dense if folder == self._dense.level else None,
         )
-        result = train(self.model, level)
-        try:
-            if is_dense:
-                self._check_rewind_state()
-            self._check_pruned(masks)
-        except ValueError:
-            # Or a mended `train` would find its work done, and fail again.
-            level.backup.remove()
-            raise
-        save_state(self.model, folder / _TRAINED)
-        layers = {
-            kernel: {"weights": mask.size, "kept": int(mask.sum())}
-            for kernel, mask in masks.items()
-        }
-        content = {"layers": layers, "result": result}
-        write_json(folder / TICKET, {"number": number, "name": name} | content)
-        level.backup.remove()
-        return read_ticket(folder)
-
-    def _check_rewind_state(self):
-        if self.rewind_step and not (self.folder / _REWIND).exists():
-            raise ValueError(
-                f"The state after step {self.rewind_step} was not kept. "
-                "Expected a `train` that passes level.callbacks to `fit` and "
-                "trains for as many steps. Mend it and run again: the "
-                "training begins anew."
-            )
-
-    def _check_pruned(self, masks):
-        trained = [
-            name
-            for name, kernel in kernel_values(self.model).items()
-            if kernel[~masks[name]].any()
-        ]
-        if trained:
-            raise ValueError(
-                f"Weights that are pruned were trained, in {trained}. Expected "
-                "a `train` that compiles the model anew and trains it with "
-                "`fit` and level.callbacks, or with `optimizer.apply`, which "
-                "heeds constraints. Mend it and run again: the training "
-                "begins anew."
-            )
-
-    def _state_saver(self):
-        return SaveStateAt(self.model, self.rewind_step, self.folder / _REWIND)
 
     def _set_back(self, start, number, seed):
         """All variables as they are at a start, pruned weights included."""
         remove_masks(self.model)
         if start == "trained":
             source = self._folder_of(self._pruned_level(number))
-            load_state(self.model, source / _TRAINED)
-        elif start == "rewound" and self.rewind_step:
-            load_state(self.model, self.folder / _REWIND)
+            load_state(self.model, source / TRAINED)
         else:
-            load_state(self.model, self.folder / _INITIAL)
+            step = self.rewind_step if start == "rewound" else 0
+            load_state(self.model, self._dense.state(step))
         if start == "reinitialized":
             reinitialize(self.model, seed)
 
     # --- Files -----------------------------------------------------------
 
     def _folder_of(self, number):
+        if number == 0:
+            return self._dense.level
         return self.folder / f"level-{number:02d}"
 
-    def _open_folder(self, training_steps):
+    def _open_folders(self, training_steps, shared):
         settings = {
             "pruning": dataclasses.asdict(self.pruning),
             "rewind_step": self.rewind_step,
@@ -400,42 +428,27 @@ class TicketSearch:
             },
             "keras": keras.__version__,
         }
-        file, initial = self.folder / _SEARCH, self.folder / _INITIAL
+        if shared:
+            settings["dense"] = _path_between(self.folder, self._dense.folder)
+        file, initial = self.folder / SEARCH, self._dense.initial
+        if file.exists():
+            there = json.loads(file.read_text())
+            check_same(
+                self.folder, "search", there, settings, self.model, initial
+            )
+        if shared:
+            self._dense.share(self.model, self._shapes, training_steps)
         if not file.exists():
             self.folder.mkdir(parents=True, exist_ok=True)
-            save_state(self.model, initial)
+            if not shared:
+                save_state(self.model, initial)
             write_json(file, settings)
-            return
-        different = differences(json.loads(file.read_text()), settings)
-        advice = ""
-        if not different:
-            changed = changed_variables(self.model, initial)
-            different = [f"{path}: another initial value" for path in changed]
-            advice = (
-                " Build the model from the seeds of that search, or set it to "
-                "its initial weights: mpt_keras.lottery.load_state(model, "
-                f"'{initial}')."
-            )
-        if different:
-            raise ValueError(
-                f"'{self.folder}' holds another search. Expected the same "
-                "settings and initial weights, to continue it, or a new "
-                f"folder. Received: {in_short(different)}. Nothing was "
-                f"changed.{advice}"
-            )
 
 
-def _check_rewind_step(step, training_steps):
-    expected = None
-    if not isinstance(step, int) or step < 0:
-        expected = "an integer from 0 on, a step of the training"
-    elif step and training_steps is None:
-        expected = "`training_steps` as well, the steps of a whole training"
-    elif step and step >= training_steps:
-        expected = f"a step before the end, {training_steps}"
-    if expected:
-        raise ValueError(
-            f"Invalid value for argument `rewind_step`. Expected {expected}. "
-            f"Received: rewind_step={step!r}"
-        )
-    return step
+def _path_between(folder, other):
+    """A relative path, so that both can be moved together."""
+    try:
+        path = os.path.relpath(other.resolve(), folder.resolve())
+    except ValueError:  # two drives of Windows
+        path = other.resolve()
+    return pathlib.Path(path).as_posix()

@@ -1,0 +1,10 @@
+from . import published as published
+from .comparing import compare as compare
+from .errors import RunError as RunError
+from .place import Place as Place
+from .reporting import report as report
+from .result import Result as Result
+from .search import Search as Search
+from .sweeping import sweep as sweep
+from .tickets import Distilled as Distilled
+from .tickets import WinningTicket as WinningTicket

@@ -1,0 +1,55 @@
+"""Results as lines: a JSON object for each training, at the end of a file."""
+
+import json
+import os
+import pathlib
+
+from mpt_keras.experiments.errors import RunError
+
+NAME = "lines.jsonl"
+
+
+def file_of(source):
+    """The file of lines at a path: that file, or the one in that folder."""
+    path = pathlib.Path(source)
+    return path / NAME if path.is_dir() else path
+
+
+def read(path):
+    """The lines as dictionaries, one for each folder, the last one counts.
+
+    A last line without its end is passed over: it is being written, or its
+    writer was killed.
+
+    Raises:
+        RunError: If another line is not that of a training.
+    """
+    path = pathlib.Path(path)
+    if not path.exists():
+        return []
+    found = {}
+    *whole, _ = path.read_bytes().split(b"\n")
+    for number, text in enumerate(whole, 1):
+        try:
+            line = json.loads(text)
+            found[line["folder"]] = line
+        except (ValueError, KeyError, TypeError) as error:
+            raise RunError(
+                f"Line {number} of '{path}' is not that of a training. Remove "
+                "it; the run that it belongs to writes it again."
+            ) from error
+    return list(found.values())
+
+
+def append(path, lines):
+    """Writes lines after those that are there, and onto the disk.
+
+    A last line that was cut in half is removed before.
+    """
+    text = "".join(f"{json.dumps(line)}\n" for line in lines)
+    with pathlib.Path(path).open("a+b") as file:
+        file.seek(0)
+        file.truncate(file.read().rfind(b"\n") + 1)
+        file.write(text.encode())
+        file.flush()
+        os.fsync(file.fileno())

@@ -10,12 +10,12 @@ from mpt_keras.experiments import (
     Distilled,
     Search,
     WinningTicket,
-    following,
     networks,
     published,
     recipes,
     search,
 )
+from mpt_keras.experiments.settings import NoEffectError
 
 CONV, FC, VGG = "conv4", "lenet_300_100", "vgg_small"
 BINARY_VGG = "vgg_small_norm_at_pools"
@@ -387,7 +387,7 @@ def test_every_search_has_a_recipe():
         said = dict(zip(CHOICES, choice, strict=True))
         refused = has_no_effect(said)
         if refused:
-            with pytest.raises(following.NoEffectError, match=refused):
+            with pytest.raises(NoEffectError, match=refused):
                 follow(**said)
             continue
         found = follow(**said)
@@ -546,7 +546,7 @@ def test_ways():
     ],
 )
 def test_what_has_no_effect_is_refused_by_name(cls, said, needed):
-    with pytest.raises(following.NoEffectError, match="no effect") as caught:
+    with pytest.raises(NoEffectError, match="no effect") as caught:
         follow(cls, **said)
     assert caught.value.setting in said
     assert str(caught.value).startswith(f"{caught.value.setting}=")
@@ -608,7 +608,7 @@ def test_all_that_is_said_holds_or_is_refused(said):
     refused = ""
     try:
         found = follow(**said).settings
-    except following.NoEffectError as error:
+    except NoEffectError as error:
         refused = error.setting
     except ValueError as error:
         refused = str(error).partition("=")[0]

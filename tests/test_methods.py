@@ -3,8 +3,8 @@
 import pytest
 
 from mpt_keras.experiments import Search, WinningTicket
-from mpt_keras.experiments.following import NoEffectError
 from mpt_keras.experiments.methods import METHODS, SEARCHES, Axes
+from mpt_keras.experiments.settings import NoEffectError
 from mpt_keras.experiments.tickets import WAYS
 
 

@@ -6,28 +6,12 @@ from typing import Any
 
 from mpt_keras.experiments.settings import (
     in_words,
-    is_off,
     of_field,
-    without_effect,
+    refuse_without_effect,
 )
 
 # What is no part of a recipe.
 _LEFT_OPEN = ("sparsity", "seed", "draws")
-
-
-class NoEffectError(ValueError):
-    """A setting was said that has no effect beside the others.
-
-    Attributes:
-        setting: Its name.
-    """
-
-    def __init__(self, setting, value, why):
-        self.setting = setting
-        super().__init__(
-            f"{setting}={in_words(value)} has no effect here: {why}. Leave it "
-            "out."
-        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,10 +103,7 @@ def follow(experiment, rows, names, own, fixed, usual):
             values[name] = value(values) if callable(value) else value
     values["recipe"] = recipe
     settings = dataclasses.replace(experiment, **values)
-    idle = without_effect(settings)
-    for name, why in idle.items():
-        if name in said and not is_off(said[name]):
-            raise NoEffectError(name, said[name], why)
+    idle = refuse_without_effect(settings, said)
     return Followed(
         settings=dataclasses.replace(
             settings, **{name: _default(experiment, name) for name in idle}

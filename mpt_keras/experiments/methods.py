@@ -2,12 +2,12 @@
 
 import dataclasses
 
-from mpt_keras.experiments.following import NoEffectError
 from mpt_keras.experiments.search import Search
 from mpt_keras.experiments.settings import (
     FRACTION,
     POSITIVE,
     Checked,
+    NoEffectError,
     in_words,
     integer_from,
     setting,

@@ -5,8 +5,10 @@ import dataclasses
 from mpt_keras.experiments.settings import (
     POSITIVE,
     Checked,
+    NoEffectError,
     documented,
     integer_from,
+    refuse_without_effect,
     setting,
 )
 
@@ -80,3 +82,23 @@ class Place(Checked):
         "it.",
         choices=("auto", "0", "1", "2"),
     )
+
+    def check(self, dataset):
+        """Refuses what was said and has no effect.
+
+        Args:
+            dataset: Name of the images of a run.
+
+        Raises:
+            NoEffectError: With what it is and why.
+        """
+        said = self.said()
+        refuse_without_effect(self, said)
+        if self.images is not None:
+            why = "the images are those of images=FILE"
+        elif dataset == "digits":
+            why = "digits come with scikit-learn"
+        else:
+            return
+        for name in {"data_dir", "download"} & said.keys():
+            raise NoEffectError(name, said[name], why)

@@ -48,6 +48,7 @@ def run(followed, plan, folder, resume, place):
     if resume and folder is None:
         raise RunError("To resume a run, name its folder.")
     settings = followed.settings
+    place.check(settings.dataset)
     plan = plan(settings)
     path = folders.named(plan.name) if folder is None else pathlib.Path(folder)
     shared = None if folder is None else path

@@ -6,6 +6,7 @@ from mpt_keras.experiments import experiment, following, networks, recipes
 from mpt_keras.experiments.experiment import Experiment
 from mpt_keras.experiments.settings import (
     FRACTION,
+    NoEffectError,
     documented,
     integer_from,
     setting,
@@ -216,7 +217,7 @@ class Search(Experiment):
         family = networks.FAMILIES.get(settings.model)
         none = family in networks.WITHOUT_BATCH_NORMS
         if none and self.trained_batch_norm and not settings.binary_activations:
-            raise following.NoEffectError(
+            raise NoEffectError(
                 "trained_batch_norm",
                 True,
                 f"{settings.model} has batch norms only with "

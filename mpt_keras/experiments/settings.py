@@ -178,6 +178,41 @@ def _invalid(field, received, expected):
     )
 
 
+class NoEffectError(ValueError):
+    """A setting was said that has no effect beside the others.
+
+    Attributes:
+        setting: Its name.
+    """
+
+    def __init__(self, setting, value, why):
+        self.setting = setting
+        super().__init__(
+            f"{setting}={in_words(value)} has no effect here: {why}. Leave it "
+            "out."
+        )
+
+
+def refuse_without_effect(settings, said):
+    """Looks for what has no effect, and refuses it if somebody has said it.
+
+    Args:
+        settings: A dataclass of settings in force.
+        said: Those that somebody has said, a dictionary.
+
+    Returns:
+        Names of the fields without effect, a list.
+
+    Raises:
+        NoEffectError: If one of them was said and asks for something.
+    """
+    idle = without_effect(settings)
+    for name, why in idle.items():
+        if name in said and not is_off(said[name]):
+            raise NoEffectError(name, said[name], why)
+    return list(idle)
+
+
 def without_effect(settings):
     """Names of the fields that have no effect beside the others.
 

@@ -7,6 +7,7 @@ from mpt_keras.experiments.experiment import Experiment
 from mpt_keras.experiments.settings import (
     FRACTION,
     POSITIVE,
+    NoEffectError,
     documented,
     integer_from,
     setting,
@@ -162,7 +163,7 @@ class WinningTicket(Experiment):
             ValueError: If something that was said has no effect.
         """
         if self.rounds is not None and self.sparsities is not None:
-            raise following.NoEffectError(
+            raise NoEffectError(
                 "rounds", self.rounds, "sparsities say how far to prune"
             )
         model = self.model or "lenet_300_100"

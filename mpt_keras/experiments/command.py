@@ -6,6 +6,8 @@ import os
 import shlex
 import sys
 
+from absl import logging
+
 from mpt_keras.experiments import restart
 from mpt_keras.experiments.errors import RunError, WorkerLost
 from mpt_keras.experiments.settings import Checked, setting
@@ -31,8 +33,10 @@ class Output(Checked):
 @contextlib.contextmanager
 def in_one_line(program):
     """Ends the process in one line where something is wrong or stopped."""
-    # Before TensorFlow is imported: its notes would bury the results.
+    # TensorFlow's notes would bury the results: before it is imported, and
+    # those that it writes by absl, which `app.run` has turned on.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    logging.set_verbosity(logging.WARNING)
     try:
         yield
     except WorkerLost as error:

@@ -9,6 +9,7 @@ import pickle
 import keras
 import numpy as np
 import pytest
+from backend import as_numpy
 
 import mpt_keras as mpt
 from mpt_keras.runtime import reference
@@ -80,7 +81,7 @@ def test_networks_give_what_keras_predicts(name, activations, tmp_path):
     options["trained_batch_norm"] = True
     model = with_exact_sums(getattr(mpt.models, name)(**options), rng)
     images = images_for(model.input_shape[1:], 3, rng)
-    expected = np.asarray(mpt.freeze(model)(images))
+    expected = as_numpy(mpt.freeze(model)(images))
     network = mpt.runtime.load(ticket_of(model, tmp_path))
     found = network(images)
     assert found.dtype == "float32"

@@ -118,7 +118,7 @@ def stopped_run(data_dir, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(mpt.callbacks.AtomicBackup, "on_epoch_end", stop)
         said = fail(data_dir, folder, *LONG)
-    assert said.startswith("imagenet_biprop.py: stopped; 1 whole epochs are")
+    assert said.startswith("imagenet_biprop.py: stopped; epochs kept: 1")
     assert said.endswith(f"--output_dir={folder} --resume")
     assert (folder / "backup").exists()
     assert not (folder / "result.json").exists()

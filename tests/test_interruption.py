@@ -142,7 +142,7 @@ def test_stopped_between_training_and_the_end(whole, tmp_path, monkeypatch):
     [
         (
             Stopped(pathlib.Path("runs/a b"), 3),
-            "p.py: stopped; 3 whole epochs are kept. This continues: ",
+            "p.py: stopped; epochs kept: 3. This continues: ",
         ),
         (
             Stopped(pathlib.Path("runs/a b"), None),

@@ -63,6 +63,6 @@ def stopped(error):
     kept = (
         "what was finished is kept"
         if error.epochs is None
-        else f"{error.epochs} whole epochs are kept"
+        else f"epochs kept: {error.epochs}"
     )
     return f"stopped; {kept}. This continues: {shlex.join(words)}"

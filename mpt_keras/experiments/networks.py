@@ -1,6 +1,8 @@
 """The networks that experiments know by their names."""
 
 import importlib
+import pathlib
+import sys
 
 _SMALL = {
     **dict.fromkeys(("conv2", "conv4", "conv6", "conv8"), "conv"),
@@ -65,6 +67,10 @@ def builder(name):
             )
         return getattr(models, name)
     module, _, function = name.partition(":")
+    # As `python -m` finds it; an installed command does not look there.
+    here = str(pathlib.Path.cwd())
+    if here not in sys.path:
+        sys.path.append(here)
     try:
         return getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError) as error:

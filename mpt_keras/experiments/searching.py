@@ -4,6 +4,7 @@ import keras
 
 from mpt_keras import callbacks as own_callbacks
 from mpt_keras import files, schedules
+from mpt_keras.callbacks.backup import AtomicBackup
 from mpt_keras.experiments import (
     lines,
     networks,
@@ -36,6 +37,7 @@ def _begin(prepared):
     def go(path):
         there = lines.read(path / lines.NAME)
         if there:
+            AtomicBackup(path / training.BACKUP).remove()
             report(there[-1])
         else:
             _train(network, prepared, path, further)

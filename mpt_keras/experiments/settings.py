@@ -207,9 +207,11 @@ def refuse_without_effect(settings, said):
         NoEffectError: If one of them was said and asks for something.
     """
     idle = without_effect(settings)
-    for name, why in idle.items():
-        if name in said and not is_off(said[name]):
-            raise NoEffectError(name, said[name], why)
+    for field in dataclasses.fields(settings):
+        name, value = field.name, said.get(field.name)
+        is_usual_none = value == of_field(field).usual == "none"
+        if name in idle and not is_off(value) and not is_usual_none:
+            raise NoEffectError(name, value, idle[name])
     return list(idle)
 
 
@@ -268,7 +270,7 @@ def described(field, default, with_choices=True):
 
 def is_off(value):
     """Whether a value asks for nothing."""
-    return value in (None, False, "none", ())
+    return value in (None, False, ())
 
 
 def in_words(value):

@@ -14,6 +14,8 @@ from mpt_keras.experiments import history, optimization
 from mpt_keras.experiments.errors import RunError
 from mpt_keras.experiments.following import in_force_of
 
+BACKUP = "backup"
+
 
 class Stopped(KeyboardInterrupt):
     """A run was stopped by hand, and can be continued.
@@ -80,7 +82,7 @@ def train(
             metrics=["accuracy"],
         )
     backup = AtomicBackup(
-        folder / "backup",
+        folder / BACKUP,
         read_only=not devices.writes_files,
         run=_of_the_training(settings),
     )

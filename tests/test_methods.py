@@ -41,14 +41,14 @@ def test_widths_are_an_axis():
 
 @pytest.mark.parametrize("method", SEARCHES)
 def test_a_search_is_called_as_the_method_that_it_is(method):
-    settings = {"model": "resnet18", "epochs": 3, "batch_size": 32}
+    settings = {"model": "resnet18", "epochs": 30, "batch_size": 32}
     ((name, search),) = units(settings, methods=(method,), sparsities=(0.7,))
     pruned = "" if method.startswith("dense") else "-0.7"
     assert name == f"{method}{pruned}-seed0"
     in_force = search.followed().settings
     assert in_force.method_name() == method
     assert in_force.sparsity == (0.7 if pruned else None)
-    assert (in_force.epochs, in_force.batch_size) == (3, 32)
+    assert (in_force.epochs, in_force.batch_size) == (30, 32)
 
 
 def test_all_ordinary_tickets_are_of_one_run():

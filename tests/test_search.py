@@ -431,7 +431,12 @@ def test_other_methods(said, method, optimizer, tmp_path):
             "download=True has no effect here: the images are those of",
         ),
         ({}, {"worker_timeout": 3}, "it needs distribute=multiworker or"),
-        ({"recycling": "highest", "recycled_fraction": 0.7}, {}, "0.5"),
+        (
+            {"recycling": "highest", "recycled_fraction": 0.7, "epochs": 20},
+            {},
+            "0.5",
+        ),
+        ({"recycling": "highest", "epochs": 11}, {}, "never comes to it"),
     ],
     ids=str,
 )

@@ -180,6 +180,7 @@ class Search(Experiment):
             },
         )
         self._check_period(found.settings)
+        self._check_recycling(found.settings)
         self._check_batch_norms(found.settings)
         return found
 
@@ -211,6 +212,16 @@ class Search(Experiment):
         if said[1] is None and said[0] not in (None, usual):
             raise ValueError(
                 f"recycling_per={said[0]} needs recycling_every as well."
+            )
+
+    def _check_recycling(self, settings):
+        per, every = settings.recycling_per, settings.recycling_every
+        if per == "epoch" and every > settings.epochs - 2:
+            raise ValueError(
+                f"recycling={settings.recycling} never comes to it: "
+                f"recycling_every={every} epochs, none after the first and the "
+                f"last of epochs={settings.epochs}. Expected at least two "
+                "epochs more than recycling_every."
             )
 
     def _check_batch_norms(self, settings):

@@ -73,7 +73,9 @@ def _title(names, column, value):
         if part is not None
     ]
     title = ", ".join(parts)
-    return title if value is None else f"{title}: {_words(value)}"
+    if value is None:
+        return title
+    return f"{title}: {_words(value)}" if title else _words(value)
 
 
 def _words(name):

@@ -247,7 +247,11 @@ def _saving(model, folder, backup):
     """The callbacks that write what a user looks at."""
     file = folder / history.FILE
     history.cut(file, backup.completed_epochs)
-    before = [row.get("val_accuracy") for row in history.read(file)]
+    before = [
+        row["val_accuracy"]
+        for row in history.read(file)
+        if "val_accuracy" in row
+    ]
     writers = [
         keras.callbacks.CSVLogger(file, append=True),
         _Checkpoint(model, folder / "last.keras"),
@@ -257,7 +261,7 @@ def _saving(model, folder, backup):
             "val_accuracy",
             mode="max",
             save_best_only=True,
-            initial_value_threshold=max(filter(None, before), default=None),
+            initial_value_threshold=max(before, default=None),
         ),
     ]
     if keras.backend.backend() == "tensorflow":

@@ -101,8 +101,15 @@ def train(
         _fit(model, prepared, batches, backup, callbacks, first_step)
     figures = None
     if devices.writes_files:
+        rows = history.read(folder / history.FILE)
+        if not rows or int(rows[-1]["epoch"]) + 1 != settings.epochs:
+            raise RunError(
+                f"'{folder / history.FILE}' does not end with the last epoch: "
+                "it, or the whole folder, was changed during the run. Begin "
+                "anew in another folder."
+            )
         figures = history.figures(
-            history.read(folder / history.FILE),
+            rows,
             batches.per_epoch,
             prepared.images.train_count,
             settings.batch_size,

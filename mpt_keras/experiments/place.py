@@ -2,12 +2,14 @@
 
 import dataclasses
 
+from mpt_keras.experiments.following import NoEffectError
 from mpt_keras.experiments.settings import (
     POSITIVE,
     Checked,
     documented,
     integer_from,
     setting,
+    without_effect,
 )
 
 DISTRIBUTE = ("none", "mirrored", "multiworker", "tpu")
@@ -22,7 +24,8 @@ class Place(Checked):
     changes no setting.
 
     Raises:
-        ValueError: If a value is none of its setting.
+        ValueError: If a value is none of its setting, or has no effect beside
+            the others.
 
     Example:
 
@@ -80,3 +83,10 @@ class Place(Checked):
         "it.",
         choices=("auto", "0", "1", "2"),
     )
+
+    def __post_init__(self):
+        super().__post_init__()
+        said = self.said()
+        for name, why in without_effect(self).items():
+            if name in said:
+                raise NoEffectError(name, said[name], why)

@@ -66,7 +66,10 @@ def builder(name):
         return getattr(models, name)
     module, _, function = name.partition(":")
     try:
-        return getattr(importlib.import_module(module), function)
+        found = getattr(importlib.import_module(module), function)
+        if not callable(found):
+            raise AttributeError("it is no function")
+        return found
     except (ImportError, AttributeError) as error:
         raise ValueError(
             f"No network '{name}': {error}. Expected {EXPECTED}."

@@ -56,8 +56,8 @@ bits for 8 random inputs
     0
     """
     _open_closed_streams()
-    run = _parse(sys.argv[1:] if arguments is None else arguments)
     try:
+        run = _parse(sys.argv[1:] if arguments is None else arguments)
         with _without_chatter(), warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)
             run()

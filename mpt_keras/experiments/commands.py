@@ -129,6 +129,11 @@ def _report(name, words):
         "that it names",
     )
     options = parser.parse_args(words)
+    if options.update and (options.output_dir or options.baseline):
+        parser.error(
+            "--output_dir and --baseline have no effect with --update: the "
+            "tables stand in the document, and say their baselines"
+        )
 
     def run():
         from mpt_keras.experiments.document import update_document

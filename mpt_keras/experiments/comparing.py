@@ -63,9 +63,11 @@ def compare(
         label: Found.read(source)
         for label, source in zip(labels, sources, strict=True)
     }
+    comparison = _compared(found) if len(found) > 1 else None
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        comparison = _compare(found, folder) if len(found) > 1 else None
+        if comparison:
+            _write(found, comparison, folder)
         try:
             written = _draw(found, comparison, folder)
         except ImportError as error:
@@ -173,13 +175,17 @@ def _parts(source):
 # --- Writing --------------------------------------------------------------
 
 
-def _compare(found, folder):
-    """Prints and writes how much masks agree; returns the comparison."""
+def _compared(found):
+    """How much masks agree."""
     masks = {label: one.masks for label, one in found.items()}
     try:
-        comparison = analysis.compare_all(masks)
+        return analysis.compare_all(masks)
     except ValueError as error:
         raise RunError(error) from error
+
+
+def _write(found, comparison, folder):
+    """Prints and writes how much masks agree."""
     of_two = len(comparison.pairs) == 1
     rows = (comparison.pairs[0] if of_two else comparison).table()
     tables.print_table(rows)
@@ -200,7 +206,6 @@ def _compare(found, folder):
             ],
         },
     )
-    return comparison
 
 
 def _measures(row):

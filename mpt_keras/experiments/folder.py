@@ -37,6 +37,9 @@ def opened(path, resume, description, may_grow=()):
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
+        # Somebody else's folder gets no lock.
+        if not locks.is_new(path) and not (path / _DESCRIPTION).exists():
+            _claim(path, resume, description, may_grow)
     except OSError as error:
         raise _unusable(path, error) from error
     with locks.exclusive(path):

@@ -1,6 +1,7 @@
 """Lines of trainings that differ in nothing but their seeds, as groups."""
 
 import dataclasses
+import math
 import statistics
 
 from mpt_keras.experiments.errors import RunError
@@ -9,6 +10,9 @@ from mpt_keras.experiments.spread import Difference, Spread
 # What a report is by default a comparison with: the first that is there.
 _BASELINES = ("dense", "unpruned")
 _NEEDED = ("method", "sparsity", "seed", "test_accuracy", "model", "data")
+_TEXTS = ("method", "model", "data")
+_NUMBERS = ("sparsity", "seed", "test_accuracy", "width", "rewind_step")
+_MAY_BE_NONE = ("sparsity", "width", "rewind_step")
 
 
 def value_of(line, name):
@@ -205,6 +209,21 @@ def _check(lines):
                 f"lacks {', '.join(missing)}. Remove it; the run that it "
                 "belongs to writes it again."
             )
+        for name in (*_TEXTS, *_NUMBERS):
+            if not _is_valid(name, line.get(name)):
+                raise RunError(
+                    f"The line of '{line['folder']}' is not that of a "
+                    f"training: its {name} is {line.get(name)!r}. Repair or "
+                    "remove it."
+                )
+
+
+def _is_valid(name, value):
+    if value is None:
+        return name in _MAY_BE_NONE
+    if name in _TEXTS:
+        return isinstance(value, str)
+    return isinstance(value, (int, float)) and math.isfinite(value)
 
 
 def _grouped(lines, baseline):

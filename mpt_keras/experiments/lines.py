@@ -18,8 +18,8 @@ def file_of(source):
 def read(path):
     """The lines as dictionaries, one for each folder, the last one counts.
 
-    A last line without its end is passed over: it is being written, or its
-    writer was killed.
+    A last line that was cut in half is passed over: it is being written, or
+    its writer was killed.
 
     Raises:
         RunError: If another line is not that of a training.
@@ -28,7 +28,9 @@ def read(path):
     if not path.exists():
         return []
     found = {}
-    *whole, _ = path.read_bytes().split(b"\n")
+    *whole, last = path.read_bytes().split(b"\n")
+    if _is_whole(last):  # an editor has left out its end
+        whole.append(last)
     for number, text in enumerate(whole, 1):
         try:
             line = json.loads(text)
@@ -49,7 +51,19 @@ def append(path, lines):
     text = "".join(f"{json.dumps(line)}\n" for line in lines)
     with pathlib.Path(path).open("a+b") as file:
         file.seek(0)
-        file.truncate(file.read().rfind(b"\n") + 1)
+        before, end, last = file.read().rpartition(b"\n")
+        if _is_whole(last):
+            text = f"\n{text}"
+        else:
+            file.truncate(len(before + end))
         file.write(text.encode())
         file.flush()
         os.fsync(file.fileno())
+
+
+def _is_whole(text):
+    """Whether it is an object of JSON, of which no beginning is one."""
+    try:
+        return isinstance(json.loads(text), dict)
+    except ValueError:
+        return False

@@ -72,7 +72,10 @@ def builder(name):
     if here not in sys.path:
         sys.path.append(here)
     try:
-        return getattr(importlib.import_module(module), function)
+        found = getattr(importlib.import_module(module), function)
+        if not callable(found):
+            raise AttributeError("it is no function")
+        return found
     except (ImportError, AttributeError) as error:
         raise ValueError(
             f"No network '{name}': {error}. Expected {EXPECTED}."

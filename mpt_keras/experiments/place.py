@@ -24,7 +24,8 @@ class Place(Checked):
     changes no setting.
 
     Raises:
-        ValueError: If a value is none of its setting.
+        ValueError: If a value is none of its setting, or has no effect beside
+            the others.
 
     Example:
 

@@ -71,7 +71,8 @@ def run(followed, plan, folder, resume, place):
             except KeyboardInterrupt as error:
                 epochs = getattr(error, "epochs", None)
                 raise Stopped(path, epochs) from error
-            return Result(path, tuple(lines.read(path / lines.NAME)))
+            # Also after the working directory has changed.
+            return Result(path.absolute(), tuple(lines.read(path / lines.NAME)))
 
 
 def as_place(place, settings):

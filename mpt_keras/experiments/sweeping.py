@@ -5,7 +5,7 @@ import os
 import typing
 
 from mpt_keras.experiments.many_runs import ENGINES, run_sweep
-from mpt_keras.experiments.methods import Axes
+from mpt_keras.experiments.methods import KINDS, Axes
 from mpt_keras.experiments.place import Place
 from mpt_keras.experiments.reporting import report
 from mpt_keras.experiments.settings import (
@@ -87,10 +87,19 @@ def sweep(
         axes.units(given),
         folder,
         place,
-        settings=given,
+        settings=_checked(given),
         **dataclasses.asdict(engine),
     )
     report(folder)
+    return found
+
+
+def _checked(given):
+    """Settings as an experiment has them, which JSON can say."""
+    found = {}
+    for name, value in given.items():
+        cls = next(one for one in KINDS.values() if hasattr(one, name))
+        found[name] = getattr(cls(**{name: value}), name)
     return found
 
 

@@ -162,6 +162,12 @@ class WinningTicket(Experiment):
         Raises:
             ValueError: If something that was said has no effect.
         """
+        for name in ("sparsities", "ways", "rewind_steps"):
+            if getattr(self, name) == ():
+                raise ValueError(
+                    f"Invalid value for `{name}`. Expected one or more. "
+                    "Received: none"
+                )
         if self.rounds is not None and self.sparsities is not None:
             raise NoEffectError(
                 "rounds", self.rounds, "sparsities say how far to prune"

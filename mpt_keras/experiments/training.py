@@ -103,8 +103,15 @@ def train(
         _fit(model, prepared, batches, backup, callbacks, first_step)
     figures = None
     if devices.writes_files:
+        rows = history.read(folder / history.FILE)
+        if not rows or int(rows[-1]["epoch"]) + 1 != settings.epochs:
+            raise RunError(
+                f"'{folder / history.FILE}' does not end with the last epoch: "
+                "it, or the whole folder, was changed during the run. Begin "
+                "anew in another folder."
+            )
         figures = history.figures(
-            history.read(folder / history.FILE),
+            rows,
             batches.per_epoch,
             prepared.images.train_count,
             settings.batch_size,
@@ -249,7 +256,11 @@ def _saving(model, folder, backup):
     """The callbacks that write what a user looks at."""
     file = folder / history.FILE
     history.cut(file, backup.completed_epochs)
-    before = [row.get("val_accuracy") for row in history.read(file)]
+    before = [
+        row["val_accuracy"]
+        for row in history.read(file)
+        if "val_accuracy" in row
+    ]
     writers = [
         keras.callbacks.CSVLogger(file, append=True),
         _Checkpoint(model, folder / "last.keras"),
@@ -259,7 +270,7 @@ def _saving(model, folder, backup):
             "val_accuracy",
             mode="max",
             save_best_only=True,
-            initial_value_threshold=max(filter(None, before), default=None),
+            initial_value_threshold=max(before, default=None),
         ),
     ]
     if keras.backend.backend() == "tensorflow":

@@ -15,6 +15,7 @@ from mpt_keras.experiments.settings import (
     FRACTION,
     NOT_NEGATIVE,
     POSITIVE,
+    SEED,
     Checked,
     integer_from,
     setting,
@@ -159,9 +160,7 @@ class Experiment(Checked):
         "End an epoch with its last whole batch; by default only on several "
         "devices, which share every batch evenly.",
     )
-    seed: int = setting(
-        0, "Seed of weights, scores, order and crops.", **integer_from(0)
-    )
+    seed: int = setting(0, "Seed of weights, scores, order and crops.", **SEED)
 
     def run(
         self,

@@ -6,10 +6,10 @@ from mpt_keras.experiments.search import Search
 from mpt_keras.experiments.settings import (
     FRACTION,
     POSITIVE,
+    SEED,
     Checked,
     NoEffectError,
     in_words,
-    integer_from,
     setting,
 )
 from mpt_keras.experiments.tickets import Distilled, WinningTicket
@@ -73,9 +73,7 @@ class Axes(Checked):
     widths: tuple[float, ...] | None = setting(
         None, "Multipliers of every layer's width, as an axis.", **POSITIVE
     )
-    seeds: tuple[int, ...] = setting(
-        (0,), "Seeds, integers from 0 on.", **integer_from(0)
-    )
+    seeds: tuple[int, ...] = setting((0,), "Seeds, integers from 0 on.", **SEED)
 
     def units(self, settings):
         """The runs, every method once before a second seed.
@@ -96,7 +94,10 @@ class Axes(Checked):
         for seed in self.seeds:
             for width in self.widths or (None,):
                 for name, cls, own in self._runs(seed, width):
-                    found[name] = _experiment(cls, own, settings, used)
+                    try:
+                        found[name] = _experiment(cls, own, settings, used)
+                    except ValueError as error:
+                        raise ValueError(f"{name}: {error}") from error
         idle = sorted(settings.keys() - used)
         if idle:
             raise ValueError(

@@ -38,10 +38,11 @@ def family(name):
 
 def is_known(name):
     """Whether it is the name of a network, or `module:function`."""
-    return name in FAMILIES or _is_function(name)
+    return name in FAMILIES or is_own(name)
 
 
-def _is_function(name):
+def is_own(name):
+    """Whether it is `module:function`, of the user's."""
     module, colon, function = name.partition(":")
     return bool(colon and module and function.isidentifier())
 

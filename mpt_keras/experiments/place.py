@@ -84,6 +84,11 @@ class Place(Checked):
         choices=("auto", "0", "1", "2"),
     )
 
+    def __post_init__(self):
+        if type(self.verbose) is int:  # as `keras.Model.fit` takes it
+            object.__setattr__(self, "verbose", str(self.verbose))
+        super().__post_init__()
+
     def check(self, dataset):
         """Refuses what was said and has no effect.
 

@@ -7,6 +7,9 @@ mattgorb/parameter_tiling_and_recycling (recycling, and its baselines), and of
 dchiji-ntt/iterand.
 """
 
+# Those in which a global sparsity comes to its height, in the authors' code.
+RAMP_EPOCHS = 10
+
 _SGD = {
     "optimizer": "sgd",
     "momentum": 0.9,

@@ -6,6 +6,7 @@ from mpt_keras.experiments import experiment, following, networks, recipes
 from mpt_keras.experiments.experiment import Experiment
 from mpt_keras.experiments.settings import (
     FRACTION,
+    SEED,
     NoEffectError,
     documented,
     integer_from,
@@ -98,7 +99,7 @@ class Search(Experiment):
         None,
         "Seed of the random (or initial) weights; --seed if none. One for "
         "several seeds makes them searches of one random network.",
-        **integer_from(0),
+        **SEED,
     )
     recycling: str | None = setting(
         None,
@@ -181,6 +182,7 @@ class Search(Experiment):
         )
         self._check_period(found.settings)
         self._check_recycling(found.settings)
+        self._check_ramp(found.settings)
         self._check_batch_norms(found.settings)
         return found
 
@@ -222,6 +224,14 @@ class Search(Experiment):
                 f"recycling_every={every} epochs, none after the first and the "
                 f"last of epochs={settings.epochs}. Expected at least two "
                 "epochs more than recycling_every."
+            )
+
+    def _check_ramp(self, settings):
+        last = recipes.RAMP_EPOCHS
+        if settings.global_sparsity and settings.epochs < last:
+            raise ValueError(
+                f"global_sparsity=True comes to the sparsity after {last} "
+                f"epochs. Expected as many. Received: epochs={settings.epochs}"
             )
 
     def _check_batch_norms(self, settings):

@@ -9,6 +9,7 @@ from mpt_keras.experiments import (
     lines,
     networks,
     optimization,
+    recipes,
     running,
     shipping,
     training,
@@ -70,6 +71,13 @@ def build(prepared, **options):
             return networks.builder(settings.model)(**options)
     except ValueError as error:
         raise RunError(error) from error
+    except TypeError as error:
+        if networks.is_own(settings.model):
+            raise RunError(
+                f"model={settings.model} does not take the arguments of a "
+                f"network: {error}. Expected those of mpt_keras.models.conv4."
+            ) from error
+        raise
 
 
 def _of_the_method(settings):
@@ -94,7 +102,9 @@ def _callbacks(settings):
     if settings.global_sparsity:
         # The authors', down from one half.
         start = min(0.5, settings.sparsity)
-        ramp = schedules.Polynomial(start, settings.sparsity, end=10)
+        ramp = schedules.Polynomial(
+            start, settings.sparsity, end=recipes.RAMP_EPOCHS
+        )
         found.append(own_callbacks.GlobalSparsity(schedule=ramp))
     if settings.recycling != "none":
         found.append(
@@ -113,7 +123,7 @@ def _train(network, prepared, path, callbacks):
     trained = training.train(network, prepared, path, callbacks)
     if not prepared.devices.writes_files:
         return
-    model = keras.models.load_model(path / "last.keras")
+    model = keras.models.load_model(path / "last.keras", compile=False)
     settings = prepared.settings
     line = {
         **identity(prepared, settings.method_name(), settings.sparsity),

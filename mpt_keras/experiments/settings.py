@@ -53,6 +53,11 @@ def integer_from(least):
     }
 
 
+# As Keras takes them.
+SEED = {
+    "accepts": lambda value: 0 <= value < 2**32,
+    "expected": "an integer from 0 to 2**32 - 1",
+}
 POSITIVE = {
     "accepts": lambda value: 0 < value < math.inf,
     "expected": "a number above 0",

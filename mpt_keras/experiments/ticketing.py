@@ -227,7 +227,9 @@ class _Run:
                 distilled=distilled,
             )
             # A training that had come to its end before was not repeated.
-            last = keras.models.load_model(level.folder / "last.keras")
+            last = keras.models.load_model(
+                level.folder / "last.keras", compile=False
+            )
             network.set_weights(last.get_layer(network.name).get_weights())
             return {
                 **trained.figures,

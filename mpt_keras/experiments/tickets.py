@@ -93,8 +93,8 @@ class WinningTicket(Experiment):
         None,
         "Fraction of the remaining weights that a round prunes.",
         usual=0.2,
-        accepts=lambda value: 0.0 < value < 1.0,
-        expected="a number in (0, 1)",
+        accepts=lambda value: 0.001 <= value < 1.0,
+        expected="a number in [0.001, 1)",
     )
     convolution_rate: float | None = setting(
         None,

@@ -37,8 +37,11 @@ def main(arguments, from_json):
         threading.Thread(target=_end_with_input, daemon=True).start()
     try:
         _run(json.loads(pathlib.Path(file).read_text("utf-8")), from_json)
-    except RunError as error:
+    except (RunError, ValueError) as error:
         print(error)
+        return 1
+    except KeyboardInterrupt:
+        print("stopped")
         return 1
     return 0
 

@@ -333,6 +333,7 @@ def test_a_network_of_one_s_own(tmp_path, monkeypatch):
                 "binary_activations": True,
                 "global_sparsity": True,
                 "sparsity": 0.4,
+                "epochs": 10,
                 "optimizer": "adam",
                 "learning_rate": 0.01,
             },

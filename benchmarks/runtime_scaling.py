@@ -61,7 +61,7 @@ def prepared(network, percent, width):
 
 
 def draw(rows):
-    from mpt_keras.analysis import figures
+    from mpt_keras import figures
 
     figure = figures.new_figure(9, 4)
     left, right = figure.subplots(1, 2)

@@ -177,7 +177,7 @@ def with_ratios(row):
 
 def draw(rows):
     """Bits per weight of each file, and what no mask alone goes below."""
-    from mpt_keras.analysis import figures
+    from mpt_keras import figures
 
     figure = figures.new_figure(6, 4)
     axes = figure.subplots()

@@ -313,7 +313,7 @@ def test_a_network_of_one_s_own(tmp_path, monkeypatch):
     assert (options["sparsity"], options["binarize"]) == (0.6, True)
     assert (options["width"], options["seed"]) == (0.1, 2)
     assert keras.config.dtype_policy().name == "float32"
-    assert result.folder.parent == pathlib.Path("runs")
+    assert result.folder.parent == tmp_path.resolve() / "runs"
     assert result.folder.name.startswith("digits-own_network.build-biprop-0.6-")
     policies = {layer.dtype_policy.name for layer in result.model().layers}
     assert "mixed_bfloat16" in policies

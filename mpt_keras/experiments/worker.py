@@ -37,7 +37,7 @@ def main(arguments, from_json):
         threading.Thread(target=_end_with_input, daemon=True).start()
     try:
         _run(json.loads(pathlib.Path(file).read_text("utf-8")), from_json)
-    except (RunError, ValueError) as error:
+    except RunError as error:
         print(error)
         return 1
     except KeyboardInterrupt:

@@ -131,12 +131,6 @@ PUBLIC_NAMES = [
 ]
 
 
-def modules():
-    package = pathlib.Path(mpt.__file__).parent
-    for info in pkgutil.walk_packages([str(package)], "mpt_keras."):
-        yield importlib.import_module(info.name)
-
-
 def resolve(name):
     found = mpt
     for part in name.split("."):
@@ -153,11 +147,19 @@ def test_public_names_are_documented(name):
         assert ">>>" in text, "no example"
 
 
+def _source(info):
+    spec = info.module_finder.find_spec(info.name)
+    return pathlib.Path(spec.origin).read_text(encoding="utf-8")
+
+
 def modules_with_examples():
+    """Those alone are imported: others may need what is not installed."""
+    package = pathlib.Path(mpt.__file__).parent
+    names = pkgutil.walk_packages([str(package)], "mpt_keras.")
     return [
-        module
-        for module in modules()
-        if ">>>" in pathlib.Path(module.__file__).read_text(encoding="utf-8")
+        importlib.import_module(info.name)
+        for info in names
+        if ">>>" in _source(info)
     ]
 
 

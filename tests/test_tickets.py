@@ -100,7 +100,7 @@ def test_winning_tickets(result):
         for line in result.lines
     ]
     assert found == [
-        ("unpruned", 0, 0),
+        ("unpruned", None, 0),
         ("winning_ticket", step, 1),
         ("random_masks", step, 1),
         ("winning_ticket", step, 2),
@@ -227,7 +227,7 @@ def test_distilled_tickets(trained, tmp_path):
     )
     result = distilled.run(tmp_path / "run", **QUIET)
     assert [(line["method"], line["rewind_step"]) for line in result.lines] == [
-        ("unpruned", 0),
+        ("unpruned", None),
         ("one_shot", STEPS),
         ("retraining", 0),
         ("kd_ticket", 0),

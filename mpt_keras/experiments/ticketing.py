@@ -208,7 +208,7 @@ class _Run:
     def _tickets(self, search):
         """Pairs of the sparsity asked for and the ticket, as they are found."""
         settings = self.settings
-        self._add("unpruned", None, search.at(0.0), 0)
+        self._add("unpruned", None, search.at(0.0), None)
         if settings.sparsities is None:
             for ticket in search.run(settings.rounds):
                 if ticket.number:

@@ -13,7 +13,7 @@ from mpt_keras.experiments.errors import RunError
 from mpt_keras.experiments.groups import comparisons
 from mpt_keras.experiments.pivot import pivot
 from mpt_keras.experiments.reporting import report
-from mpt_keras.experiments.spread import Difference, Spread
+from mpt_keras.experiments.spread import Difference, SeedSpread
 
 
 def a_line(method, sparsity, seed, accuracy, **more):
@@ -76,11 +76,11 @@ def one_comparison(found, **more):
 
 def test_means_and_deviations_are_numpys(rng):
     values = rng.uniform(0, 1, 7)
-    spread = Spread.of(list(values))
+    spread = SeedSpread.of(list(values))
     expected = values.mean(), values.std(ddof=1)
     assert (spread.mean, spread.deviation) == pytest.approx(expected)
     assert spread.seeds == 7
-    assert Spread.of([0.25]) == Spread(0.25, None, 1)
+    assert SeedSpread.of([0.25]) == SeedSpread(0.25, None, 1)
 
 
 @pytest.mark.parametrize("seeds", [2, 3, 8])

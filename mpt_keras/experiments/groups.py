@@ -5,7 +5,7 @@ import math
 import statistics
 
 from mpt_keras.experiments.errors import RunError
-from mpt_keras.experiments.spread import Difference, Spread
+from mpt_keras.experiments.spread import Difference, SeedSpread
 
 # What a report is by default a comparison with: the first that is there.
 _BASELINES = ("dense", "unpruned")
@@ -87,11 +87,11 @@ class Group:
         return sorted({line["seed"] for line in self.lines})
 
     def spread(self, name):
-        """`Spread` of a value over the seeds; None unless all have it."""
+        """`SeedSpread` of a value over the seeds; None unless all have it."""
         values = by_seed(self.lines, name)
         if len(values) < len(self.seeds):
             return None
-        return Spread.of(list(values.values()))
+        return SeedSpread.of(list(values.values()))
 
     def mean(self, name):
         spread = self.spread(name)

@@ -15,7 +15,7 @@ from mpt_keras.experiments.plot_style import (
     seeds,
     styles,
 )
-from mpt_keras.experiments.spread import Spread
+from mpt_keras.experiments.spread import SeedSpread
 
 
 def has_curves(comparison):
@@ -67,14 +67,14 @@ def draw_curves(comparison):
 
 
 def _curve(group):
-    """A `Spread` for each epoch; empty if a line does not say."""
+    """A `SeedSpread` for each epoch; empty if a line does not say."""
     name = "test_accuracy_per_epoch"
     curves = [line.get(name) for line in group.lines]
     if not all(curves):
         return []
     epochs = range(min(map(len, curves)))
     return [
-        Spread.of(list(_at_epoch(group, name, epoch).values()))
+        SeedSpread.of(list(_at_epoch(group, name, epoch).values()))
         for epoch in epochs
     ]
 

@@ -3,7 +3,7 @@
 from mpt_keras.experiments import columns
 from mpt_keras.experiments.errors import RunError
 from mpt_keras.experiments.groups import by_seed, value_of
-from mpt_keras.experiments.spread import Spread
+from mpt_keras.experiments.spread import SeedSpread
 
 
 def pivot(lines, rows, across, values):
@@ -95,7 +95,7 @@ def _text(lines, value):
     found = list(by_seed(lines, name).values())
     if not found:
         return None
-    spread = Spread.of(found)
+    spread = SeedSpread.of(found)
     if name.endswith("accuracy"):
         return columns.accuracy(spread)
     return format(spread.mean, form or ".4g")

@@ -8,7 +8,7 @@ _CONFIDENCE = 0.95
 
 
 @dataclasses.dataclass(frozen=True)
-class Spread:
+class SeedSpread:
     """A mean over seeds.
 
     Attributes:
@@ -64,7 +64,9 @@ class Difference:
         pairs = [seed for seed in ours if seed in theirs]
         if not pairs:
             return None
-        differences = Spread.of([ours[seed] - theirs[seed] for seed in pairs])
+        differences = SeedSpread.of(
+            [ours[seed] - theirs[seed] for seed in pairs]
+        )
         half = _half_of_interval(differences)
         known = half is not None
         return cls(

@@ -91,8 +91,8 @@ ROWS = (
         "experiments.plot_style",
     ),
     ("experiments.recipes", "experiments.restart", "experiments.settings"),
-    ("experiments.spread", "experiments.tables", "experiments.versions"),
-    ("experiments.ways",),
+    ("experiments.shipping", "experiments.spread", "experiments.tables"),
+    ("experiments.versions", "experiments.ways"),
     (
         "experiments.accuracy_plots",
         "experiments.columns",
@@ -110,7 +110,11 @@ ROWS = (
     ),
     ("experiments.following", "experiments.groups", "experiments.lines"),
     ("experiments.locks", "experiments.multiworker", "experiments.place"),
-    ("experiments.rendezvous", "experiments.result", "experiments.shipping"),
+    (
+        "experiments.rendezvous",
+        "experiments.result",
+        "experiments.training_callbacks",
+    ),
     ("experiments.data.in_memory", "experiments.devices", "experiments.folder"),
     (
         "experiments.learning_curves",

@@ -44,6 +44,10 @@ class Prepared:
             self.devices.drops_remainder(self.settings.drop_remainder),
         )
 
+    def evaluation_batch(self, count):
+        """Images per step of the evaluation of so many."""
+        return self.devices.evaluation_batch(count, self.place.evaluation_batch)
+
 
 @contextlib.contextmanager
 def prepared(settings, place, folder=None):

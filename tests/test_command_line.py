@@ -44,6 +44,15 @@ def prints(capsys, *arguments):
     return captured.out
 
 
+def in_a_process(script):
+    return subprocess.run(
+        [sys.executable, "-c", script],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+
+
 def test_help_imports_nothing():
     script = (
         "import sys\n"
@@ -57,12 +66,7 @@ def test_help_imports_nothing():
         "heavy = {'keras', 'numpy', 'rich', 'tensorflow', 'jax', 'torch'}\n"
         "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
     )
-    found = subprocess.run(
-        [sys.executable, "-c", script],
-        check=True,
-        capture_output=True,
-        text=True,
-    )
+    found = in_a_process(script)
     assert found.stdout.count("usage: mpt-keras") == 5
 
 
@@ -79,12 +83,7 @@ def test_help_of_experiments_imports_no_backend():
         "heavy |= {'matplotlib', 'ray', 'tensorflow_datasets', 'PIL'}\n"
         "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
     )
-    found = subprocess.run(
-        [sys.executable, "-c", script],
-        check=True,
-        capture_output=True,
-        text=True,
-    )
+    found = in_a_process(script)
     for name in command_line.EXPERIMENTS:
         assert f"usage: mpt-keras {name} " in found.stdout
     words = " ".join(found.stdout.split())

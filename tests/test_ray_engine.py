@@ -190,6 +190,11 @@ def test_a_sweep_that_ends_leaves_no_run(number, cluster, run, folder, control):
         # Not as the last line: Ray logs behind it, in its own time.
         assert "refused: Stopped. Finished runs are kept" in printed
         assert "Traceback" not in printed
+    # Ray ends what a process that was killed has started, in its own time.
+    end = time.monotonic() + 60.0
+    while is_at_work(folder / "stub-seed1"):
+        assert time.monotonic() < end, "The run was left at work."
+        time.sleep(0.05)
     let_go(control)
     assert len(run(folder)) == 3
     assert starts(folder)["stub-seed1"] == 2

@@ -6,9 +6,9 @@ from keras import ops
 
 from mpt_keras import compilation
 from mpt_keras.threshold import (
+    as_bits,
     count_reaching,
-    magnitude_keys,
-    threshold_of_scores,
+    fused_threshold,
 )
 
 
@@ -32,9 +32,9 @@ def shares_of_global_selection(scores, kept, minimum=1, guess=None):
         the weights kept in each tensor with and without the minimum; and the
         common threshold's key, an int32 scalar.
     """
-    scores = [ops.reshape(tensor, (-1,)) for tensor in scores]
-    key, surplus = threshold_of_scores(ops.concatenate(scores), kept, guess)
-    counts = ops.stack([_reaching_and_above(part, key) for part in scores])
+    bits = [ops.reshape(as_bits(tensor), (-1,)) for tensor in scores]
+    key, surplus = fused_threshold(ops.concatenate(bits), kept, guess)
+    counts = ops.stack([_reaching_and_above(part, key) for part in bits])
     reaching, above = counts[:, 0], counts[:, 1]
     ties = reaching - above
     # The first `surplus` ties in the common order are the ones dropped.
@@ -47,6 +47,5 @@ def shares_of_global_selection(scores, kept, minimum=1, guess=None):
 
 
 @compilation.fused
-def _reaching_and_above(scores, key):
-    keys = magnitude_keys(scores)
-    return ops.stack([count_reaching(keys, key), count_reaching(keys, key + 1)])
+def _reaching_and_above(bits, key):
+    return ops.stack([count_reaching(bits, key), count_reaching(bits, key + 1)])

@@ -12,6 +12,7 @@ import keras
 from keras import ops
 
 from mpt_keras import compilation, selection, sums
+from mpt_keras.threshold import as_bits, magnitude_keys
 
 __all__ = ["gain", "masked_kernel"]
 
@@ -107,9 +108,26 @@ def masked_kernel(
     if not ops.is_tensor(kept):
         kept = _checked_count(kept, math.prod(kernel.shape))
     kept = ops.convert_to_tensor(kept, "int32")
-    # Otherwise an eager tape would see the gain depend on the kernel.
-    kernel = ops.stop_gradient(kernel)
-    return _STRAIGHT_THROUGH[bool(binarize)](scores, kernel, kept)
+    return masked_kernel_near(scores, kernel, kept, binarize)[0]
+
+
+def masked_kernel_near(scores, kernel, kept, binarize, guess=None):
+    """`masked_kernel` of tensors, and the key of the threshold, to guess by.
+
+    Args:
+        scores, kernel, kept, binarize: As for `masked_kernel`.
+        guess: Scalar int32 tensor, a key near the threshold's, or None.
+
+    Returns:
+        Float tensor like `kernel`; scalar int32 tensor.
+    """
+    fixed = ops.stop_gradient(scores)
+    untied, key, threshold_key = selection.without_ties(fixed, kept, guess)
+    masked = _STRAIGHT_THROUGH[bool(binarize)](
+        # Otherwise an eager tape would see the gain depend on the kernel.
+        *(scores, ops.stop_gradient(kernel), untied, key, kept)
+    )
+    return masked, threshold_key
 
 
 def as_tensor(values):
@@ -134,8 +152,9 @@ def _checked_count(kept, size):
 
 
 @compilation.fused
-def _select(scores, kernel, kept, binarize):
-    mask = selection.top_mask(scores, kept)
+def _mask(scores, kernel, untied, key, kept, binarize):
+    del scores  # which the gradient is of
+    mask = magnitude_keys(as_bits(untied)) >= key
     if binarize:
         mean = _mean_kept(kernel, mask, kept)
         kernel = ops.sign(kernel) * ops.cast(mean, kernel.dtype)
@@ -143,13 +162,13 @@ def _select(scores, kernel, kept, binarize):
 
 
 @compilation.fused
-def _pass_through(upstream, scores, kernel, kept):
+def _pass_through(upstream, scores, kernel, *_):
     return ops.cast(upstream * kernel, scores.dtype) * ops.sign(scores)
 
 
 _STRAIGHT_THROUGH = {
     binarize: compilation.with_gradient(
-        functools.partial(_select, binarize=binarize), _pass_through
+        functools.partial(_mask, binarize=binarize), _pass_through
     )
     for binarize in (True, False)
 }

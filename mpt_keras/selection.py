@@ -14,12 +14,17 @@ from keras import ops
 
 from mpt_keras import compilation, value_checks
 from mpt_keras.sparsity import pruned_count
-from mpt_keras.threshold import count_reaching, magnitude_keys, threshold
+from mpt_keras.threshold import (
+    as_bits,
+    first_kept,
+    fused_threshold,
+    magnitude_keys,
+)
 
 __all__ = ["select", "top_mask"]
 
 
-@compilation.jitted
+@compilation.in_one_graph
 def top_mask(scores: Any, kept: Any) -> Any:
     """Marks the `kept` entries of largest magnitude: exactly that many.
 
@@ -30,15 +35,53 @@ def top_mask(scores: Any, kept: Any) -> Any:
     Returns:
         Boolean tensor of the same shape.
     """
-    flat = ops.reshape(scores, (-1,))
-    key, surplus = threshold(magnitude_keys(flat), kept)
-    # From the scores again, so that nobody need hold their keys meanwhile.
-    mask = ops.cond(
-        surplus > 0,
-        lambda: _mask_among_ties(magnitude_keys(flat), key, kept),
-        lambda: magnitude_keys(flat) >= key,
+    scores, key, _ = without_ties(scores, kept)
+    return magnitude_keys(as_bits(scores)) >= key
+
+
+@compilation.in_one_graph
+def without_ties(scores, kept, guess=None):
+    """Scores and a key which exactly `kept` of them reach.
+
+    They are the scores as they are, as a rule. Where some tie at the
+    threshold, those to be kept are 1 and the others 0.
+
+    Args:
+        scores, kept: As for `top_mask`.
+        guess: Scalar int32 tensor, a key near the threshold's, or None.
+
+    Returns:
+        `(scores, key, threshold_key)`: a tensor like `scores`, what its keys
+        are to be compared with, and the key of the threshold of the scores
+        given, int32 scalars.
+    """
+    bits = ops.reshape(as_bits(scores), (-1,))
+    # Ties are broken by position: what is put before the scores goes first.
+    padding = compilation.few_sizes(bits.shape[0]) - bits.shape[0]
+    if padding:
+        bits = ops.pad(bits, [[padding, 0]])
+    key, surplus = fused_threshold(bits, kept, guess)
+
+    def ones_and_zeros():
+        mask = _mask_among_ties(bits, key, surplus)[padding:]
+        mask = ops.cast(ops.reshape(mask, scores.shape), scores.dtype)
+        return mask, ops.ones_like(key)
+
+    # Outside of what is compiled, so that this is compiled if it happens.
+    untied, untied_key = ops.cond(
+        surplus > 0, ones_and_zeros, lambda: (scores, key)
     )
-    return ops.reshape(mask, scores.shape)
+    return untied, untied_key, key
+
+
+@compilation.fused
+def _mask_among_ties(bits, key, surplus):
+    """What exceeds a key, and all that equal it but the first ones."""
+    keys = magnitude_keys(bits)
+    positions = ops.arange(keys.shape[0], dtype="int32")
+    is_late = positions >= first_kept(bits, key, surplus)
+    is_late = ops.logical_and(keys == key, is_late)
+    return ops.logical_or(keys > key, is_late)
 
 
 def top_mask_of_array(scores: np.ndarray, kept: int) -> np.ndarray:
@@ -50,15 +93,6 @@ def top_mask_of_array(scores: np.ndarray, kept: int) -> np.ndarray:
     tied = np.flatnonzero(magnitudes == lowest_kept)
     mask[tied[np.count_nonzero(mask) - kept :]] = True
     return mask.reshape(scores.shape)
-
-
-def _mask_among_ties(keys, key, kept):
-    """Mask of what exceeds a key, and of the last ones that equal it."""
-    above = count_reaching(keys, key + 1)
-    positions = ops.arange(1, keys.shape[0] + 1, dtype="int32")
-    tied_positions = ops.where(keys == key, positions, 0)
-    first_kept, _ = threshold(tied_positions, kept - above)
-    return ops.logical_or(keys > key, tied_positions >= first_kept)
 
 
 def select(scores: Any, sparsity: float) -> Any:

@@ -10,42 +10,16 @@ computes as `numpy`, which is `keras.ops` or NumPy itself.
 import functools
 import operator
 
-# Enough to make what is left over small, few enough to fit an int8 and the
-# processor's prefetching (8 and 32 are slower).
 _LANES = 16
 # A block that is read to its end before the next one is begun.
 _ROWS, _COLUMNS = 8, 1024
 
 
-def sum_in_lanes(term, vector, numpy):
-    """Adds up a term over a vector, down to a sixteenth of its length.
-
-    Args:
-        term: Elementwise function of (slices of) the vector.
-        vector: Tensor of shape `(n,)`.
-        numpy: `keras.ops` or `numpy`.
-
-    Returns:
-        Tensor of shape `(ceil(n / 16),)` and the term's dtype: entry `j` is
-        the sum over `i` of `term(vector)[i * ceil(n / 16) + j]`.
-    """
-    size = vector.shape[0]
-    width = -(-size // _LANES)
-    lanes = [
-        term(vector[start : start + width]) for start in range(0, size, width)
-    ]
-    missing = width * len(lanes) - size
-    if missing:
-        lanes[-1] = numpy.pad(lanes[-1], [[0, missing]])
-    return functools.reduce(operator.add, lanes)
-
-
 def sum_in_blocks(term, *vectors, numpy):
     """Sums a term over vectors, reading each of them once and in order.
 
-    `sum_in_lanes` reads sixteen places at a time, which is right for what is
-    in the cache; this is right for what is not. The order of the additions is
-    fixed: a sum of floats is the same everywhere.
+    The order of the additions is fixed (docs/ticket_format.md says it): a sum
+    of floats is the same everywhere.
 
     Args:
         term: Elementwise function of (parts of) the vectors.
@@ -75,7 +49,12 @@ def sum_in_blocks(term, *vectors, numpy):
 
 def _sum_in_order(vector, numpy):
     while vector.shape[0] > 1:
-        vector = sum_in_lanes(lambda part: part, vector, numpy)
+        width = -(-vector.shape[0] // _LANES)
+        lanes = -(-vector.shape[0] // width)
+        missing = lanes * width - vector.shape[0]
+        if missing:
+            vector = numpy.pad(vector, [[0, missing]])
+        vector = functools.reduce(operator.add, numpy.split(vector, lanes))
     return vector[0]
 
 

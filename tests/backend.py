@@ -40,21 +40,6 @@ elif NAME == "jax":
     FORMS["xla"] = jax.jit
 
 
-def forget_gradients():
-    """Lets go of the graphs of a test.
-
-    TensorFlow keeps the gradient of every traced `custom_gradient` for ever,
-    and with it the graph that it was traced in.
-    """
-    if NAME != "tensorflow":
-        return
-    from tensorflow.python.framework import ops as framework
-
-    registered = framework.gradient_registry._registry
-    for name in [name for name in registered if "CustomGradient-" in name]:
-        del registered[name]
-
-
 def examples(count):
     """Of Hypothesis; JAX compiles every operation anew for every shape."""
     return effort.examples(count) if NAME == "tensorflow" else count // 10

@@ -58,7 +58,6 @@ def optimized_graphs():
 
 @pytest.fixture(autouse=True)
 def _seeded():
-    import backend
     import keras
 
     keras.utils.set_random_seed(0)
@@ -66,7 +65,6 @@ def _seeded():
     # Without looking for garbage, which after every test takes longer than
     # the tests; Python does it when it has to.
     keras.utils.clear_session(free_memory=False)
-    backend.forget_gradients()
 
 
 @pytest.fixture

@@ -115,16 +115,16 @@ def test_the_sample_finds_the_threshold_in_few_reads(rng, monkeypatch):
     reads = []
     count = threshold.count_reaching
 
-    def counted(keys, key):
-        reads.append(keys.shape[0])
-        return count(keys, key)
+    def counted(bits, key):
+        reads.append(bits.shape[0])
+        return count(bits, key)
 
     monkeypatch.setattr(threshold, "count_reaching", counted)
     for _ in range(20):
         scores = rng.standard_normal(LARGE).astype("float32")
-        keys = threshold.magnitude_keys(ops.convert_to_tensor(scores))
+        bits = threshold.as_bits(ops.convert_to_tensor(scores))
         kept = int(rng.integers(1, LARGE))
-        threshold.threshold(keys, ops.convert_to_tensor(kept, "int32"))
+        threshold.threshold(bits, ops.convert_to_tensor(kept, "int32"))
     assert reads.count(LARGE) / 20 < 10
 
 
@@ -195,7 +195,7 @@ def test_nan_scores_are_refused():
 
 def test_keys_order_like_magnitudes(rng):
     scores = rng.standard_normal(1000).astype("float32")
-    keys = as_numpy(threshold.magnitude_keys(scores))
+    keys = as_numpy(threshold.magnitude_keys(threshold.as_bits(scores)))
     np.testing.assert_array_equal(
         np.argsort(keys, kind="stable"),
         np.argsort(np.abs(scores), kind="stable"),

@@ -2,24 +2,10 @@ import functools
 
 import numpy as np
 import pytest
-from backend import as_numpy, examples
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from backend import as_numpy
 from keras import ops
 
 from mpt_keras import compilation, sums
-
-
-@settings(max_examples=examples(100), deadline=None)
-@given(values=st.lists(st.integers(-5, 5), min_size=1, max_size=100))
-def test_lanes_add_up_to_the_sum(values):
-    lanes = sums.sum_in_lanes(
-        lambda part: ops.cast(part, "int8") * 2,
-        ops.convert_to_tensor(np.array(values, "int32")),
-        ops,
-    )
-    assert tuple(lanes.shape) == (-(-len(values) // 16),)
-    assert int(as_numpy(lanes).astype("int32").sum()) == 2 * sum(values)
 
 
 @pytest.mark.parametrize("size", [1, 100, 8192, 8193, 20_000])

@@ -17,7 +17,7 @@ from mpt_keras.global_selection import shares_of_global_selection
 from mpt_keras.sparsity import check_sparsity, pruned_count
 
 
-@compilation.jitted
+@compilation.in_one_graph
 def _shares(scores, kept, guess, minimum):
     shares, raw_shares, key = shares_of_global_selection(
         scores, kept, minimum, guess

@@ -173,6 +173,7 @@ class MaskedLayer:
                 initializer=functools.partial(_constant_count, pruned),
                 trainable=False,
             ),
+            "last_key": compilation.integer_between_calls(),
         }
         # TensorFlow's checkpoints and SavedModels hold the variables that are
         # attributes of the layer, and no others.

@@ -17,11 +17,14 @@ class MaskedKernel:
     that a compiled step sees it change.
     """
 
-    def __init__(self, layer_name, kernel, scores, pruned, binarize):
+    def __init__(self, layer_name, kernel, scores, pruned, last_key, binarize):
         self.layer_name = layer_name
         self.kernel = kernel
         self.scores = scores
         self.pruned = pruned
+        # Of the threshold in the last call, which is near that of this one,
+        # and the same if the scores have not changed; or None.
+        self.last_key = last_key
         self.binarize = binarize
 
     @property
@@ -111,9 +114,16 @@ class MaskedKernel:
 
     def effective(self):
         """The kernel that the layer computes with; gradient to the scores."""
-        return masking.masked_kernel(
-            self.scores, self.kernel, self.kept(), self.binarize
+        scores, kernel = map(masking.as_tensor, (self.scores, self.kernel))
+        guess = self.last_key
+        if guess is not None:
+            guess = ops.cast(guess, "int32")
+        masked, key = masking.masked_kernel_near(
+            scores, kernel, self.kept(), self.binarize, guess
         )
+        if self.last_key is not None:
+            self.last_key.assign(ops.cast(key, "int64"))
+        return masked
 
     def check_scores(self):
         """Raises `ValueError` naming the layer if a score is NaN."""

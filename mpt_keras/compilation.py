@@ -6,6 +6,8 @@ XLA fuses a chain of elementwise operations into one read.
 """
 
 import functools
+import math
+import operator
 
 import keras
 from keras import ops
@@ -162,18 +164,37 @@ def call_in_graph(function):
     return graph.get_concrete_function()()
 
 
-# Larger than these, a vector is worth a function of its own.
-_SIZES = (2**13, 2**18)
+# A call of what XLA has compiled costs as much as a read of so many numbers,
+# and compiling it as much as tens of thousands of calls.
+_SMALL, _MEDIUM = 2**13, 2**18
 
 
 def few_sizes(size):
-    """A size not below the given one, of which a model will have few.
+    """A size not below the given one, of which a model has few.
 
-    Where XLA compiles each layer's functions, and their time depends little
-    on so few numbers, layers of different sizes share a function.
+    Where XLA compiles the functions of each layer, small and medium ones of
+    different sizes share what takes long to compile.
     """
-    shared = keras.backend.backend() == "tensorflow" and config.is_xla_enabled()
-    return next((s for s in _SIZES if shared and size <= s), size)
+    if keras.backend.backend() != "tensorflow" or not config.is_xla_enabled():
+        return size
+    return next((most for most in (_SMALL, _MEDIUM) if size <= most), size)
+
+
+def is_small(tensor):
+    """Whether XLA would gain nothing, however often it is computed."""
+    return math.prod(tensor.shape) <= _SMALL
+
+
+def is_large(tensor):
+    """Whether XLA gains something also where little is to be fused."""
+    return math.prod(tensor.shape) > _MEDIUM
+
+
+def add_up(tensors):
+    """The sum of tensors of the same shape, added one after the other."""
+    if keras.backend.backend() == "tensorflow":
+        return tf.add_n(tensors)  # one operation to trace, not one for each
+    return functools.reduce(operator.add, tensors)
 
 
 def sorts_faster_than_it_counts() -> bool:

@@ -12,7 +12,6 @@ import keras
 from keras import ops
 
 from mpt_keras import compilation, selection, sums
-from mpt_keras.threshold import as_bits, magnitude_keys
 
 __all__ = ["gain", "masked_kernel"]
 
@@ -121,13 +120,10 @@ def masked_kernel_near(scores, kernel, kept, binarize, guess=None):
     Returns:
         Float tensor like `kernel`; scalar int32 tensor.
     """
-    fixed = ops.stop_gradient(scores)
-    untied, key, threshold_key = selection.without_ties(fixed, kept, guess)
-    masked = _STRAIGHT_THROUGH[bool(binarize)](
-        # Otherwise an eager tape would see the gain depend on the kernel.
-        *(scores, ops.stop_gradient(kernel), untied, key, kept)
-    )
-    return masked, threshold_key
+    mask, key = selection.top_mask_near(ops.stop_gradient(scores), kept, guess)
+    # Otherwise an eager tape would see the gain depend on the kernel.
+    kernel = ops.stop_gradient(kernel)
+    return _STRAIGHT_THROUGH[bool(binarize)](scores, kernel, mask, kept), key
 
 
 def as_tensor(values):
@@ -151,24 +147,35 @@ def _checked_count(kept, size):
     return int(kept)
 
 
-@compilation.fused
-def _mask(scores, kernel, untied, key, kept, binarize):
+def _masked(scores, kernel, mask, kept, binarize):
     del scores  # which the gradient is of
-    mask = magnitude_keys(as_bits(untied)) >= key
+    small = compilation.is_small(kernel)
+    compute = _kept_values if small else _fused_kept_values
+    return compute(kernel, mask, kept, binarize=binarize)
+
+
+def _kept_values(kernel, mask, kept, binarize):
     if binarize:
         mean = _mean_kept(kernel, mask, kept)
         kernel = ops.sign(kernel) * ops.cast(mean, kernel.dtype)
     return ops.where(mask, kernel, ops.zeros_like(kernel))
 
 
-@compilation.fused
 def _pass_through(upstream, scores, kernel, *_):
+    large = compilation.is_large(kernel)
+    compute = _fused_gradient if large else _gradient
+    return compute(upstream, scores, kernel)
+
+
+def _gradient(upstream, scores, kernel):
     return ops.cast(upstream * kernel, scores.dtype) * ops.sign(scores)
 
 
+_fused_kept_values = compilation.fused(_kept_values)
+_fused_gradient = compilation.fused(_gradient)
 _STRAIGHT_THROUGH = {
     binarize: compilation.with_gradient(
-        functools.partial(_mask, binarize=binarize), _pass_through
+        functools.partial(_masked, binarize=binarize), _pass_through
     )
     for binarize in (True, False)
 }
@@ -176,7 +183,7 @@ _STRAIGHT_THROUGH = {
 
 def _mean_kept(kernel, mask, kept):
     kernel, kept = ops.cast(kernel, "float32"), ops.cast(kept, "float32")
-    return sums.mean_kept(kernel, mask, kept, numpy=ops)
+    return sums.mean_kept(kernel, mask, kept, ops, compilation.add_up)
 
 
 def _count(mask):

@@ -24,7 +24,6 @@ from mpt_keras.threshold import (
 __all__ = ["select", "top_mask"]
 
 
-@compilation.in_one_graph
 def top_mask(scores: Any, kept: Any) -> Any:
     """Marks the `kept` entries of largest magnitude: exactly that many.
 
@@ -35,43 +34,38 @@ def top_mask(scores: Any, kept: Any) -> Any:
     Returns:
         Boolean tensor of the same shape.
     """
-    scores, key, _ = without_ties(scores, kept)
-    return magnitude_keys(as_bits(scores)) >= key
+    return top_mask_near(scores, kept)[0]
 
 
-@compilation.in_one_graph
-def without_ties(scores, kept, guess=None):
-    """Scores and a key which exactly `kept` of them reach.
-
-    They are the scores as they are, as a rule. Where some tie at the
-    threshold, those to be kept are 1 and the others 0.
+def top_mask_near(scores, kept, guess=None):
+    """`top_mask`, and the key of the threshold, to guess by.
 
     Args:
         scores, kept: As for `top_mask`.
         guess: Scalar int32 tensor, a key near the threshold's, or None.
 
     Returns:
-        `(scores, key, threshold_key)`: a tensor like `scores`, what its keys
-        are to be compared with, and the key of the threshold of the scores
-        given, int32 scalars.
+        Boolean tensor of the shape of `scores`; scalar int32 tensor.
     """
     bits = ops.reshape(as_bits(scores), (-1,))
     # Ties are broken by position: what is put before the scores goes first.
     padding = compilation.few_sizes(bits.shape[0]) - bits.shape[0]
     if padding:
         bits = ops.pad(bits, [[padding, 0]])
-    key, surplus = fused_threshold(bits, kept, guess)
+    mask, key = _mask_and_key(bits, kept, guess)
+    return ops.reshape(mask[padding:], scores.shape), key
 
-    def ones_and_zeros():
-        mask = _mask_among_ties(bits, key, surplus)[padding:]
-        mask = ops.cast(ops.reshape(mask, scores.shape), scores.dtype)
-        return mask, ops.ones_like(key)
 
+@compilation.in_one_graph
+def _mask_and_key(bits, kept, guess):
+    key, surplus, mask = fused_threshold(bits, kept, guess)
     # Outside of what is compiled, so that this is compiled if it happens.
-    untied, untied_key = ops.cond(
-        surplus > 0, ones_and_zeros, lambda: (scores, key)
+    mask = ops.cond(
+        surplus > 0,
+        lambda: _mask_among_ties(bits, key, surplus),
+        lambda: mask,
     )
-    return untied, untied_key, key
+    return mask, key
 
 
 @compilation.fused

@@ -5,9 +5,7 @@ integer with the same bits, so everything here works on `int32` keys and is
 exact: no tolerance, no rounding.
 """
 
-import functools
 import math
-import operator
 
 from keras import ops
 
@@ -41,8 +39,8 @@ def threshold(bits, kept, guess=None):
 
     It is searched between bounds, by counting the entries that reach a guess.
     The later guesses follow from the counts at the earlier ones. Five reads of
-    the entries are enough as a rule (one, if the guess is right), nothing of
-    their size is written, and all shapes are static.
+    the entries are enough as a rule (one, if the guess is right), and all
+    shapes are static.
 
     Args:
         bits: int32 tensor of shape `(n,)`, from `as_bits`.
@@ -51,9 +49,11 @@ def threshold(bits, kept, guess=None):
             sample of the entries. The result is the same in what reaches it.
 
     Returns:
-        `(key, surplus)`, int32 scalars: a key that at least `kept` entries
-        reach, and how many more than `kept` reach it (other than 0 only where
-        entries tie at the threshold; then it is their key).
+        `(key, surplus, mask)`: int32 scalars, a key that at least `kept`
+        entries reach, and how many more than `kept` reach it (other than 0
+        only where entries tie at the threshold; then it is their key); and,
+        if there is no surplus, a boolean tensor of shape `(n,)`, true at the
+        entries that reach the key.
     """
     if compilation.sorts_faster_than_it_counts():
         return _threshold_by_sorting(bits, kept)
@@ -62,8 +62,10 @@ def threshold(bits, kept, guess=None):
 
 
 def _threshold_by_sorting(bits, kept):
-    key = ops.take(ops.sort(magnitude_keys(bits)), bits.shape[0] - kept)
-    return key, count_reaching(bits, key) - kept
+    keys = magnitude_keys(bits)
+    key = ops.take(ops.sort(keys), bits.shape[0] - kept)
+    mask = keys >= key
+    return key, _count(mask) - kept, mask
 
 
 def _key_of_sample(bits, kept):
@@ -91,10 +93,13 @@ def _search(bits, kept, guess):
 
     # At least `kept` entries reach `low`, fewer reach `high`.
     def narrow(
-        step, key, low, high, reaching_low, last_key, last_reaching, spacing
+        step, key, low, high, reaching_low, last_key, last_reaching, spacing, _
     ):  # fmt: skip
         key = ops.clip(key, low + 1, high - 1)
-        reaching = count_reaching(bits, key)
+        # Written, because who counts it and who masks with it would otherwise
+        # read the bits, which are four times as long.
+        mask = _reaches(bits, key)
+        reaching = _count(mask)
         enough = reaching >= kept
         low = ops.where(enough, key, low)
         high = ops.where(enough, high, key)
@@ -110,34 +115,42 @@ def _search(bits, kept, guess):
             step < _SECANT_STEPS, key + move, low + (high - low) // 2
         )
         return (
-            step + 1, next_key, low, high, reaching_low, key, reaching, spacing
+            step + 1, next_key, low, high, reaching_low, key, reaching, spacing,
+            mask,
         )  # fmt: skip
 
     def unfinished(step, key, low, high, reaching_low, *_):
         return ops.logical_and(high - low > 1, reaching_low != kept)
 
     start = [0, guess, 0, _HIGHEST_KEY, size, guess, 0]
-    _, _, low, _, reaching_low, *_ = ops.while_loop(
-        unfinished, narrow, (*map(_int, start), spacing)
+    all_of_them = ops.ones((size,), "bool")
+    _, _, low, _, reaching_low, *_, mask = ops.while_loop(
+        unfinished, narrow, (*map(_int, start), spacing, all_of_them)
     )
-    return low, reaching_low - kept
+    return low, reaching_low - kept, mask
 
 
 def count_reaching(bits, key):
     """How many entries of a vector reach a key."""
-    # A function of the key, though it has no effect: XLA would take what does
-    # not depend on it out of the loop, and write the keys of all entries.
+    return _count(_reaches(bits, key))
+
+
+def _reaches(bits, key):
+    # Without the sign, as a function of the key though it has no effect: XLA
+    # would take what does not depend on it out of the loop, and write it.
     without_sign = ops.maximum(key, _HIGHEST_KEY)
+    return ops.bitwise_and(bits, without_sign) >= key
 
-    def reach(part):
-        return ops.cast(ops.bitwise_and(part, without_sign) >= key, "int8")
 
-    whole = bits.shape[0] // _LANES * _LANES
-    counts = [reach(bits[whole:])] if whole < bits.shape[0] else []
+def _count(mask):
+    size = mask.shape[0]
+    whole = size // _LANES * _LANES
+    parts = [mask[whole:]] if whole < size else []
     if whole:
-        lanes = map(reach, ops.split(bits[:whole], _LANES))
-        counts.append(functools.reduce(operator.add, lanes))
-    return sum(ops.sum(ops.cast(part, "int32")) for part in counts)
+        lanes = ops.split(mask[:whole], _LANES)
+        lanes = [ops.cast(lane, "int8") for lane in lanes]
+        parts.append(compilation.add_up(lanes))
+    return sum(ops.sum(ops.cast(part, "int32")) for part in parts)
 
 
 def first_kept(bits, key, surplus):
@@ -175,5 +188,5 @@ def _float(value):
 
 @compilation.fused
 def fused_threshold(bits, kept, guess=None):
-    """`threshold`, compiled on its own."""
+    """`threshold`, which XLA compiles on its own."""
     return threshold(bits, kept, guess)

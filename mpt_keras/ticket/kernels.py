@@ -279,7 +279,7 @@ def _check_gain(record, magnitudes, mask):
     """
     bits = magnitudes.view("int32")
     bits *= mask  # faster than a choice, and right for what is not finite
-    total = sums.sum_in_blocks(lambda part: part, magnitudes.ravel(), numpy=np)
+    total = sums.sum_in_blocks(magnitudes.ravel(), np)
     gain = total / np.float32(record["kept"])
     if np.float32(record.get("gain", 1.0)) != gain:
         raise TicketError(

@@ -164,8 +164,8 @@ def call_in_graph(function):
     return graph.get_concrete_function()()
 
 
-# A call of what XLA has compiled costs as much as a read of so many numbers,
-# and compiling it as much as tens of thousands of calls.
+# To be compiled by XLA costs as much as tens of thousands of reads of so many
+# numbers, and a call of what it compiled as much as one.
 _SMALL, _MEDIUM = 2**13, 2**18
 
 
@@ -180,11 +180,6 @@ def few_sizes(size):
     return next((most for most in (_SMALL, _MEDIUM) if size <= most), size)
 
 
-def is_small(tensor):
-    """Whether XLA would gain nothing, however often it is computed."""
-    return math.prod(tensor.shape) <= _SMALL
-
-
 def is_large(tensor):
     """Whether XLA gains something also where little is to be fused."""
     return math.prod(tensor.shape) > _MEDIUM
@@ -192,9 +187,14 @@ def is_large(tensor):
 
 def add_up(tensors):
     """The sum of tensors of the same shape, added one after the other."""
-    if keras.backend.backend() == "tensorflow":
-        return tf.add_n(tensors)  # one operation to trace, not one for each
-    return functools.reduce(operator.add, tensors)
+    total, *others = tensors
+    if keras.backend.backend() != "tensorflow":
+        return functools.reduce(operator.add, others, total)
+    # An operation to trace for eight of them. Of more than nine it would add
+    # the later ones to one another first.
+    for start in range(0, len(others), 8):
+        total = tf.add_n([total, *others[start : start + 8]])
+    return total
 
 
 def sorts_faster_than_it_counts() -> bool:

@@ -149,8 +149,9 @@ def _checked_count(kept, size):
 
 def _masked(scores, kernel, mask, kept, binarize):
     del scores  # which the gradient is of
-    small = compilation.is_small(kernel)
-    compute = _kept_values if small else _fused_kept_values
+    # TensorFlow's own graphs add up in another order than everybody else.
+    fused = binarize or compilation.is_large(kernel)
+    compute = _fused_kept_values if fused else _kept_values
     return compute(kernel, mask, kept, binarize=binarize)
 
 

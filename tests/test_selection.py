@@ -111,21 +111,101 @@ def test_large_layers_get_the_oracles_mask(form, case, rng):
         )
 
 
-def test_the_sample_finds_the_threshold_in_few_reads(rng, monkeypatch):
+def reads_of(bits, kept, monkeypatch, guess=None):
+    """How often a search counts entries, and its result."""
     reads = []
-    count = threshold.count_reaching
+    count = threshold._count
 
-    def counted(bits, key):
-        reads.append(bits.shape[0])
-        return count(bits, key)
+    def counted(mask):
+        reads.append(mask.shape[0])
+        return count(mask)
 
-    monkeypatch.setattr(threshold, "count_reaching", counted)
+    with monkeypatch.context() as patched:
+        patched.setattr(threshold, "_count", counted)
+        found = threshold.threshold(
+            bits, ops.convert_to_tensor(kept, "int32"), guess
+        )
+    return len(reads), found
+
+
+def test_a_search_takes_few_reads(rng, monkeypatch):
+    reads, reads_near = [], []
     for _ in range(20):
         scores = rng.standard_normal(LARGE).astype("float32")
         bits = threshold.as_bits(ops.convert_to_tensor(scores))
         kept = int(rng.integers(1, LARGE))
-        threshold.threshold(bits, ops.convert_to_tensor(kept, "int32"))
-    assert reads.count(LARGE) / 20 < 10
+        count, (key, _, mask) = reads_of(bits, kept, monkeypatch)
+        reads.append(count)
+        assert reads_of(bits, kept, monkeypatch, key)[0] == 1
+        moved = scores * (1 + 1e-3 * rng.standard_normal(LARGE))
+        bits = threshold.as_bits(ops.convert_to_tensor(moved, "float32"))
+        count, (_, _, mask) = reads_of(bits, kept, monkeypatch, key)
+        reads_near.append(count)
+        np.testing.assert_array_equal(
+            as_numpy(mask),
+            selection.top_mask_of_array(moved.astype("float32"), kept),
+        )
+    assert np.mean(reads) < 10
+    assert np.mean(reads_near) < 8
+
+
+@settings(max_examples=examples(100), deadline=None)
+@given(
+    scores=hnp.arrays("float32", st.integers(1, 50), elements=tied | finite),
+    guess=st.integers(0, 2**31 - 1),
+    data=st.data(),
+)
+def test_a_guess_changes_nothing(scores, guess, data):
+    kept = data.draw(st.integers(1, scores.size))
+    tensors = [ops.convert_to_tensor(value, "int32") for value in (kept, guess)]
+    found, _ = selection.top_mask_near(ops.convert_to_tensor(scores), *tensors)
+    expected = selection.top_mask_of_array(scores, kept)
+    np.testing.assert_array_equal(as_numpy(found), expected)
+
+
+@pytest.mark.parametrize("size", [1, 17, 8_191, 8_192, 8_193, 40_000])
+@pytest.mark.parametrize("values", [2, 3, 10**9])
+def test_sizes_at_which_layers_share_a_function(size, values, xla, rng):
+    scores = rng.integers(0, values, size).astype("float32")
+    top_mask = FORMS.get("graph", FORMS["eager"])(selection.top_mask)
+    for kept in {1, -(-size // 3), size}:
+        found = top_mask(
+            ops.convert_to_tensor(scores), ops.convert_to_tensor(kept, "int32")
+        )
+        expected = selection.top_mask_of_array(scores, kept)
+        np.testing.assert_array_equal(as_numpy(found), expected)
+
+
+@settings(max_examples=examples(100), deadline=None)
+@given(
+    scores=hnp.arrays("float32", st.integers(1, 50), elements=tied | finite),
+    data=st.data(),
+)
+def test_sorting_finds_the_same(scores, data):
+    kept = data.draw(st.integers(1, scores.size))
+    bits = threshold.as_bits(ops.convert_to_tensor(scores))
+    kept = ops.convert_to_tensor(kept, "int32")
+    key, surplus, mask = threshold._threshold_by_sorting(bits, kept)
+    expected_key, expected_surplus, _ = threshold.threshold(bits, kept)
+    assert int(surplus) == int(expected_surplus)
+    reaching = as_numpy(threshold.magnitude_keys(bits)) >= int(key)
+    np.testing.assert_array_equal(as_numpy(mask), reaching)
+    assert reaching.sum() == int(threshold.count_reaching(bits, expected_key))
+
+
+@settings(max_examples=examples(100), deadline=None)
+@given(
+    values=st.lists(st.integers(0, 3), min_size=1, max_size=200),
+    data=st.data(),
+)
+def test_where_ties_begin_to_be_kept(values, data):
+    key = data.draw(st.sampled_from(values))
+    tied = np.flatnonzero(np.array(values) == key)
+    surplus = data.draw(st.integers(0, len(tied) - 1))
+    found = threshold.first_kept(
+        *(ops.convert_to_tensor(x, "int32") for x in (values, key, surplus))
+    )
+    assert int(found) == tied[surplus]
 
 
 @settings(max_examples=examples(100), deadline=None)

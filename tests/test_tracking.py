@@ -107,3 +107,74 @@ def test_a_quantizer_with_state_has_its_weights_before_the_first_call(
     other = network(2)
     other.load_weights(tmp_path / "trained.weights.h5")
     assert_same(other, trained, images)
+
+
+@backend.needs_tensorflow
+def test_a_layer_remembers_its_last_threshold(images, rng, tmp_path):
+    model = network(1)
+    masked = mpt.masked_layers(model)[1].masked_kernels[0]
+    weights = [variable.path for variable in model.variables]
+
+    def threshold_key():
+        magnitudes = np.sort(np.abs(backend.as_numpy(masked.scores)), axis=None)
+        lowest_kept = magnitudes[masked.size - int(masked.kept())]
+        return lowest_kept.view("int32"), magnitudes
+
+    for _ in range(2):
+        model.predict(images, verbose=0)
+        lowest, magnitudes = threshold_key()
+        below = magnitudes[magnitudes.view("int32") < lowest].max()
+        # Whatever lies between the last one pruned and the first one kept.
+        assert below.view("int32") < int(masked.last_key) <= lowest
+        # Far away from what it was.
+        scores = rng.standard_normal(masked.scores.shape)
+        masked.scores.assign(1e3 * scores)
+    assert [variable.path for variable in model.variables] == weights
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert_same(loaded, model, images)
+
+
+@backend.needs_tensorflow
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_calls_within_loops_and_branches(jit_compile, rng):
+    """Where what is remembered is assigned within a graph in a graph."""
+    tf = backend.tf
+    layer = mpt.MPTDense(4, seed=0)
+    x = rng.standard_normal((3, 5, 6)).astype("float32")
+    expected = layer(x)
+
+    @tf.function(jit_compile=jit_compile)
+    def called(x):
+        rows = tf.while_loop(
+            lambda i, _: i < 3,
+            lambda i, rows: (
+                i + 1,
+                tf.tensor_scatter_nd_update(rows, [[i]], [layer(x[i])]),
+            ),
+            (0, tf.zeros((3, 5, 4))),
+        )[1]
+        return tf.cond(
+            rows[0, 0, 0] > -9.0, lambda: rows + layer(x), lambda: rows
+        )
+
+    np.testing.assert_allclose(called(x), 2 * expected, rtol=1e-5)
+
+
+@backend.needs_tensorflow
+def test_gradients_of_single_examples(rng):
+    tf = backend.tf
+    layer = mpt.MPTDense(4, seed=0)
+    x = rng.standard_normal((3, 6)).astype("float32")
+    layer(x)
+
+    def gradient(row):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(layer(row[None]) ** 2)
+        return tape.gradient(loss, layer.scores.value)
+
+    together = tf.vectorized_map(gradient, tf.constant(x))
+    for row, found in zip(x, together, strict=True):
+        np.testing.assert_allclose(
+            found, gradient(tf.constant(row)), rtol=1e-5, atol=1e-6
+        )

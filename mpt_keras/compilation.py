@@ -169,13 +169,20 @@ def call_in_graph(function):
 _SMALL, _MEDIUM = 2**13, 2**18
 
 
+def fuses() -> bool:
+    """Whether XLA compiles what `fused` functions do, so that less is written."""
+    if keras.backend.backend() == "tensorflow":
+        return config.is_xla_enabled()
+    return keras.backend.backend() == "jax"
+
+
 def few_sizes(size):
     """A size not below the given one, of which a model has few.
 
-    Where XLA compiles the functions of each layer, small and medium ones of
-    different sizes share what takes long to compile.
+    Layers of different sizes so share graphs, which TensorFlow takes long to
+    optimize and XLA to compile.
     """
-    if keras.backend.backend() != "tensorflow" or not config.is_xla_enabled():
+    if keras.backend.backend() != "tensorflow":
         return size
     return next((most for most in (_SMALL, _MEDIUM) if size <= most), size)
 

@@ -86,6 +86,7 @@ def _search(bits, kept, guess):
     entries lie too unevenly for it, as with ties, bisection ends the search.
     """
     size = bits.shape[0]
+    reaches = _reaching(bits)
     # Keys from one entry to the next, until there are two keys for a secant:
     # those of a logistic distribution over the octaves of the scores.
     spacing = 2.0**_MANTISSA_BITS * size
@@ -98,7 +99,7 @@ def _search(bits, kept, guess):
         key = ops.clip(key, low + 1, high - 1)
         # Written, because who counts it and who masks with it would otherwise
         # read the bits, which are four times as long.
-        mask = _reaches(bits, key)
+        mask = reaches(key)
         reaching = _count(mask)
         enough = reaching >= kept
         low = ops.where(enough, key, low)
@@ -132,14 +133,19 @@ def _search(bits, kept, guess):
 
 def count_reaching(bits, key):
     """How many entries of a vector reach a key."""
-    return _count(_reaches(bits, key))
+    return _count(_reaching(bits)(key))
 
 
-def _reaches(bits, key):
-    # Without the sign, as a function of the key though it has no effect: XLA
-    # would take what does not depend on it out of the loop, and write it.
-    without_sign = ops.maximum(key, _HIGHEST_KEY)
-    return ops.bitwise_and(bits, without_sign) >= key
+def _reaching(bits):
+    """A function of a key: which entries reach it."""
+    if not compilation.fuses():
+        keys = magnitude_keys(bits)  # once
+        return lambda key: keys >= key
+    # At every read, and so that it seems to depend on the key: what does not,
+    # XLA would take out of the loop, and write the keys of all entries.
+    return lambda key: (
+        ops.bitwise_and(bits, ops.maximum(key, _HIGHEST_KEY)) >= key
+    )
 
 
 def _count(mask):

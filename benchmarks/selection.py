@@ -54,7 +54,7 @@ def candidates(size):
 
 
 def _key(scores, kept):
-    key, *_ = threshold.threshold(threshold.as_bits(scores), kept)
+    key, *_ = threshold.fused_threshold(threshold.as_bits(scores), kept)
     return key
 
 

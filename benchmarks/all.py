@@ -43,9 +43,9 @@ _COMMANDS = [
     memory --network=dense --batch_size=128 --rounds=1
     input_pipeline --rounds=3 --warmup=1
     engines --network=conv4 --rounds=20
-    runtime --rounds=10 --networks=vgg_small:1/1:75,conv4:1/32:80
+    runtime --networks=vgg_small:1/1:75,conv4:1/32:80 --rounds=5
     runtime_start --rounds=1 --warmup=1 --networks=conv4:1/32:80
-    runtime_scaling --rounds=3 --networks=conv4:1/32 --widths=0.5,1
+    runtime_scaling --networks=conv4:1/32 --percents=0,90 --widths=0.5,1
     ticket_files --network=resnet18 --rounds=3 --warmup=1
     """.strip().splitlines()
 ]

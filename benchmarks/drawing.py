@@ -27,7 +27,7 @@ flags.DEFINE_list(
     ["KaimingNormal", "SignedConstant", "KaimingUniform"],
     "Of mpt_keras.initializers.",
 )
-flags.DEFINE_string("only", None, "Prints the figures of this process.")
+flags.DEFINE_string("measure", None, "Measures this, in this process alone.")
 
 
 def kilobytes(what):
@@ -37,7 +37,7 @@ def kilobytes(what):
 
 
 def drawn_in_this_process():
-    initializer = getattr(mpt.initializers, FLAGS.only)(seed=0)
+    initializer = getattr(mpt.initializers, FLAGS.measure)(seed=0)
     keras.Variable(initializer, (100, 100), "float32")
     side = math.isqrt(FLAGS.weights)
     pathlib.Path("/proc/self/clear_refs").write_text("5")  # VmHWM is VmRSS
@@ -55,14 +55,14 @@ def drawn_in_this_process():
 
 
 def main(_):
-    if FLAGS.only:
+    if FLAGS.measure:
         print(json.dumps(drawn_in_this_process()))
         return
     found = {name: [] for name in FLAGS.initializers}
     harness.in_turn(
         {
             name: lambda name=name: found[name].append(
-                harness.in_new_process(f"--only={name}")
+                harness.in_new_process(f"--measure={name}")
             )
             for name in found
         }

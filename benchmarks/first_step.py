@@ -23,7 +23,10 @@ from absl import app, flags
 FLAGS = flags.FLAGS
 flags.DEFINE_bool("without_xla", True, "Whether to measure that as well.")
 flags.DEFINE_enum(
-    "only", None, ["plain", "masked"], "Prints the seconds of this process."
+    "measure",
+    None,
+    ["plain", "masked"],
+    "Measures this, in this process alone.",
 )
 
 _PLAIN, _MASKED, _WITHOUT_XLA = "plain", "masked", "masked without XLA"
@@ -41,7 +44,7 @@ def seconds_of_this_process():
         return result
 
     with mock.patch.object(keras.Model, "train_step", timed):
-        step, first = training_step.one_step(masked=FLAGS.only == "masked")
+        step, first = training_step.one_step(masked=FLAGS.measure == "masked")
     start = time.perf_counter()
     step()
     return {
@@ -52,16 +55,16 @@ def seconds_of_this_process():
 
 
 def main(_):
-    if FLAGS.only:
+    if FLAGS.measure:
         print(json.dumps(seconds_of_this_process()))
         return
     processes = {
-        _PLAIN: lambda: harness.in_new_process("--only=plain"),
-        _MASKED: lambda: harness.in_new_process("--only=masked"),
+        _PLAIN: lambda: harness.in_new_process("--measure=plain"),
+        _MASKED: lambda: harness.in_new_process("--measure=masked"),
     }
     if FLAGS.without_xla:
         processes[_WITHOUT_XLA] = lambda: harness.in_new_process(
-            "--only=masked", MPT_KERAS_XLA="0"
+            "--measure=masked", MPT_KERAS_XLA="0"
         )
     found = {name: [] for name in processes}
     harness.in_turn(

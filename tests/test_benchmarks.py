@@ -160,8 +160,8 @@ def test_the_first_step_beyond_the_plain_one(monkeypatch, tmp_path):
     # A round to warm up, then three.
     processes = Processes(
         **{
-            "--only=plain": answers(9.0, 1.0, 2.0, 4.0),
-            "--only=masked": answers(9.0, 3.0, 7.0, 5.0),
+            "--measure=plain": answers(9.0, 1.0, 2.0, 4.0),
+            "--measure=masked": answers(9.0, 3.0, 7.0, 5.0),
         }
     )
     monkeypatch.setattr(subprocess, "run", processes)
@@ -181,7 +181,7 @@ def test_the_first_step_beyond_the_plain_one(monkeypatch, tmp_path):
 def test_the_first_step_of_a_process():
     printed = programs.succeed(
         "benchmarks/first_step.py",
-        *("--network=dense", "--batch_size=2", "--only=masked"),
+        *("--network=dense", "--batch_size=2", "--measure=masked"),
     )
     found = json.loads(printed)
     assert found["first"] > found["tracing"] > 0

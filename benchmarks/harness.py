@@ -7,6 +7,7 @@ import os
 import pathlib
 import platform
 import statistics
+import subprocess
 import sys
 import time
 
@@ -24,6 +25,7 @@ FLAGS = flags.FLAGS
 flags.DEFINE_integer("rounds", 15, "Timed rounds; every candidate once each.")
 flags.DEFINE_integer("warmup", 2, "Rounds before the timed ones.")
 flags.DEFINE_string("json", None, "File for the figures, settings, machine.")
+flags.DEFINE_string("lines", None, "File to which each row is added as JSON.")
 
 
 def in_turn(candidates):
@@ -53,6 +55,31 @@ def in_turn(candidates):
     return times
 
 
+def in_new_process(*options, **environment):
+    """Runs the same benchmark once more, with more options, in a process.
+
+    Args:
+        *options: Flags, which tell it what to do instead of its rounds.
+        **environment: Variables, beside those of this process.
+
+    Returns:
+        What stands as JSON in the last line that it prints.
+
+    Raises:
+        RuntimeError: If it fails.
+    """
+    backend = keras.backend.backend()
+    run = subprocess.run(
+        [sys.executable, *sys.argv, *options],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "KERAS_BACKEND": backend, **environment},
+    )
+    if run.returncode:
+        raise RuntimeError(f"With {options} it failed:\n{run.stderr}")
+    return json.loads(run.stdout.splitlines()[-1])
+
+
 def ratio(times, name, reference):
     """Median over the rounds of one candidate's time by another's."""
     return statistics.median(
@@ -73,7 +100,19 @@ def machine():
         "backend_version": importlib.metadata.version(keras.backend.backend()),
         "numpy": np.__version__,
         "mpt_keras": mpt.__version__,
-        "flags": {k: v for k, v in FLAGS.flag_values_dict().items() if v},
+        "flags": _settings(),
+    }
+
+
+def _settings():
+    """Flags of the benchmarks, without those of libraries."""
+    own = {path.stem for path in pathlib.Path(__file__).parent.glob("*.py")}
+    return {
+        flag.name: flag.value
+        for module, defined in FLAGS.flags_by_module_dict().items()
+        if pathlib.Path(module).stem in own
+        for flag in defined
+        if flag.value is not None
     }
 
 
@@ -88,6 +127,9 @@ def _processor():
 
 def report(question, rows):
     """Prints rows (dictionaries with the same keys) and writes them.
+
+    To a file of its own with `--json`; and with `--lines` to the end of a file
+    that collects rows of several benchmarks and machines, one line each.
 
     Args:
         question: What was measured, in one line.
@@ -109,6 +151,12 @@ def report(question, rows):
     if FLAGS.json:
         content = {"question": question, "rows": rows, **where}
         pathlib.Path(FLAGS.json).write_text(json.dumps(content, indent=2))
+    if FLAGS.lines:
+        about = {"benchmark": pathlib.Path(sys.argv[0]).stem, **where}
+        with pathlib.Path(FLAGS.lines).open("a") as file:
+            file.writelines(
+                json.dumps({**about, "row": row}) + "\n" for row in rows
+            )
 
 
 def _printed(value):

@@ -18,9 +18,7 @@ from absl import app, flags
 import mpt_keras as mpt
 
 FLAGS = flags.FLAGS
-flags.DEFINE_enum(
-    "network", "conv4", ["conv4", "resnet18", "vgg_small", "dense"], "Network."
-)
+flags.DEFINE_enum("network", "conv4", networks.NAMES, "Network.")
 flags.DEFINE_integer("batch_size", 128, "Images per batch.")
 flags.DEFINE_integer("batches", 4, "Batches per round.")
 

@@ -21,9 +21,7 @@ from absl import app, flags
 from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
 FLAGS = flags.FLAGS
-flags.DEFINE_enum(
-    "network", "conv4", ["conv4", "resnet18", "vgg_small", "dense"], "Network."
-)
+flags.DEFINE_enum("network", "conv4", networks.NAMES, "Network.")
 flags.DEFINE_integer("batch_size", 128, "Images per step.")
 
 

@@ -6,25 +6,37 @@ import numpy as np
 import mpt_keras as mpt
 from mpt_keras.layers.traversal import masked_kernels, masked_layers
 
+NAMES = ("conv4", "resnet18", "vgg_small", "dense", "mobilenet_v2")
+_MASKED = {
+    keras.layers.Conv2D: mpt.MPTConv2D,
+    keras.layers.DepthwiseConv2D: mpt.MPTDepthwiseConv2D,
+    keras.layers.Dense: mpt.MPTDense,
+}
+
 
 def build(name, masked, binary_activations=False):
     """Returns a network, built.
 
     Args:
         name: "conv4", "resnet18", "vgg_small" (a ReLU or a sign behind every
-            convolution) or "dense" (4096 x 4096).
+            convolution), "dense" (4096 x 4096) or "mobilenet_v2" (Keras' own,
+            on images of 96 x 96, its layers converted).
         masked: Whether the layers are masked or Keras' own.
-        binary_activations: Sign instead of ReLU.
+        binary_activations: Sign instead of ReLU; not in the last two.
     """
-    if name == "dense":
-        return _dense(mpt.MPTDense if masked else keras.layers.Dense)
+    others = {"dense": _dense, "mobilenet_v2": _mobilenet_v2}
+    if name in others:
+        if binary_activations:
+            raise ValueError(f"{name} has no binary activations.")
+        return others[name](masked)
     form = {"form": "norm_everywhere"} if name == "vgg_small" else {}
     return getattr(mpt.models, name)(
         masked=masked, binary_activations=binary_activations, **form
     )
 
 
-def _dense(layer):
+def _dense(masked):
+    layer = mpt.MPTDense if masked else keras.layers.Dense
     return keras.Sequential(
         [
             keras.Input((4096,)),
@@ -32,6 +44,26 @@ def _dense(layer):
             layer(10, use_bias=False),
         ]
     )
+
+
+def _mobilenet_v2(masked):
+    model = keras.applications.MobileNetV2(
+        (96, 96, 3), weights=None, classes=10, classifier_activation=None
+    )
+    if not masked:
+        return model
+    return keras.models.clone_model(model, clone_function=_converted)
+
+
+def _converted(layer):
+    """A masked layer of the same settings, with its own initializers."""
+    config = layer.get_config()
+    masked = _MASKED.get(type(layer))
+    if masked is None:
+        return type(layer).from_config(config)
+    for name in masked.kernel_initializers.values():
+        del config[name]
+    return masked.from_config(config)
 
 
 def ticket(what, width=1.0):

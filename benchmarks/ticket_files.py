@@ -23,9 +23,7 @@ import mpt_keras as mpt
 from mpt_keras.layers.traversal import masked_kernels
 
 FLAGS = flags.FLAGS
-flags.DEFINE_enum(
-    "network", "conv4", ["conv4", "resnet18", "vgg_small", "dense"], "Network."
-)
+flags.DEFINE_enum("network", "conv4", networks.NAMES, "Network.")
 flags.DEFINE_string("file", None, "A model (.keras) instead.")
 
 

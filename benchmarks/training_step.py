@@ -20,9 +20,7 @@ from absl import app, flags
 import mpt_keras as mpt
 
 FLAGS = flags.FLAGS
-flags.DEFINE_enum(
-    "network", "conv4", ["conv4", "resnet18", "vgg_small", "dense"], "Network."
-)
+flags.DEFINE_enum("network", "conv4", networks.NAMES, "Network.")
 flags.DEFINE_integer("batch_size", 128, "Images per step.")
 flags.DEFINE_bool("binary_activations", False, "Sign instead of ReLU.")
 flags.DEFINE_bool("jit_compile", False, "Compile the step with XLA.")

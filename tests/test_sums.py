@@ -23,7 +23,9 @@ def test_means_are_the_same_in_numpy_eagerly_and_compiled(size, rng):
     kept = np.float32(np.count_nonzero(mask))
     expected = sums.mean_kept(kernel, mask, kept, np)
     tensors = [ops.convert_to_tensor(x) for x in (kernel, mask, kept)]
-    function = compilation.fused(functools.partial(sums.mean_kept, numpy=ops, add_up=compilation.add_up))
+    function = compilation.fused(
+        functools.partial(sums.mean_kept, numpy=ops, add_up=compilation.add_up)
+    )
     compiled = compilation.call_in_graph(lambda: function(*tensors))
     for found in (sums.mean_kept(*tensors, ops), function(*tensors), compiled):
         np.testing.assert_array_equal(as_numpy(found), expected)

@@ -271,6 +271,33 @@ def test_every_row_makes_a_network(no_draws):
         assert searching.build(prepared).output_shape == (None, 10)
 
 
+@pytest.mark.parametrize(
+    ("said", "shape", "expected"),
+    [
+        (None, (28, 28, 1), 500),
+        (None, (32, 32, 3), 500),
+        (None, (128, 64, 3), 500),
+        (None, (128, 128, 3), 256),
+        (None, (224, 224, 3), 83),
+        (None, (4096, 4096, 3), 1),
+        (500, (224, 224, 3), 500),
+        (501, (32, 32, 3), 501),
+        (3, (32, 32, 3), 3),
+    ],
+)
+def test_the_evaluation_batch_is_said_or_fits_the_images(said, shape, expected):
+    from mpt_keras.experiments.devices import Devices
+    from mpt_keras.experiments.place import Place
+    from mpt_keras.experiments.preparation import Prepared
+
+    images = types.SimpleNamespace(classes=10, image_shape=shape)
+    place = Place(evaluation_batch=said)
+    prepared = Prepared(None, place, images, Devices())
+    assert prepared.largest_evaluation_batch == expected
+    assert prepared.evaluation_batch(10_000) == expected
+    assert prepared.evaluation_batch(2) == min(expected, 2)
+
+
 # --- Which recipe ---------------------------------------------------------
 
 

@@ -3,7 +3,7 @@ import inspect
 import keras
 import numpy as np
 import pytest
-from backend import as_numpy
+from backend import as_numpy, value_and_gradients
 
 import mpt_keras as mpt
 
@@ -441,6 +441,46 @@ def test_residual_networks_by_hand(shape, binary, side, rng):
     np.testing.assert_allclose(
         as_numpy(model(x, training=False)), by_hand(x), rtol=1e-3, atol=1e-4
     )
+
+
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
+@pytest.mark.parametrize("side", [2, 31, 32])
+def test_the_imagenet_stem_pools_as_at_stride_1(side, policy, tmp_path, rng):
+    """To the bit, gradients too, as if three of four windows were dropped."""
+    keras.config.set_dtype_policy(policy)
+    model = mpt.models.residual_net(
+        (1,), widths=(4,), imagenet_stem=True, input_shape=(side, side, 3)
+    )
+    model.save(tmp_path / "model.keras")
+    model = keras.models.load_model(tmp_path / "model.keras")
+    (pool,) = (
+        layer
+        for layer in model.layers
+        if isinstance(layer, keras.layers.MaxPooling2D)
+    )
+    (pad,) = (op for op in model.operations if type(op).__name__ == "Pad")
+    pooled = keras.Model(pad.input, pool.output)
+    in_two_steps = keras.Sequential(
+        [
+            keras.layers.MaxPooling2D(3, strides=1, padding="same"),
+            keras.layers.MaxPooling2D(1, strides=2),
+        ]
+    )
+    # All below 0, with ties.
+    shape = (2, *pad.input.shape[1:])
+    x = keras.Variable(rng.integers(-9, 0, shape).astype("float32"))
+    upstream = rng.standard_normal((2, *pool.output.shape[1:]))
+    found, expected = (
+        value_and_gradients(
+            lambda pools=pools: keras.ops.cast(pools(x), "float32"),
+            [x],
+            upstream,
+        )
+        for pools in (pooled, in_two_steps)
+    )
+    np.testing.assert_array_equal(found[0], expected[0])
+    np.testing.assert_array_equal(found[0], max_pool(as_numpy(x)))
+    np.testing.assert_array_equal(found[1][0], expected[1][0])
 
 
 def test_the_head_of_squares_is_the_authors(rng):

@@ -518,6 +518,31 @@ def test_zeros_go_into_the_window(padding, strides):
     assert kinds(checked(_STEPS, zeros, layer)) == ["Convolution"]
 
 
+@pytest.mark.parametrize("padding", ["valid", "same"])
+@pytest.mark.parametrize("strides", [1, 2])
+def test_nothing_around_a_max_pool_goes_into_the_window(padding, strides):
+    def network(x, *pads):
+        return layers.MaxPooling2D(3, strides, padding)(nothing(x, *pads))
+
+    def of_steps(x):
+        pool = layers.MaxPooling1D(3, strides, padding)
+        return pool(nothing(x, (1, 0), (0, 0)))
+
+    uneven = ((0, 1), (1, 0), (0, 0))
+    model = functional(_MAP, lambda x: network(x, *uneven))
+    assert kinds(check(model)[0]) == ["Pool"]
+    assert kinds(check(functional(_STEPS, of_steps))[0]) == ["Pool"]
+    signs = functional(_MAP, lambda x: network(mpt.quantizers.SteSign()(x)))
+    plan, decided = check(signs)
+    assert decided
+    assert plan.operations[1].output.kind == SIGN
+    # Zeros inside are no such padding, and entries may stand elsewhere.
+    zeros = layers.ZeroPadding2D(1)
+    check(functional(_MAP, lambda x: network(zeros(x - 9))))
+    crop = layers.Cropping2D(1)
+    check(functional(_MAP, lambda x: network(crop(x))))
+
+
 def test_zeros_behind_a_sign_are_zeros():
     plan = checked(
         _MAP,
@@ -598,6 +623,12 @@ def functional(shape, function):
     return fill(keras.Model(inputs, function(inputs)))
 
 
+def nothing(x, *pads):
+    """Pads as is right for a max pool; by one on each side by default."""
+    pads = pads or ((1, 1), (1, 1), (0, 0))
+    return ops.pad(x, ((0, 0), *pads), constant_values=-np.inf)
+
+
 _GRAPHS = {
     "add": lambda x: layers.Add()([x, layers.Conv2D(4, 1)(x), x]),
     "subtract": lambda x: layers.Subtract()([layers.ReLU()(x), x]),
@@ -659,6 +690,7 @@ _GRAPHS = {
     "op_transpose": lambda x: ops.transpose(x, (0, 3, 1, 2)),
     "op_concatenate": lambda x: ops.concatenate([x, -x], axis=-1),
     "op_pad": lambda x: ops.pad(x, [[0, 0], [1, 2], [0, 1], [0, 0]]),
+    "op_pad_for_a_max_pool": lambda x: layers.MaxPooling2D(3, 2)(nothing(x)),
     "op_mean": lambda x: ops.mean(x, axis=(1, 2)),
     "op_max": lambda x: ops.max(x, axis=(1, 2), keepdims=True),
     "op_expand": lambda x: ops.expand_dims(ops.mean(x, axis=(1, 2)), 1),
@@ -1041,6 +1073,14 @@ def test_what_is_not_supported_is_named(says):
         lambda x: ops.reshape(x, (-1, 4)),
         lambda x: ops.sqrt(x),
         lambda x: ops.clip(x, 1, 2),
+        lambda x: ops.pad(x, ((0, 0),) * 4, constant_values=1.0),
+        lambda x: layers.ReLU()(nothing(x)),
+        lambda x: layers.AveragePooling2D(2)(nothing(x)),
+        lambda x: layers.GlobalMaxPooling2D()(nothing(x)),
+        lambda x: layers.MaxPooling2D()(ops.sign(x)),
+        lambda x: layers.MaxPooling2D()(nothing(x, (2, 0), (0, 0), (0, 0))),
+        lambda x: layers.MaxPooling2D()(nothing(x, (0, 3), (0, 0), (0, 0))),
+        lambda x: layers.MaxPooling2D()(nothing(x, (0, 0), (0, 0), (0, 1))),
         lambda x: layers.Dropout(0.1)(x, training=True),
         lambda x: layers.BatchNormalization()(x, training=True),
         lambda x: layers.Softmax()(x, mask=x > 0),

@@ -30,8 +30,8 @@ class Place(Checked):
     Example:
 
     >>> place = Place(data_dir="data", distribute="mirrored")
-    >>> place.evaluation_batch
-    500
+    >>> place.said()
+    {'data_dir': 'data', 'distribute': 'mirrored'}
     """
 
     data_dir: str | None = setting(None, "Folder of TensorFlow Datasets.")
@@ -74,8 +74,11 @@ class Place(Checked):
         "Let TensorFlow use only operations that repeat their results to the "
         "bit, also on GPUs; slower.",
     )
-    evaluation_batch: int = setting(
-        500, "Images per step of the evaluation.", **integer_from(1)
+    evaluation_batch: int | None = setting(
+        None,
+        "Images per step of the evaluation, over all devices.",
+        usual="as many as hold 2**22 pixels, at most 500",
+        **integer_from(1),
     )
     verbose: str = setting(
         "auto",

@@ -44,9 +44,19 @@ class Prepared:
             self.devices.drops_remainder(self.settings.drop_remainder),
         )
 
+    @property
+    def largest_evaluation_batch(self):
+        """How many images a step of the evaluation has at most."""
+        if self.place.evaluation_batch is not None:
+            return self.place.evaluation_batch
+        height, width, _ = self.images.image_shape
+        return min(max(2**22 // (height * width), 1), 500)
+
     def evaluation_batch(self, count):
         """Images per step of the evaluation of so many."""
-        return self.devices.evaluation_batch(count, self.place.evaluation_batch)
+        return self.devices.evaluation_batch(
+            count, self.largest_evaluation_batch
+        )
 
 
 @contextlib.contextmanager

@@ -208,7 +208,7 @@ def _fit_on_all_workers(model, prepared, batches, first, callbacks):
         prepared.settings.epochs,
         callbacks,
         devices,
-        prepared.place.evaluation_batch,
+        prepared.largest_evaluation_batch,
         _verbose(prepared.place),
     )
 

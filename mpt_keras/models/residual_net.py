@@ -119,15 +119,17 @@ def _stem(make, images, channels, imagenet, late_norm):
         role="first",
         name="stem_conv",
     )
-    # 3x3 at stride 2 with symmetric padding, in two steps: Keras' layer pads
-    # a strided pool on one side.
-    pool = [
-        keras.layers.MaxPooling2D(3, strides=1, padding="same"),
-        keras.layers.MaxPooling2D(1, strides=2),
-    ]
-    pool = pool if imagenet else []
+    pool = []
+    if imagenet:
+        pool = [_pad_by_nothing, keras.layers.MaxPooling2D(3, strides=2)]
     order = [*pool, *norm] if late_norm else [*norm, *pool]
     return _through([*convolution, *order, make.activation()], images)
+
+
+def _pad_by_nothing(x):
+    """Pads for a max pool of 3x3; Keras' `"same"` is not symmetric here."""
+    sides = ((0, 0), (1, 1), (1, 1), (0, 0))
+    return keras.ops.pad(x, sides, constant_values=float("-inf"))
 
 
 def _basic_block(make, x, channels, strides, prefix, late_norm):

@@ -27,14 +27,15 @@ _LARGEST = 2**27
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Unfinished:
-    """What no operation computes, and is part of a sign.
+    """What no operation computes, and is part of a sign or of a max pool.
 
-    Keras' `sign(x)` is 0 for 0; `sign(sign(x) + 0.5)` is the sign of a bit.
+    Keras' `sign(x)` is 0 for 0; `sign(sign(x) + 0.5)` is the sign of a bit. A
+    max pool does not see a padding with `-inf`.
 
     Attributes:
         what: What it is of a tensor: `"sign"`, `"lifted sign"`, `"is NaN"`,
-            `"below 0"`, `"from 0"`.
-        of: The `Tensor`.
+            `"below 0"`, `"from 0"`, `"padding with -inf"`.
+        of: The `Tensor`; of a padding, with zeros in its place.
     """
 
     what: str

@@ -1,9 +1,9 @@
 """Pools: the largest entry or the mean of a window, or of a plane."""
 
-from mpt_keras.runtime.calls import Rule
+from mpt_keras.runtime.calls import Rule, Unfinished
 from mpt_keras.runtime.operations import FLOAT, Pool, Window
 from mpt_keras.runtime.rules.windows import pair, place_window
-from mpt_keras.runtime.tensors import Tensor
+from mpt_keras.runtime.tensors import Tensor, padding_of, to_planes
 
 
 def _pooled(call, value, window, out, mean):
@@ -17,22 +17,62 @@ def _pooled(call, value, window, out, mean):
 def _pool_layer(call, mean):
     tensor, config = call.tensor, call.config
     rank, first = len(config["pool_size"]), call.channels_first
+    is_padded = isinstance(tensor, Unfinished)
+    if is_padded:
+        tensor = _padded(call, tensor)
     if len(tensor.shape) != rank + 1:
         call.refuse(f"an input of the shape {(None, *tensor.shape)}")
     if config["padding"] not in ("same", "valid"):
         call.refuse(f"padding={config['padding']!r}")
-    value = call.planes(tensor, first)
+    if is_padded:
+        value, size, outside = _inside(call, tensor, first)
+    else:
+        value, outside = call.planes(tensor, first), (0, 0)
+        size = value.shape[1:]
     window, out = place_window(
         config["padding"],
-        value.shape[1:],
+        size,
         taps=pair(config["pool_size"]),
         strides=pair(config["strides"]),
+        zeros=outside,
     )
+    if not _sees_everywhere(window, value, out):
+        call.refuse("a window in the midst of a padding")
     value = _pooled(call, value, window, out, mean)
     channels, *others = value.shape
     others = others[2 - rank :]
     shape = (channels, *others) if first else (*others, channels)
     return Tensor(value, shape, first)
+
+
+def _padded(call, unfinished):
+    if unfinished.what != "padding with -inf":
+        call.refuse(f"what it is called with, {unfinished.what} of x,")
+    return unfinished.of
+
+
+def _inside(call, tensor, first):
+    """What a padding surrounds; the size with it; what is above and left."""
+    places = to_planes(tensor.places, first)
+    outside = padding_of(places, tensor.value.shape)
+    if outside is None:
+        call.refuse("a padding of channels")
+    return tensor.value, places.shape[1:], outside
+
+
+def _sees_everywhere(window, value, out):
+    """Whether there is an entry of the value wherever a window looks."""
+    return all(
+        before < taps and (count - 1) * stride - before < n
+        for before, taps, stride, count, n in zip(
+            window.before,
+            window.size,
+            window.strides,
+            out,
+            value.shape[1:],
+            strict=True,
+        )
+    )
 
 
 def global_pool(call, tensor, first, keepdims, mean):
@@ -77,7 +117,9 @@ _GLOBAL = frozenset({"data_format", "keepdims"})
 RULES = {
     **{
         f"{name}Pooling{rank}D": Rule(
-            lambda call, mean=mean: _pool_layer(call, mean), _SETTINGS
+            lambda call, mean=mean: _pool_layer(call, mean),
+            _SETTINGS,
+            takes_unfinished=not mean,
         )
         for name, mean in (("Max", False), ("Average", True))
         for rank in (1, 2)

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from mpt_keras.runtime.calls import Rule
+from mpt_keras.runtime.calls import Rule, Unfinished
 from mpt_keras.runtime.operations import Concatenate
 from mpt_keras.runtime.tensors import Tensor, planes_shape
 
@@ -94,14 +94,18 @@ def _check_padded(call, pads):
 def _pad(call):
     config = call.config
     value = call.kwargs.get("constant_values")
-    if config["mode"] != "constant" or value not in (None, 0):
+    if config["mode"] != "constant" or value not in (None, 0, -math.inf):
         call.refuse(f"mode={config['mode']!r} with constant_values={value!r}")
     batch, *pads = config["pad_width"]
     if any(batch) or len(pads) != len(call.tensor.shape):
         call.refuse(f"pad_width={config['pad_width']}")
     _check_padded(call, pads)
-    places = np.pad(call.tensor.all_places, pads, constant_values=-1)
-    return call.tensor.at(places)
+    tensor = call.tensor
+    if value:  # where -1 is no zero, there are to be no zeros
+        first = tensor.channels_first
+        tensor = Tensor(call.planes(tensor, first), tensor.shape, first)
+    padded = tensor.at(np.pad(tensor.all_places, pads, constant_values=-1))
+    return Unfinished("padding with -inf", padded) if value else padded
 
 
 def _cropping(call):

@@ -83,11 +83,15 @@ def _signature(tensors):
 def _graph(function, options, signature, is_fused, with_xla):
     # One for each signature, or TensorFlow would warn about a function that
     # is traced again and again.
-    del signature, with_xla
+    del signature
+    # What XLA does not compile TensorFlow optimizes, and that takes long: once
+    # for each function, then, and not wherever it is called.
+    attributes = None if with_xla else {"_noinline": True}
     return tf.function(
         functools.partial(function, **dict(options)),
         jit_compile=is_fused or None,
         autograph=False,
+        experimental_attributes=attributes,
     )
 
 
@@ -170,7 +174,7 @@ _SMALL, _MEDIUM = 2**13, 2**18
 
 
 def fuses() -> bool:
-    """Whether XLA compiles what `fused` functions do, so that less is written."""
+    """Whether XLA compiles `fused` functions, so that less is written."""
     if keras.backend.backend() == "tensorflow":
         return config.is_xla_enabled()
     return keras.backend.backend() == "jax"
@@ -197,7 +201,7 @@ def add_up(tensors):
     total, *others = tensors
     if keras.backend.backend() != "tensorflow":
         return functools.reduce(operator.add, others, total)
-    # An operation to trace for eight of them. Of more than nine it would add
+    # Eight of them are one operation to trace. Of more than nine it would add
     # the later ones to one another first.
     for start in range(0, len(others), 8):
         total = tf.add_n([total, *others[start : start + 8]])

@@ -8,7 +8,7 @@ from mpt_keras import compilation
 from mpt_keras.threshold import (
     as_bits,
     count_reaching,
-    fused_threshold,
+    fused_key,
 )
 
 
@@ -33,7 +33,7 @@ def shares_of_global_selection(scores, kept, minimum=1, guess=None):
         common threshold's key, an int32 scalar.
     """
     bits = [ops.reshape(as_bits(tensor), (-1,)) for tensor in scores]
-    key, surplus, _ = fused_threshold(ops.concatenate(bits), kept, guess)
+    key, surplus = fused_key(ops.concatenate(bits), kept, guess)
     counts = ops.stack([_reaching_and_above(part, key) for part in bits])
     reaching, above = counts[:, 0], counts[:, 1]
     ties = reaching - above

@@ -149,12 +149,10 @@ def _checked_count(kept, size):
 
 def _masked(scores, kernel, mask, kept, binarize):
     del scores  # which the gradient is of
-    # TensorFlow's own graphs add up in another order than everybody else.
-    fused = binarize or compilation.is_large(kernel)
-    compute = _fused_kept_values if fused else _kept_values
-    return compute(kernel, mask, kept, binarize=binarize)
+    return _kept_values(kernel, mask, kept, binarize=binarize)
 
 
+@compilation.fused
 def _kept_values(kernel, mask, kept, binarize):
     if binarize:
         mean = _mean_kept(kernel, mask, kept)
@@ -172,7 +170,6 @@ def _gradient(upstream, scores, kernel):
     return ops.cast(upstream * kernel, scores.dtype) * ops.sign(scores)
 
 
-_fused_kept_values = compilation.fused(_kept_values)
 _fused_gradient = compilation.fused(_gradient)
 _STRAIGHT_THROUGH = {
     binarize: compilation.with_gradient(

@@ -53,7 +53,9 @@ def top_mask_near(scores, kept, guess=None):
     if padding:
         bits = ops.pad(bits, [[padding, 0]])
     mask, key = _mask_and_key(bits, kept, guess)
-    return ops.reshape(mask[padding:], scores.shape), key
+    if padding:
+        mask = mask[padding:]
+    return ops.reshape(mask, scores.shape), key
 
 
 @compilation.in_one_graph

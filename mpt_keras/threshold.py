@@ -173,13 +173,14 @@ def first_kept(bits, key, surplus):
     """
     size = bits.shape[0]
     width = math.isqrt(size - 1) + 1
-    tied = ops.pad(magnitude_keys(bits) == key, [[0, -size % width]])
-    tied = ops.cast(ops.reshape(tied, (-1, width)), "int32")
-    through_row = ops.cumsum(ops.sum(tied, axis=1))
+    rows = ops.pad(bits, [[0, -size % width]], constant_values=-1)
+    rows = ops.reshape(rows, (-1, width))
+    ties = ops.sum(ops.cast(magnitude_keys(rows) == key, "int32"), axis=1)
+    through_row = ops.cumsum(ties)
     row = ops.sum(ops.cast(through_row <= surplus, "int32"))
-    in_row = ops.take(tied, row, axis=0)
-    through_entry = ops.cumsum(in_row) + ops.take(through_row, row)
-    through_entry -= ops.sum(in_row)
+    before = ops.take(through_row, row) - ops.take(ties, row)
+    in_row = magnitude_keys(ops.take(rows, row, axis=0)) == key
+    through_entry = before + ops.cumsum(ops.cast(in_row, "int32"))
     column = ops.sum(ops.cast(through_entry <= surplus, "int32"))
     return row * width + column
 
@@ -196,3 +197,9 @@ def _float(value):
 def fused_threshold(bits, kept, guess=None):
     """`threshold`, which XLA compiles on its own."""
     return threshold(bits, kept, guess)
+
+
+@compilation.fused
+def fused_key(bits, kept, guess=None):
+    """Key and surplus of `threshold`, which are found faster alone."""
+    return threshold(bits, kept, guess)[:2]

@@ -16,7 +16,7 @@ def test_blocks_add_up_to_the_sum(size, rng):
 
 
 @pytest.mark.parametrize("size", [1, 17, 8191, 8192, 8209, 300_001])
-def test_means_are_the_same_in_numpy_eagerly_and_compiled(size, rng):
+def test_means_are_the_same_in_every_form(size, xla, rng):
     kernel = rng.standard_normal(size).astype("float32")
     mask = rng.random(size) < 0.3
     mask[0] = True
@@ -26,9 +26,13 @@ def test_means_are_the_same_in_numpy_eagerly_and_compiled(size, rng):
     function = compilation.fused(
         functools.partial(sums.mean_kept, numpy=ops, add_up=compilation.add_up)
     )
-    compiled = compilation.call_in_graph(lambda: function(*tensors))
-    eager = sums.mean_kept(*tensors, ops)
-    for found in (eager, function(*tensors), compiled):
+    forms = [
+        sums.mean_kept(*tensors, ops),
+        sums.mean_kept(*tensors, ops, compilation.add_up),
+        function(*tensors),
+        compilation.call_in_graph(lambda: function(*tensors)),
+    ]
+    for found in forms:
         np.testing.assert_array_equal(as_numpy(found), expected)
     in_double = np.abs(kernel[mask].astype("float64")).mean()
     np.testing.assert_allclose(expected, in_double, rtol=3e-7)

@@ -9,10 +9,11 @@ def enable_xla() -> None:
     """Lets XLA compile selection and masking, on TensorFlow; the default.
 
     A masked layer reads its scores several times in every step, and XLA fuses
-    the operations of such a pass. A step of Conv-4 at batch 128 took 1.03 to
-    1.06 times as long as the plain network's, and 1.08 to 1.11 without XLA;
-    its first step took 4 s in both (`benchmarks/training_step.py`, AMD EPYC,
-    two cores). Masks are the same to the bit, and gains up to rounding.
+    the operations of such a pass. A step of ResNet-18 at batch 32 took 1.05 to
+    1.06 times as long as the plain network's, and 1.11 to 1.16 without XLA;
+    its first step took 3.4 s longer than the plain one's, 2.1 s without XLA
+    (`benchmarks/training_step.py`, `first_step.py`, AMD EPYC, two cores). Masks
+    are the same to the bit, and gains up to rounding.
 
     A graph stays as it was traced: call this before a model's first step, or
     compile the model again. On JAX everything is XLA's anyway, and on PyTorch

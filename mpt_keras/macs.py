@@ -212,6 +212,8 @@ def _sum(one, other):
 
 def _positions(layer, source, output):
     """How often one call uses each weight of a kernel."""
+    if isinstance(layer, keras.layers.Embedding):
+        return 0  # looked up, and multiplied with nothing
     if isinstance(layer, keras.layers.EinsumDense):
         return _einsum_positions(layer.equation, source)
     if isinstance(layer, _CONVOLUTIONS):

@@ -481,11 +481,12 @@ class MaskedLayer:
         backwards = "go_backwards"
         if backwards in config and backwards not in cls._arguments.parameters:
             # Keras would show the whole configuration.
+            name = config["name"].removeprefix("backward_")
             raise ValueError(
                 "keras.layers.Bidirectional runs a recurrent layer along a "
                 "sequence, there and back. Expected one such as "
                 f"keras.layers.LSTM. Received: {cls.__name__} layer "
-                f"'{config.get('name')}', which has no direction. Use it "
+                f"'{name}', which has no direction. Use it "
                 "without Bidirectional, or in keras.layers.TimeDistributed."
             )
         drawn = config.pop("sparsity_when_drawn", None)

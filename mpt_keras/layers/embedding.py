@@ -21,7 +21,8 @@ class MPTEmbedding(MaskedLayer, keras.layers.Embedding):
     alone counts for an output, whatever the vocabulary's size. The fan-in is
     therefore 1. The kernel starts at variance `2 / (1 - sparsity)` and the
     scores in `+-1`; the vectors looked up have variance 2, as the outputs of
-    other masked layers have for inputs of variance 1.
+    other masked layers have for inputs of variance 1. Scores as large as these
+    keep more of the table than of other layers under one global threshold.
 
     Args:
         input_dim, output_dim, mask_zero: As for `keras.layers.Embedding`, in

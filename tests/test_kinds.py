@@ -122,7 +122,7 @@ def test_the_runtime_says_what_it_cannot_run(tmp_path):
 @needs_tensorflow
 def test_frozen_embeddings_are_exported(rng, tmp_path):
     report = mpt.export(network(), tmp_path / "my.tflite", format="litert")
-    assert report.agreement.same_class == 1.0
+    assert report.differences.same_class == 1.0
 
 
 # --- In wrappers ----------------------------------------------------------

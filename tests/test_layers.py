@@ -606,7 +606,7 @@ def test_an_embedding_is_built_without_a_shape_and_masks_zeros(rng):
     tokens = np.array([[1, 8, 0], [2, 0, 0]])
     model = keras.Sequential(
         [
-            keras.Input((3,), dtype="int64"),
+            keras.Input((3,), dtype="int32"),
             layer,
             keras.layers.GlobalAveragePooling1D(),
         ]

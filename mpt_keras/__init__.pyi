@@ -26,6 +26,7 @@ from .layers import MPTConv2DTranspose as MPTConv2DTranspose
 from .layers import MPTConv3D as MPTConv3D
 from .layers import MPTDense as MPTDense
 from .layers import MPTDepthwiseConv2D as MPTDepthwiseConv2D
+from .layers import MPTEinsumDense as MPTEinsumDense
 from .layers import MPTSeparableConv2D as MPTSeparableConv2D
 from .layers import masked_layers as masked_layers
 from .summaries import summary as summary

@@ -25,6 +25,7 @@ PUBLIC_NAMES = [
     "MPTSeparableConv2D",
     "MPTConv2DTranspose",
     "MPTDense",
+    "MPTEinsumDense",
     "masked_layers",
     "freeze",
     "conversion.fold_batch_norms",

@@ -20,6 +20,7 @@ def layers() -> keras.Model:
         seed=0,
     )
     separable = mpt.MPTSeparableConv2D(8, 3, sparsity=(0.5, 0.9))
+    heads = mpt.MPTEinsumDense("btd,dhk->bthk", (None, 2, 8), bias_axes="hk")
     last = mpt.MPTDense(10, input_quantizer="approx_sign")
     last.sparsity = 0.9
     print(f"{last.sparsity:.2f}", separable.sparsity[1] + 1.0)
@@ -27,7 +28,7 @@ def layers() -> keras.Model:
     sign = mpt.quantizers.ApproxSign(name="sign")
     kept = last.masked_kernels[0].kept()
     print(kept)
-    return keras.Sequential([sign, first, separable, last])
+    return keras.Sequential([sign, first, separable, heads, last])
 
 
 def searching(model: keras.Model, images: np.ndarray) -> None:

@@ -13,5 +13,6 @@ from mpt_keras.layers.convolutional import (
     MPTSeparableConv2D as MPTSeparableConv2D,
 )
 from mpt_keras.layers.dense import MPTDense as MPTDense
+from mpt_keras.layers.dense import MPTEinsumDense as MPTEinsumDense
 from mpt_keras.layers.masked import MaskedLayer as MaskedLayer
 from mpt_keras.layers.traversal import masked_layers as masked_layers

@@ -261,4 +261,32 @@ class MPTDense(MaskedLayer, keras.layers.Dense):
         autocast: bool = ...,
     ) -> None: ...
 
+class MPTEinsumDense(MaskedLayer, keras.layers.EinsumDense):
+    sparsity: float
+    def __init__(
+        self,
+        equation: str,
+        output_shape: int | Sequence[int | None],
+        activation: _Activation = ...,
+        bias_axes: str | None = ...,
+        kernel_initializer: _Initializer = ...,
+        bias_initializer: _Initializer = ...,
+        kernel_regularizer: _Regularizer = ...,
+        bias_regularizer: _Regularizer = ...,
+        kernel_constraint: _Constraint = ...,
+        bias_constraint: _Constraint = ...,
+        sparsity: float = ...,
+        binarize: bool = ...,
+        input_quantizer: _Quantizer = ...,
+        scores_initializer: _Initializer = ...,
+        scores_regularizer: _Regularizer = ...,
+        seed: int | None = ...,
+        *,
+        activity_regularizer: _Regularizer = ...,
+        name: str | None = ...,
+        trainable: bool = ...,
+        dtype: Any = ...,
+        autocast: bool = ...,
+    ) -> None: ...
+
 def masked_layers(model: keras.layers.Layer) -> list[Any]: ...

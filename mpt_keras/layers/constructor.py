@@ -10,6 +10,9 @@ OWN_DEFAULTS = {
     "scores_regularizer": None,
     "seed": None,
 }
+_OF_FINE_TUNING = {
+    *("lora_rank", "quantization_config", "gptq_unpacked_column_size"),
+}
 
 
 def joined_signature(cls, keras_layer):
@@ -75,7 +78,7 @@ def refuse_meaningless(options, where):
     for name, value in options.items():
         of_kernel = name.startswith(("kernel", "depthwise", "pointwise"))
         trained = name.endswith(("_regularizer", "_constraint"))
-        of_fine_tuning = name in ("lora_rank", "quantization_config")
+        of_fine_tuning = name in _OF_FINE_TUNING
         if value is not None and (of_fine_tuning or (of_kernel and trained)):
             raise ValueError(
                 f"Argument `{name}` has no effect on a masked layer, whose "

@@ -27,6 +27,8 @@ from .layers import MPTConv3D as MPTConv3D
 from .layers import MPTDense as MPTDense
 from .layers import MPTDepthwiseConv2D as MPTDepthwiseConv2D
 from .layers import MPTEinsumDense as MPTEinsumDense
+from .layers import MPTGroupedQueryAttention as MPTGroupedQueryAttention
+from .layers import MPTMultiHeadAttention as MPTMultiHeadAttention
 from .layers import MPTSeparableConv2D as MPTSeparableConv2D
 from .layers import masked_layers as masked_layers
 from .summaries import summary as summary

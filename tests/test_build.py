@@ -25,7 +25,7 @@ ROWS = (
     ("layers.constructor", "layers.exporting", "layers.masked_kernel"),
     ("layers.masked",),
     ("layers.convolutional", "layers.dense", "layers.traversal"),
-    ("layers.ordinary",),
+    ("layers.attention", "layers.ordinary"),
     ("layers",),
     ("callbacks.atomic", "callbacks.batch_count"),
     ("callbacks.masked_model_callback",),

@@ -26,6 +26,8 @@ PUBLIC_NAMES = [
     "MPTConv2DTranspose",
     "MPTDense",
     "MPTEinsumDense",
+    "MPTGroupedQueryAttention",
+    "MPTMultiHeadAttention",
     "masked_layers",
     "freeze",
     "conversion.fold_batch_norms",

@@ -21,6 +21,11 @@ def layers() -> keras.Model:
     )
     separable = mpt.MPTSeparableConv2D(8, 3, sparsity=(0.5, 0.9))
     heads = mpt.MPTEinsumDense("btd,dhk->bthk", (None, 2, 8), bias_axes="hk")
+    attention = mpt.MPTMultiHeadAttention(2, 8, sparsity={"query": 0.9})
+    attention.sparsity = 0.8
+    print(attention.projections["query"].sparsity + 1.0)
+    grouped = mpt.MPTGroupedQueryAttention(8, 4, 2, dropout=0.1, sparsity=0.9)
+    print(grouped.projections)
     last = mpt.MPTDense(10, input_quantizer="approx_sign")
     last.sparsity = 0.9
     print(f"{last.sparsity:.2f}", separable.sparsity[1] + 1.0)

@@ -1,5 +1,11 @@
 """Masked layers: frozen random kernels, trainable scores."""
 
+from mpt_keras.layers.attention import (
+    MPTGroupedQueryAttention as MPTGroupedQueryAttention,
+)
+from mpt_keras.layers.attention import (
+    MPTMultiHeadAttention as MPTMultiHeadAttention,
+)
 from mpt_keras.layers.convolutional import MPTConv1D as MPTConv1D
 from mpt_keras.layers.convolutional import MPTConv2D as MPTConv2D
 from mpt_keras.layers.convolutional import (

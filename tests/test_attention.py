@@ -401,6 +401,19 @@ def test_flash_attention_is_as_keras_has_it(rng):
     assert found[0] == found[1]
 
 
+def test_einsum_in_a_wrapper_freezes_to_keras_own(rng):
+    inner = mpt.MPTEinsumDense("ab,bcd->acd", (2, 3), bias_axes="d", seed=0)
+    model = keras.Sequential(
+        [keras.Input((5, FEATURES)), keras.layers.TimeDistributed(inner)]
+    )
+    frozen = mpt.freeze(model)
+    assert type(frozen.layers[-1].layer) is keras.layers.EinsumDense
+    (x,) = sequences(rng, 5)
+    np.testing.assert_array_equal(
+        frozen.predict_on_batch(x), model.predict_on_batch(x)
+    )
+
+
 # --- Bad input ------------------------------------------------------------
 
 

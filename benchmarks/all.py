@@ -29,6 +29,7 @@ _COMMANDS = [
     training_step --network=resnet18 --batch_size=32 --rounds=9
     training_step --network=conv4 --batch_size=128 --rounds=9
     training_step --network=dense --batch_size=128 --rounds=9
+    training_step --network=transformer_block --batch_size=32 --rounds=9
     inference --network=resnet18 --batch_size=32 --rounds=9
     inference --network=conv4 --batch_size=128 --rounds=9
     first_step --network=resnet18 --batch_size=32 --rounds=1 --warmup=0

@@ -6,7 +6,10 @@ import numpy as np
 import mpt_keras as mpt
 from mpt_keras.layers.traversal import masked_kernels, masked_layers
 
-NAMES = ("conv4", "resnet18", "vgg_small", "dense", "mobilenet_v2")
+NAMES = (
+    *("conv4", "resnet18", "vgg_small", "dense", "mobilenet_v2"),
+    "transformer_block",
+)
 _MASKED = {
     keras.layers.Conv2D: mpt.MPTConv2D,
     keras.layers.DepthwiseConv2D: mpt.MPTDepthwiseConv2D,
@@ -19,12 +22,17 @@ def build(name, masked, binary_activations=False):
 
     Args:
         name: "conv4", "resnet18", "vgg_small" (a ReLU or a sign behind every
-            convolution), "dense" (4096 x 4096) or "mobilenet_v2" (Keras' own,
-            on images of 96 x 96, its layers converted).
+            convolution), "dense" (4096 x 4096), "mobilenet_v2" (Keras' own,
+            on images of 96 x 96, its layers converted) or
+            "transformer_block" (width 256, 4 heads, on sequences of 128).
         masked: Whether the layers are masked or Keras' own.
-        binary_activations: Sign instead of ReLU; not in the last two.
+        binary_activations: Sign instead of ReLU; not in the last three.
     """
-    others = {"dense": _dense, "mobilenet_v2": _mobilenet_v2}
+    others = {
+        "dense": _dense,
+        "mobilenet_v2": _mobilenet_v2,
+        "transformer_block": _transformer_block,
+    }
     if name in others:
         if binary_activations:
             raise ValueError(f"{name} has no binary activations.")
@@ -44,6 +52,22 @@ def _dense(masked):
             layer(10, use_bias=False),
         ]
     )
+
+
+def _transformer_block(masked, length=128, width=256, heads=4):
+    dense = mpt.MPTDense if masked else keras.layers.Dense
+    attention = (
+        mpt.MPTMultiHeadAttention if masked else keras.layers.MultiHeadAttention
+    )
+    inputs = keras.Input((length, width))
+    x = keras.layers.LayerNormalization()(inputs)
+    y = attention(heads, width // heads, use_bias=False)(x, x)
+    x = keras.layers.Add()([inputs, y])
+    y = keras.layers.LayerNormalization()(x)
+    y = dense(4 * width, use_bias=False, activation="gelu")(y)
+    x = keras.layers.Add()([x, dense(width, use_bias=False)(y)])
+    x = keras.layers.GlobalAveragePooling1D()(x)
+    return keras.Model(inputs, dense(10, use_bias=False)(x))
 
 
 def _mobilenet_v2(masked):

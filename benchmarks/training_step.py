@@ -2,6 +2,8 @@
 
     python benchmarks/training_step.py --network=resnet18 --batch_size=32
     python benchmarks/training_step.py --network=conv4 --batch_size=128
+    python benchmarks/training_step.py --batch_size=32 \\
+        --network=transformer_block
     KERAS_BACKEND=jax python benchmarks/training_step.py
 
 Plain, masked and masked under one global threshold take their steps in turn,

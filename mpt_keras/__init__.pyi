@@ -29,7 +29,10 @@ from .layers import MPTConv3DTranspose as MPTConv3DTranspose
 from .layers import MPTDense as MPTDense
 from .layers import MPTDepthwiseConv1D as MPTDepthwiseConv1D
 from .layers import MPTDepthwiseConv2D as MPTDepthwiseConv2D
+from .layers import MPTEinsumDense as MPTEinsumDense
 from .layers import MPTEmbedding as MPTEmbedding
+from .layers import MPTGroupedQueryAttention as MPTGroupedQueryAttention
+from .layers import MPTMultiHeadAttention as MPTMultiHeadAttention
 from .layers import MPTSeparableConv1D as MPTSeparableConv1D
 from .layers import MPTSeparableConv2D as MPTSeparableConv2D
 from .layers import masked_layers as masked_layers

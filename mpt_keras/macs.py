@@ -24,6 +24,10 @@ _CONVOLUTIONS = (
 )
 _WITH_KERNELS = (*_CONVOLUTIONS, keras.layers.Dense, keras.layers.EinsumDense)
 _KNOWN = (*_WITH_KERNELS, keras.layers.Embedding)
+_ATTENTIONS = (
+    keras.layers.MultiHeadAttention,
+    keras.layers.GroupQueryAttention,
+)
 # Keras' folders of layers without a matrix product.
 _ELEMENTWISE = {
     *("activations", "merging", "normalization", "pooling"),
@@ -92,9 +96,10 @@ def kernel_uses(
 
     Returns:
         Dictionary, `id` of a kernel (a Keras variable) -> `Use`; and a
-        dictionary of the layers whose products are not known (recurrent ones,
-        attention, custom layers, subclassed models, and all that is called
-        inside them): name -> class.
+        dictionary of the layers whose products are not known, or not all
+        (recurrent ones, what attention multiplies beside its projections,
+        custom layers, subclassed models, and all that is called inside them):
+        name -> class.
 
     Example:
 
@@ -178,6 +183,10 @@ class _Follower:
             self._pass_sign([self.call(operation.layer, times, step)], outputs)
         elif kernel_attributes(operation) and _is_known(operation):
             self._add(operation, times, inputs[0], outputs)
+        elif _is(operation, *_ATTENTIONS):
+            self._projections(operation, times, *args, **kwargs)
+            # No weight is in its products of queries, keys and values.
+            self.unknown[operation.name] = type(operation).__name__
         elif not _is_elementwise(operation):
             self.unknown[operation.name] = type(operation).__name__
         if _makes_signs(operation):
@@ -185,6 +194,26 @@ class _Follower:
         elif isinstance(operation, _KEEP_SIGNS):
             self._pass_sign(inputs, outputs)
         return outputs
+
+    def _projections(self, attention, times, query, value, key=None, **_):
+        """Adds the uses of an attention's kernels."""
+        projections = {layer.name: layer for layer in attention._layers}
+        sources = {
+            "query": query,
+            "key": value if key is None else key,
+            "value": value,
+            "gate": query,
+        }
+        projected = {
+            name: self.call(projections[name], times, source)
+            for name, source in sources.items()
+            if name in projections
+        }
+        heads, size = projected["query"].shape[-2], projected["value"].shape[-1]
+        attended = keras.KerasTensor(
+            (*query.shape[:-1], heads, size), attention.compute_dtype
+        )
+        self.call(projections["attention_output"], times, attended)
 
     def _pass_sign(self, inputs, output):
         if all(id(tensor) in self._signs for tensor in inputs):

@@ -94,6 +94,21 @@ LAYERS = {
         {"input_dim": TOKENS, "output_dim": 4},
         (5,),
     ),
+    "einsum": (
+        mpt.MPTEinsumDense,
+        {"equation": "btd,dhk->bthk", "output_shape": (3, 2, 4)},
+        (3, 7),
+    ),
+    "attention": (
+        mpt.MPTMultiHeadAttention,
+        {"num_heads": 2, "key_dim": 3, "use_bias": True},
+        (5, 6),
+    ),
+    "grouped_attention": (
+        mpt.MPTGroupedQueryAttention,
+        {"head_dim": 3, "num_query_heads": 4, "num_key_value_heads": 2},
+        (5, 6),
+    ),
 }
 QUANTIZERS = ("approx_sign", "ste_sign", "swish_sign")
 BATCH = 2
@@ -112,7 +127,10 @@ def build():
             seed=len(inputs),
             name=f"{name}_layer",
         )
-        outputs[name] = layer(inputs[name])
+        sources = [inputs[name]]
+        if "attention" in name:  # to itself
+            sources *= 2
+        outputs[name] = layer(*sources)
     for quantizer in QUANTIZERS:
         # Through the quantizer, the first layer gets its gradient.
         inputs[quantizer] = keras.Input((6, 6, 2), name=quantizer)

@@ -189,15 +189,20 @@ def test_the_first_step_of_a_process():
 
 
 @pytest.mark.parametrize("masked", [False, True])
-def test_the_converted_network_is_masked_in_all_of_its_kernels(masked):
+@pytest.mark.parametrize(
+    ("name", "count"), [("mobilenet_v2", 53), ("transformer_block", 7)]
+)
+def test_the_converted_network_is_masked_in_all_of_its_kernels(
+    name, count, masked
+):
     with programs.modules_of(ROOT / "benchmarks"):
         import networks
 
-        model = networks.build("mobilenet_v2", masked)
+        model = networks.build(name, masked)
         with pytest.raises(ValueError, match="no binary activations"):
-            networks.build("mobilenet_v2", masked, binary_activations=True)
+            networks.build(name, masked, binary_activations=True)
     kernels = [w for w in model.weights if w.path.endswith("kernel")]
-    assert len(kernels) == 53
+    assert len(kernels) == count
     assert len(mpt.masked_layers(model)) == (len(kernels) if masked else 0)
     assert model.output_shape == (None, 10)
 

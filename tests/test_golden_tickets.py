@@ -64,12 +64,11 @@ def test_what_is_loaded_is_what_was_read(name):
             effective.astype("float32"),
             stored.effective.astype(effective.dtype).astype("float32"),
         )
-    for layer_name, value in found.weights.items():
-        layer, _, variable = layer_name.partition("/")
+    for path, value in found.weights.items():
         (same,) = (
             weight
-            for weight in model.get_layer(layer).weights
-            if weight.name == variable
+            for weight in model.get_layer(path.split("/")[0]).weights
+            if weight.path.endswith(path)
         )
         np.testing.assert_array_equal(
             backend.as_numpy(same).astype(value.dtype), value

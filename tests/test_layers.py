@@ -22,6 +22,12 @@ import mpt_keras as mpt
 CASES = {
     "dense": (mpt.MPTDense, keras.layers.Dense, {"units": 5}, (2, 7)),
     "dense_3d": (mpt.MPTDense, keras.layers.Dense, {"units": 5}, (2, 3, 7)),
+    "einsum": (
+        mpt.MPTEinsumDense,
+        keras.layers.EinsumDense,
+        {"equation": "btd,dhk->bhtk", "output_shape": (2, 3, 4)},
+        (2, 3, 7),
+    ),
     "conv1d": (
         mpt.MPTConv1D,
         keras.layers.Conv1D,
@@ -142,16 +148,26 @@ OPTIONS = {
 }
 all_cases = pytest.mark.parametrize("case", CASES)
 ONE_OF_EACH = (
-    *("dense", "conv1d", "conv2d", "conv3d", "depthwise", "separable"),
-    *("transpose", "depthwise1d", "separable1d", "transpose1d"),
-    *("transpose3d", "embedding"),
+    *("dense", "einsum", "conv1d", "conv2d", "conv3d", "depthwise"),
+    *("separable", "transpose", "depthwise1d", "separable1d"),
+    *("transpose1d", "transpose3d", "embedding"),
 )
 one_of_each = pytest.mark.parametrize("case", ONE_OF_EACH)
 
 
+def arguments_of(case, options):
+    """The arguments of a case, whose layer may say otherwise what a bias is."""
+    cls, _, arguments, _ = CASES[case]
+    options = dict(options)
+    if cls is mpt.MPTEinsumDense and options.pop("use_bias", False):
+        options["bias_axes"] = "hk"
+    return {**arguments, **options}
+
+
 def masked_layer(case, **options):
-    cls, _, arguments, shape = CASES[case]
-    layer = cls(**arguments, **that_fit(case, {"seed": 1, **options}))
+    cls, _, _, shape = CASES[case]
+    options = that_fit(case, {"seed": 1, **options})
+    layer = cls(**arguments_of(case, options))
     layer.build(shape)
     return layer
 
@@ -183,10 +199,10 @@ def dtype_of(tensor):
 
 def plain_twin(case, layer, options):
     """The ordinary layer holding what NumPy says the kernel is."""
-    _, keras_class, arguments, shape = CASES[case]
+    _, keras_class, _, shape = CASES[case]
     kept = ("use_bias", "bias_initializer", "activation")
     own = {"use_bias": False, **{k: options[k] for k in kept if k in options}}
-    twin = keras_class(**arguments, **that_fit(case, own))
+    twin = keras_class(**arguments_of(case, that_fit(case, own)))
     twin.build(shape)
     for name, masked in zip(
         layer.kernel_initializers, layer.masked_kernels, strict=True
@@ -250,12 +266,12 @@ def test_scores_gradient_is_that_of_the_plain_layers_kernel(
     ],
 )
 def test_keras_own_layer_test(case, option, run_layer_test):
-    cls, _, arguments, shape = CASES[case]
+    cls, _, _, shape = CASES[case]
     options = OPTIONS[option]
     kernels = len(cls.kernel_initializers)
     run_layer_test(
         cls,
-        {**arguments, **options},
+        arguments_of(case, options),
         input_data=inputs_for(case, np.random.default_rng(0)),
         expected_output_shape=tuple(masked_layer(case)(np.ones(shape)).shape),
         expected_num_trainable_weights=kernels + (option == "bias"),
@@ -462,6 +478,7 @@ def test_the_two_kernels_of_a_separable_layer_are_independent():
     ("case", "fan_in"),
     [
         ("dense", [7]),
+        ("einsum", [7]),
         ("conv2d", [36]),
         ("conv2d_grouped", [18]),
         ("depthwise", [9]),
@@ -488,6 +505,66 @@ def test_outputs_keep_the_inputs_scale(case, fan_in):
         )
         bound = 1 / np.sqrt(inputs)
         assert 0.6 * bound < np.abs(as_numpy(masked.scores)).max() <= bound
+
+
+# Equation of the einsum, shape of the input, its outputs.
+DENSE_EQUATIONS = [
+    ("ab,bc->ac", (9, 7), 5),
+    ("abc,cd->abd", (3, 4, 7), (None, 5)),
+    ("...c,cd->...d", (3, 4, 7), 5),
+]
+
+
+@pytest.mark.parametrize(("equation", "shape", "output"), DENSE_EQUATIONS)
+@pytest.mark.parametrize("binarize", [True, False])
+def test_einsum_is_dense_to_the_bit(equation, shape, output, binarize, rng):
+    options = {"binarize": binarize, "sparsity": 0.6, "seed": 3}
+    einsum = mpt.MPTEinsumDense(equation, output, **options)
+    dense = mpt.MPTDense(5, **options)
+    x = rng.standard_normal(shape).astype("float32")
+    kernels, outputs, gradients = [], [], []
+    for layer in (einsum, dense):
+        layer.build(shape)
+        y, (gradient,) = value_and_gradients(
+            lambda layer=layer: layer(x) ** 2, [layer.scores]
+        )
+        kernels.append(as_numpy(layer.kernel))
+        outputs.append(y)
+        gradients.append(gradient)
+    np.testing.assert_array_equal(*kernels)
+    np.testing.assert_array_equal(*outputs)
+    if len(shape) == 2 and NAME != "torch":
+        np.testing.assert_array_equal(*gradients)
+    else:  # it is summed in another order
+        np.testing.assert_allclose(*gradients, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("equation", "shape", "output", "fan_in"),
+    [
+        ("abc,cde->abde", (2, 3, 7), (None, 2, 5), 7),
+        ("btnh,nhd->btd", (2, 3, 4, 6), (None, 5), 24),
+        ("btnh,nhd->btnd", (2, 3, 4, 6), (None, 4, 5), 6),
+        ("ab...,bc->ac...", (2, 7, 3, 3), (5,), 7),
+    ],
+)
+def test_any_einsum_is_numpys(equation, shape, output, fan_in, rng):
+    layer = mpt.MPTEinsumDense(
+        equation,
+        output,
+        kernel_initializer=mpt.initializers.SignedConstant(),
+        sparsity=0.8,
+        seed=1,
+    )
+    x = rng.standard_normal(shape).astype("float32")
+    y = as_numpy(layer(x))
+    scores, kernel = as_numpy(layer.scores), as_numpy(layer.kernel)
+    np.testing.assert_allclose(np.abs(kernel), np.sqrt(2 / fan_in), rtol=1e-6)
+    assert 0.7 < np.abs(scores).max() * np.sqrt(fan_in) <= 1
+    expected = np.einsum(
+        equation, x, oracle.effective(scores, kernel, 0.8, True)
+    )
+    np.testing.assert_allclose(y, expected, rtol=2e-5, atol=2e-6)
 
 
 def test_kernel_stays_frozen_when_trainable_is_switched():

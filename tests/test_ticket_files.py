@@ -505,3 +505,11 @@ def test_configurations_that_name_code(name, whole, load):
     with pytest.raises(mpt.TicketError):
         load(forged(whole, changed))
     assert not RAN
+
+
+def test_arrays_are_written_in_c_order():
+    array = np.asfortranarray(np.arange(6.0).reshape(2, 3))
+    assert not array.flags.c_contiguous
+    data = container.pack({}, {"weights/w": array})
+    found = container.Contents(data).arrays["weights/w"]
+    np.testing.assert_array_equal(found, array)

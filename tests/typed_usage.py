@@ -24,6 +24,12 @@ def layers() -> keras.Model:
     steps = mpt.MPTSeparableConv1D(8, 3, 2, "same", sparsity=(0.5, 0.9))
     volume = mpt.MPTConv3DTranspose(4, 2, output_padding=(0, 0, 1))
     print(tokens.kernel.shape, steps.sparsity[0], volume.filters)
+    heads = mpt.MPTEinsumDense("btd,dhk->bthk", (None, 2, 8), bias_axes="hk")
+    attention = mpt.MPTMultiHeadAttention(2, 8, sparsity={"query": 0.9})
+    attention.sparsity = 0.8
+    print(attention.projections["query"].sparsity + 1.0)
+    grouped = mpt.MPTGroupedQueryAttention(8, 4, 2, dropout=0.1, sparsity=0.9)
+    print(grouped.projections)
     last = mpt.MPTDense(10, input_quantizer="approx_sign")
     last.sparsity = 0.9
     print(f"{last.sparsity:.2f}", separable.sparsity[1] + 1.0)
@@ -31,7 +37,7 @@ def layers() -> keras.Model:
     sign = mpt.quantizers.ApproxSign(name="sign")
     kept = last.masked_kernels[0].kept()
     print(kept)
-    return keras.Sequential([sign, first, separable, last])
+    return keras.Sequential([sign, first, separable, heads, last])
 
 
 def searching(model: keras.Model, images: np.ndarray) -> None:

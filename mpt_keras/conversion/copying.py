@@ -67,9 +67,11 @@ def _saved_and_loaded(layer):
         return _through_a_file(layer)
     # What a custom layer makes in its call, Keras makes again in a graph.
     nodes = list(layer._inbound_nodes)
+    # Attention to itself takes one tensor twice.
+    inputs = {id(tensor): tensor for tensor in nodes[0].input_tensors}
     try:
         graph, config = _through_a_file(
-            keras.Model(nodes[0].input_tensors, nodes[0].outputs)
+            keras.Model(list(inputs.values()), nodes[0].outputs)
         )
     finally:
         layer._inbound_nodes[:] = nodes  # the given layer stays as it is

@@ -1,23 +1,29 @@
-"""From one masked layer to the Keras layer that it derives from."""
+"""From masked layers to the Keras layers that they derive from."""
 
 import keras
 from keras import ops
 
 from mpt_keras.conversion.copying import copied
+from mpt_keras.layers.attention import MaskedAttention
 from mpt_keras.layers.masked import MaskedLayer
 
 
 def masked_and_keras_class(layer):
     """Returns the class that made a Keras class a masked one, and that class.
 
-    For an `MPTDense`, or a subclass of it, `MPTDense` and `keras.layers.Dense`.
+    For an `MPTDense`, or a subclass of it, `MPTDense` and `keras.layers.Dense`;
+    attention likewise.
     """
     classes = [
         base
         for base in type(layer).__mro__
         if issubclass(base, keras.layers.Layer)
     ]
-    masked = [base for base in classes if issubclass(base, MaskedLayer)]
+    masked = [
+        base
+        for base in classes
+        if issubclass(base, (MaskedLayer, MaskedAttention))
+    ]
     return masked[-1], classes[len(masked)]
 
 
@@ -46,6 +52,35 @@ def plain_layer(layer):
         return plain
     layer.check_scores()
     plain.build_from_config(layer.get_build_config())
+    _assign(plain, layer)
+    return plain
+
+
+def plain_attention(layer):
+    """Returns Keras' attention with a masked one's effective kernels.
+
+    Args:
+        layer: A built masked attention without an `input_quantizer`.
+
+    Raises:
+        ValueError: If a score is NaN.
+    """
+    _, keras_class = masked_and_keras_class(layer)
+    config = keras_class.get_config(layer)
+    config |= {"kernel_initializer": "zeros", "seed": layer.dropout_seed}
+    # Which Keras leaves out, for who loads it on another machine.
+    config["flash_attention"] = getattr(layer, "_flash_attention", None)
+    plain = keras_class.from_config(config)
+    plain.build_from_config(layer.get_build_config())
+    inner = {one.name: one for one in plain._layers}
+    for name, projection in layer.projections.items():
+        projection.check_scores()
+        _assign(inner[name], projection)
+    return plain
+
+
+def _assign(plain, layer):
+    """Gives a layer the effective kernels of a masked one, and its bias."""
     names = layer.kernel_initializers
     for name, masked in zip(names, layer.masked_kernels, strict=True):
         kernel = getattr(plain, name)
@@ -53,7 +88,6 @@ def plain_layer(layer):
     if getattr(layer, "bias", None) is not None:
         # A copy: JAX would have one array for both, and may donate it.
         plain.bias.assign(ops.copy(layer.bias))
-    return plain
 
 
 def _config_without_activation(layer, keras_class):

@@ -17,9 +17,11 @@ from mpt_keras.conversion.copying import (
 )
 from mpt_keras.conversion.plain_layers import (
     masked_and_keras_class,
+    plain_attention,
     plain_layer,
 )
 from mpt_keras.conversion.swapping import swap_layers
+from mpt_keras.layers.attention import MaskedAttention
 from mpt_keras.layers.masked import MaskedLayer
 from mpt_keras.layers.traversal import masked_layers
 
@@ -70,7 +72,7 @@ class Rebuilder:
                 return plain
             if isinstance(inner, keras.layers.SpectralNormalization):
                 return swap(inner.layer)
-            if isinstance(inner, GRAPHS):
+            if isinstance(inner, GRAPHS) or _becomes_keras_attention(inner):
                 return self.layer(inner)
             if is_of_keras(inner) or not is_of_keras(holder):
                 self.inside(inner, inner)
@@ -92,6 +94,8 @@ class Rebuilder:
             return copied(layer)
         if isinstance(layer, MaskedLayer):
             return self._plain(layer)
+        if _becomes_keras_attention(layer):
+            return plain_attention(layer)
         if isinstance(layer, keras.layers.SpectralNormalization):
             # It scales the random weights while they are trained, and then
             # computes what the layer inside it computes.
@@ -217,6 +221,16 @@ class Rebuilder:
                 frozen.add(before)
             frozen.add(plain)
         return frozen
+
+
+def _becomes_keras_attention(layer):
+    """Whether an attention is our own, and quantizes nothing inside."""
+    return (
+        isinstance(layer, MaskedAttention)
+        and layer.built
+        and layer.input_quantizer is None
+        and type(layer).__module__.split(".")[0] == "mpt_keras"
+    )
 
 
 def _holds_signs(layer):

@@ -1,5 +1,11 @@
 """Masked layers: frozen random kernels, trainable scores."""
 
+from mpt_keras.layers.attention import (
+    MPTGroupedQueryAttention as MPTGroupedQueryAttention,
+)
+from mpt_keras.layers.attention import (
+    MPTMultiHeadAttention as MPTMultiHeadAttention,
+)
 from mpt_keras.layers.convolutional import MPTConv1D as MPTConv1D
 from mpt_keras.layers.convolutional import (
     MPTConv1DTranspose as MPTConv1DTranspose,
@@ -25,6 +31,7 @@ from mpt_keras.layers.convolutional import (
     MPTSeparableConv2D as MPTSeparableConv2D,
 )
 from mpt_keras.layers.dense import MPTDense as MPTDense
+from mpt_keras.layers.dense import MPTEinsumDense as MPTEinsumDense
 from mpt_keras.layers.embedding import MPTEmbedding as MPTEmbedding
 from mpt_keras.layers.masked import MaskedLayer as MaskedLayer
 from mpt_keras.layers.traversal import masked_layers as masked_layers

@@ -421,4 +421,108 @@ class MPTEmbedding(MaskedLayer, keras.layers.Embedding):
         autocast: bool = ...,
     ) -> None: ...
 
+class MPTEinsumDense(MaskedLayer, keras.layers.EinsumDense):
+    sparsity: float
+    def __init__(
+        self,
+        equation: str,
+        output_shape: int | Sequence[int | None],
+        activation: _Activation = ...,
+        bias_axes: str | None = ...,
+        kernel_initializer: _Initializer = ...,
+        bias_initializer: _Initializer = ...,
+        kernel_regularizer: _Regularizer = ...,
+        bias_regularizer: _Regularizer = ...,
+        kernel_constraint: _Constraint = ...,
+        bias_constraint: _Constraint = ...,
+        sparsity: float = ...,
+        binarize: bool = ...,
+        input_quantizer: _Quantizer = ...,
+        scores_initializer: _Initializer = ...,
+        scores_regularizer: _Regularizer = ...,
+        seed: int | None = ...,
+        *,
+        activity_regularizer: _Regularizer = ...,
+        name: str | None = ...,
+        trainable: bool = ...,
+        dtype: Any = ...,
+        autocast: bool = ...,
+    ) -> None: ...
+
+class MPTMultiHeadAttention(keras.layers.MultiHeadAttention):
+    sparsity: Any
+    binarize: bool
+    seed: int
+    input_quantizer: Callable[..., Any] | None
+    @property
+    def projections(self) -> dict[str, MPTEinsumDense]: ...
+    def __init__(
+        self,
+        num_heads: int,
+        key_dim: int,
+        value_dim: int | None = ...,
+        dropout: float = ...,
+        use_bias: bool = ...,
+        output_shape: int | Sequence[int] | None = ...,
+        attention_axes: int | Sequence[int] | None = ...,
+        sliding_window: int | None = ...,
+        flash_attention: bool | None = ...,
+        kernel_initializer: _Initializer = ...,
+        bias_initializer: _Initializer = ...,
+        kernel_regularizer: _Regularizer = ...,
+        bias_regularizer: _Regularizer = ...,
+        activity_regularizer: _Regularizer = ...,
+        kernel_constraint: _Constraint = ...,
+        bias_constraint: _Constraint = ...,
+        use_gate: bool = ...,
+        sparsity: float | dict[str, float] = ...,
+        binarize: bool = ...,
+        input_quantizer: _Quantizer = ...,
+        scores_initializer: _Initializer = ...,
+        scores_regularizer: _Regularizer = ...,
+        seed: int | None = ...,
+        *,
+        name: str | None = ...,
+        trainable: bool = ...,
+        dtype: Any = ...,
+        autocast: bool = ...,
+    ) -> None: ...
+
+class MPTGroupedQueryAttention(keras.layers.GroupQueryAttention):
+    sparsity: Any
+    binarize: bool
+    seed: int
+    input_quantizer: Callable[..., Any] | None
+    @property
+    def projections(self) -> dict[str, MPTEinsumDense]: ...
+    def __init__(
+        self,
+        head_dim: int,
+        num_query_heads: int,
+        num_key_value_heads: int,
+        dropout: float = ...,
+        use_bias: bool = ...,
+        sliding_window: int | None = ...,
+        flash_attention: bool | None = ...,
+        kernel_initializer: _Initializer = ...,
+        bias_initializer: _Initializer = ...,
+        kernel_regularizer: _Regularizer = ...,
+        bias_regularizer: _Regularizer = ...,
+        activity_regularizer: _Regularizer = ...,
+        kernel_constraint: _Constraint = ...,
+        bias_constraint: _Constraint = ...,
+        use_gate: bool = ...,
+        sparsity: float | dict[str, float] = ...,
+        binarize: bool = ...,
+        input_quantizer: _Quantizer = ...,
+        scores_initializer: _Initializer = ...,
+        scores_regularizer: _Regularizer = ...,
+        seed: int | None = ...,
+        *,
+        name: str | None = ...,
+        trainable: bool = ...,
+        dtype: Any = ...,
+        autocast: bool = ...,
+    ) -> None: ...
+
 def masked_layers(model: keras.layers.Layer) -> list[Any]: ...

@@ -10,6 +10,9 @@ OWN_DEFAULTS = {
     "scores_regularizer": None,
     "seed": None,
 }
+_OF_FINE_TUNING = {
+    *("lora_rank", "quantization_config", "gptq_unpacked_column_size"),
+}
 
 
 def joined_signature(cls, keras_layer):
@@ -80,7 +83,7 @@ def refuse_meaningless(options, kernel_initializers, reasons, where):
         reasons: Dictionary, name of another argument -> why it has none.
         where: Text for errors.
     """
-    of_training = {"lora_rank", "quantization_config"}
+    of_training = set(_OF_FINE_TUNING)
     for name in kernel_initializers:
         kernel = name.removesuffix("_initializer")
         of_training |= {f"{kernel}_regularizer", f"{kernel}_constraint"}

@@ -1,4 +1,6 @@
-"""The masked dense layer."""
+"""The masked dense layers."""
+
+import math
 
 import keras
 from keras import ops
@@ -68,3 +70,58 @@ class MPTDense(MaskedLayer, keras.layers.Dense):
 
     def apply_kernel(self, inputs, kernel):
         return ops.matmul(inputs, kernel)
+
+
+@keras.saving.register_keras_serializable(package="mpt_keras")
+class MPTEinsumDense(MaskedLayer, keras.layers.EinsumDense):
+    """A masked dense layer over any axes, by an einsum equation.
+
+    Forward::
+
+        y = activation(einsum(equation, quantizer(x), effective_kernel) + bias)
+
+    with the effective kernel of `MPTDense`, over all weights of the kernel.
+    Where `MPTDense` computes the same, so does this layer, from the same
+    kernel and scores.
+
+    Args:
+        equation: The einsum of input and kernel, such as `"abc,cd->abd"`.
+        output_shape, activation, bias_axes, ...: As for
+            `keras.layers.EinsumDense`, in the same order. There is a bias
+            only with `bias_axes`; it is trained. Regularizers and constraints
+            of the kernel are refused.
+        kernel_initializer, sparsity, ..., seed: As for `MPTDense`. The fan-in
+            is the product of the kernel's axes that the equation sums over,
+            those that are missing in its output.
+
+    Input shape, output shape:
+        As the equation says.
+
+    Raises:
+        ValueError: If an argument is invalid.
+
+    Example:
+
+    >>> heads = mpt_keras.MPTEinsumDense(
+    ...     "btd,dhk->bthk", (None, 2, 8), sparsity=0.9
+    ... )
+    >>> keras.ops.shape(heads(np.ones((4, 10, 16))))
+    (4, 10, 2, 8)
+    >>> int(keras.ops.sum(heads.mask()))
+    26
+
+    Reference:
+        As for `MPTDense`.
+    """
+
+    def fan_in(self, kernel_name, kernel_shape):
+        operands, output = self.equation.split("->")
+        axes = operands.split(",")[1]
+        return math.prod(
+            size
+            for axis, size in zip(axes, kernel_shape, strict=True)
+            if axis not in output
+        )
+
+    def apply_kernel(self, inputs, kernel):
+        return ops.einsum(self.equation, inputs, kernel)

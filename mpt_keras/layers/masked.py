@@ -504,9 +504,9 @@ class MaskedLayer:
             **({"sparsity_when_drawn": drawn} if changed else {}),
             "sparsity": self.sparsity,
             "binarize": self.binarize,
-            "input_quantizer": _serialized(self.input_quantizer),
-            "scores_initializer": _serialized(self.scores_initializer),
-            "scores_regularizer": _serialized(self.scores_regularizer),
+            "input_quantizer": serialized(self.input_quantizer),
+            "scores_initializer": serialized(self.scores_initializer),
+            "scores_regularizer": serialized(self.scores_regularizer),
             "seed": self.seed,
         }
 
@@ -515,7 +515,7 @@ def _constant_count(count, shape, dtype=None):
     return ops.full(shape, count, dtype=dtype)
 
 
-def _serialized(value):
+def serialized(value):
     if value is None:
         return None
     # From the second time on Keras says by which number it shares an object.

@@ -6,6 +6,12 @@ import keras
 
 from mpt_keras.layers.masked import MaskedLayer
 
+# Their projections have the same names in each of them.
+_ATTENTIONS = (
+    keras.layers.MultiHeadAttention,
+    keras.layers.GroupQueryAttention,
+)
+
 
 def masked_layers(model):
     """Returns every masked layer of a model, those of nested models included.
@@ -36,18 +42,29 @@ def named_layers(model, kind):
         kind: Class, or tuple of classes.
 
     Returns:
-        Dictionary. A layer's key is its name; where several layers share it,
-        the names of the layers that hold them stand before it, as a path.
+        Dictionary. A layer's key is its name, behind that of the attention
+        that it is a projection of (`"attention/query"`); where several layers
+        share it, the names of the layers that hold them stand before it, as a
+        path.
 
     Raises:
         ValueError: If `model` is no Keras model or layer, or two layers have
             the same path.
     """
-    found = [pair for pair in walk(model) if isinstance(pair[1], kind)]
-    often = collections.Counter(layer.name for _, layer in found)
+    found, names = [], {}
+    for path, layer in walk(model):
+        name = names.setdefault(id(layer), layer.name)
+        if isinstance(layer, kind):
+            found.append((path, name, layer))
+        if isinstance(layer, _ATTENTIONS):
+            names |= {
+                id(inner): f"{name}/{inner.name}" for inner in layer._layers
+            }
+    often = collections.Counter(name for _, name, _ in found)
     named = {}
-    for path, layer in found:
-        name = path if often[layer.name] > 1 else layer.name
+    for path, name, layer in found:
+        if often[name] > 1:
+            name = path
         if name in named:
             raise ValueError(
                 f"Model '{model.name}' holds two layers called '{name}'. "

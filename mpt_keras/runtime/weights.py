@@ -17,7 +17,7 @@ _ORDINARY = {
     **dict.fromkeys((f"SeparableConv{n}D" for n in (1, 2)), _TWO),
 }
 _MASKED = {
-    "mpt_keras>MPTDense": _ONE,
+    **dict.fromkeys(("mpt_keras>MPTDense", "mpt_keras>MPTEinsumDense"), _ONE),
     **dict.fromkeys((f"mpt_keras>MPTConv{n}D" for n in (1, 2, 3)), _ONE),
     **dict.fromkeys(
         (f"mpt_keras>MPTConv{n}DTranspose" for n in (1, 2, 3)), _ONE

@@ -65,7 +65,11 @@ def pack(
         about["base"] = base_checksum
     data = save(
         {
-            **arrays,
+            # Some versions write others in the order of their memory.
+            **{
+                name: np.asarray(array, order="C")
+                for name, array in arrays.items()
+            },
             _DESCRIPTION: np.frombuffer(deflated, "uint8"),
             _CHECKSUM: np.zeros(32, "uint8"),
         },

@@ -17,10 +17,12 @@ ROOT = pathlib.Path(__file__).parents[1]
 ROWS = (
     ("_environment", "compiled", "config", "schedules", "seeds", "sparsity"),
     ("drawing", "figures", "files", "sums"),
+    ("frozen_part",),
     ("_import_order",),
     ("compilation", "larq", "losses"),
     ("threshold", "value_checks"),
-    ("global_selection", "initializers", "selection", "weight_recycling"),
+    ("frozen_order", "global_selection", "initializers", "selection"),
+    ("weight_recycling",),
     ("initial_values", "masking", "quantizers"),
     ("layers.constructor", "layers.exporting", "layers.masked_kernel"),
     ("layers.masked",),

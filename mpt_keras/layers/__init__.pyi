@@ -21,6 +21,10 @@ class MaskedLayer:
     input_quantizer: Callable[..., Any] | None
     sparsity: Any
     @property
+    def frozen_pruned(self) -> Any: ...
+    @property
+    def frozen_kept(self) -> Any: ...
+    @property
     def scores(self) -> Any: ...
     @property
     def masked_kernels(self) -> tuple[MaskedKernel, ...]: ...
@@ -60,6 +64,8 @@ class MPTConv1D(MaskedLayer, keras.layers.Conv1D):
         scores_initializer: _Initializer = ...,
         scores_regularizer: _Regularizer = ...,
         seed: int | None = ...,
+        frozen_pruned: float = ...,
+        frozen_kept: float = ...,
         *,
         name: str | None = ...,
         trainable: bool = ...,
@@ -93,6 +99,8 @@ class MPTConv2D(MaskedLayer, keras.layers.Conv2D):
         scores_initializer: _Initializer = ...,
         scores_regularizer: _Regularizer = ...,
         seed: int | None = ...,
+        frozen_pruned: float = ...,
+        frozen_kept: float = ...,
         *,
         name: str | None = ...,
         trainable: bool = ...,
@@ -126,6 +134,8 @@ class MPTConv3D(MaskedLayer, keras.layers.Conv3D):
         scores_initializer: _Initializer = ...,
         scores_regularizer: _Regularizer = ...,
         seed: int | None = ...,
+        frozen_pruned: float = ...,
+        frozen_kept: float = ...,
         *,
         name: str | None = ...,
         trainable: bool = ...,
@@ -158,6 +168,8 @@ class MPTDepthwiseConv2D(MaskedLayer, keras.layers.DepthwiseConv2D):
         scores_initializer: _Initializer = ...,
         scores_regularizer: _Regularizer = ...,
         seed: int | None = ...,
+        frozen_pruned: float = ...,
+        frozen_kept: float = ...,
         *,
         name: str | None = ...,
         trainable: bool = ...,
@@ -194,6 +206,8 @@ class MPTSeparableConv2D(MaskedLayer, keras.layers.SeparableConv2D):
         scores_initializer: _Initializer = ...,
         scores_regularizer: _Regularizer = ...,
         seed: int | None = ...,
+        frozen_pruned: float | Sequence[float] = ...,
+        frozen_kept: float | Sequence[float] = ...,
         *,
         name: str | None = ...,
         trainable: bool = ...,
@@ -227,6 +241,8 @@ class MPTConv2DTranspose(MaskedLayer, keras.layers.Conv2DTranspose):
         scores_initializer: _Initializer = ...,
         scores_regularizer: _Regularizer = ...,
         seed: int | None = ...,
+        frozen_pruned: float = ...,
+        frozen_kept: float = ...,
         *,
         name: str | None = ...,
         trainable: bool = ...,
@@ -254,6 +270,8 @@ class MPTDense(MaskedLayer, keras.layers.Dense):
         scores_initializer: _Initializer = ...,
         scores_regularizer: _Regularizer = ...,
         seed: int | None = ...,
+        frozen_pruned: float = ...,
+        frozen_kept: float = ...,
         *,
         name: str | None = ...,
         trainable: bool = ...,

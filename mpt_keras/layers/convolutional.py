@@ -38,7 +38,8 @@ class MPTConv1D(_MaskedConvolution, keras.layers.Conv1D):
         filters, kernel_size, ...: As for `keras.layers.Conv1D`, in the same
             order; `padding="causal"` included. `use_bias` is False by default.
         sparsity, binarize, input_quantizer, scores_initializer,
-        scores_regularizer, seed: As for `MPTDense`.
+        scores_regularizer, seed, frozen_pruned, frozen_kept: As for
+            `MPTDense`.
 
     Input shape:
         `(batch, steps, channels)`
@@ -87,7 +88,8 @@ class MPTConv2D(_MaskedConvolution, keras.layers.Conv2D):
         filters, kernel_size, ...: As for `keras.layers.Conv2D`, in the same
             order. `use_bias` is False by default.
         sparsity, binarize, input_quantizer, scores_initializer,
-        scores_regularizer, seed: As for `MPTDense`.
+        scores_regularizer, seed, frozen_pruned, frozen_kept: As for
+            `MPTDense`.
 
     Input shape:
         `(batch, height, width, channels)` with `data_format="channels_last"`.
@@ -122,7 +124,8 @@ class MPTConv3D(_MaskedConvolution, keras.layers.Conv3D):
         filters, kernel_size, ...: As for `keras.layers.Conv3D`, in the same
             order. `use_bias` is False by default.
         sparsity, binarize, input_quantizer, scores_initializer,
-        scores_regularizer, seed: As for `MPTDense`.
+        scores_regularizer, seed, frozen_pruned, frozen_kept: As for
+            `MPTDense`.
 
     Input shape:
         `(batch, depth, height, width, channels)` with
@@ -155,7 +158,8 @@ class MPTDepthwiseConv2D(MaskedLayer, keras.layers.DepthwiseConv2D):
         kernel_size, ...: As for `keras.layers.DepthwiseConv2D`, in the same
             order. `use_bias` is False by default.
         sparsity, binarize, input_quantizer, scores_initializer,
-        scores_regularizer, seed: As for `MPTDense`.
+        scores_regularizer, seed, frozen_pruned, frozen_kept: As for
+            `MPTDense`.
 
     Input shape:
         `(batch, height, width, channels)` with `data_format="channels_last"`.
@@ -205,7 +209,8 @@ class MPTSeparableConv2D(MaskedLayer, keras.layers.SeparableConv2D):
         filters, kernel_size, ...: As for `keras.layers.SeparableConv2D`, in
             the same order. `use_bias` is False by default.
         sparsity, binarize, input_quantizer, scores_initializer,
-        scores_regularizer, seed: As for `MPTDense`.
+        scores_regularizer, seed, frozen_pruned, frozen_kept: As for
+            `MPTDense`.
 
     Input shape:
         `(batch, height, width, channels)` with `data_format="channels_last"`.
@@ -266,7 +271,8 @@ class MPTConv2DTranspose(MaskedLayer, keras.layers.Conv2DTranspose):
         filters, kernel_size, ...: As for `keras.layers.Conv2DTranspose`, in
             the same order. `use_bias` is False by default.
         sparsity, binarize, input_quantizer, scores_initializer,
-        scores_regularizer, seed: As for `MPTDense`.
+        scores_regularizer, seed, frozen_pruned, frozen_kept: As for
+            `MPTDense`.
 
     Input shape:
         `(batch, height, width, channels)` with `data_format="channels_last"`.

@@ -124,6 +124,8 @@ def masked_kernel_near(scores, kernel, kept, binarize, guess=None, frozen=None):
     compared = ops.stop_gradient(scores)
     if frozen is not None:
         compared = frozen_order.in_order(compared, frozen)
+        # Which lets no gradient through.
+        scores = ops.where(frozen == 0, scores, ops.zeros_like(scores))
     mask, key = selection.top_mask_near(compared, kept, guess)
     # Otherwise an eager tape would see the gain depend on the kernel.
     kernel = ops.stop_gradient(kernel)

@@ -169,6 +169,8 @@ def test_masks_are_those_of_a_sort(pruned, kept, share, levels, seed):
 def test_forward_and_gradient(binarize, rng):
     layer = dense(binarize=binarize)
     (masked,) = layer.masked_kernels
+    # Also where somebody gives frozen weights scores of their own.
+    layer.scores.assign(rng.standard_normal((20, 10)))
     scores, kernel = map(as_numpy, (layer.scores, layer.kernel))
     mask = mask_by_sorting(scores, frozen(layer), 100)
     expected = mask * kernel
@@ -181,10 +183,9 @@ def test_forward_and_gradient(binarize, rng):
     )
     np.testing.assert_allclose(value, expected, rtol=1e-6)
     np.testing.assert_allclose(value, masked.effective_array(), rtol=1e-6)
-    assert (gradient[frozen(layer) != 0] == 0).all()
-    np.testing.assert_allclose(
-        gradient, oracle.scores_gradient(upstream, scores, kernel), rtol=1e-6
-    )
+    expected = oracle.scores_gradient(upstream, scores, kernel)
+    expected[frozen(layer) != 0] = 0
+    np.testing.assert_allclose(gradient, expected, rtol=1e-6)
 
 
 def test_half_precision(rng):
@@ -206,7 +207,7 @@ def test_half_precision(rng):
     ids=["sgd", "adam"],
 )
 def test_training_moves_free_weights_alone(optimizer, rng):
-    model = network(scores_regularizer=keras.regularizers.L1L2(1e-4, 1e-4))
+    model = network(scores_regularizer=keras.regularizers.L2(1e-3))
     before = [as_numpy(m.scores) for m in kernels(model)]
     model.compile(type(optimizer).from_config(optimizer.get_config()), "mse")
     images = rng.standard_normal((16, 6, 6, 2)).astype("float32")

@@ -593,7 +593,7 @@ def _positions(part, shape, dtype=None):
 
 
 def _zero_where_frozen(initializer, part, shape, dtype=None):
-    """A score of 0 has no gradient and no decay, so that it stays 0."""
+    """Scores that a regularizer leaves as they are, as the loss does."""
     values = initializer(shape, dtype=dtype)
     free = ops.convert_to_tensor(part.positions(shape) == 0)
     return ops.where(free, values, ops.zeros_like(values))

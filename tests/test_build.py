@@ -426,6 +426,7 @@ def test_a_dependency_that_is_not_imported_is_found(copy):
     (copy / "mpt_keras/masking.py").write_text("import math\n")
     assert dependency_differences(copy) == [
         "masking: drop :compilation",
+        "masking: drop :frozen_order",
         "masking: drop :selection",
         "masking: drop :sums",
         "masking: drop @pypi//keras",

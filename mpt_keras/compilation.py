@@ -131,6 +131,14 @@ def with_gradient(function, gradient):
     return in_one_graph(call)
 
 
+def as_tensor(array):
+    """A new NumPy array as a tensor; nobody may use the array afterwards."""
+    if keras.backend.backend() == "tensorflow" and tf.executing_eagerly():
+        # In the array's memory: TensorFlow would copy it, and keep both.
+        return tf.experimental.dlpack.from_dlpack(array.__dlpack__())
+    return ops.convert_to_tensor(array)
+
+
 def integer_between_calls():
     """A variable for what one call tells the next, which changes no result.
 

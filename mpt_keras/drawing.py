@@ -20,6 +20,8 @@ from mpt_keras import compiled
 QUANTILES = 2**15
 # As many numbers at a time as stay in a processor's cache.
 _BLOCK = 2**15
+# Bytes; where an array begins whose memory a backend can take over.
+_ALIGNMENT = 64
 
 
 def blocks_of_raw_numbers(seed, stream, size):
@@ -59,7 +61,7 @@ class Draw:
 
     def values(self, shape) -> np.ndarray:
         """Returns the float32 values of a shape, row by row."""
-        values = np.empty(math.prod(shape), "float32")
+        values = _aligned(math.prod(shape))
         table = signed_table(self)
         if table is not None and _draw_compiled(self, table, values):
             return values.reshape(shape)
@@ -68,6 +70,13 @@ class Draw:
         for part, raw in blocks:
             values[part] = transform(raw)
         return values.reshape(shape)
+
+
+def _aligned(size):
+    """An empty float32 vector that backends need not copy."""
+    memory = np.empty(4 * size + _ALIGNMENT, "uint8")
+    start = -memory.ctypes.data % _ALIGNMENT
+    return memory[start : start + 4 * size].view("float32")
 
 
 @functools.cache

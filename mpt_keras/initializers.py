@@ -12,12 +12,10 @@ from typing import Any, ClassVar
 import keras
 from keras import ops
 
+from mpt_keras import compilation
 from mpt_keras.drawing import Draw
 from mpt_keras.seeds import check_seed
 from mpt_keras.sparsity import check_sparsity
-
-# Entries at a time on their way from NumPy to a backend.
-_PART = 2**20
 
 
 class PhiloxInitializer(keras.initializers.Initializer):
@@ -64,7 +62,7 @@ class PhiloxInitializer(keras.initializers.Initializer):
         fan_in = math.prod(shape[:-1]) if fan_in is None else fan_in
         draw = self.draw(fan_in, sparsity, seed, stream)
         dtype = dtype or keras.config.floatx()
-        return ops.reshape(_tensor(draw.values(shape).ravel(), dtype), shape)
+        return ops.cast(compilation.as_tensor(draw.values(shape)), dtype)
 
     def draw(self, fan_in, sparsity=None, seed=None, stream=0) -> Draw:
         """What the numbers are a function of; arguments as for a call."""
@@ -81,18 +79,6 @@ class PhiloxInitializer(keras.initializers.Initializer):
 
     def get_config(self):
         return {"seed": self.seed}
-
-
-def _tensor(values, dtype):
-    """A vector as a tensor, of which there are never more than two copies."""
-    # TensorFlow keeps the array that a tensor was made of beside the tensor,
-    # until that is copied.
-    parts = [
-        ops.copy(ops.convert_to_tensor(values[start : start + _PART], dtype))
-        for start in range(0, len(values), _PART)
-    ]
-    del values
-    return parts[0] if len(parts) == 1 else ops.concatenate(parts)
 
 
 class _ScaledFan(PhiloxInitializer):

@@ -53,11 +53,11 @@ class GlobalSparsity(MaskedModelCallback):
     A warning says so if the training ends before the schedule does.
 
     Raises:
-        ValueError: If the frozen weights do not allow a sparsity, not exactly
-            one of `sparsity` and `schedule` is given,
-            a value is out of range, the model has no masked layer, or it was
-            compiled with `steps_per_execution` other than 1 (there would be
-            no moment between the batches).
+        ValueError: If not exactly one of `sparsity` and `schedule` is given,
+            a value is out of range or beyond what frozen weights allow, the
+            model has no masked layer, or it was compiled with
+            `steps_per_execution` other than 1 (there would be no moment
+            between the batches).
 
     Example:
 

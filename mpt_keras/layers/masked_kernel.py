@@ -46,11 +46,6 @@ class MaskedKernel:
         return math.prod(self.kernel.shape)
 
     @property
-    def fewest_kept(self) -> int:
-        """Number of weights that are kept whatever the sparsity."""
-        return max(self.frozen_part.kept, 1) if self.frozen_part else 1
-
-    @property
     def most_kept(self) -> int:
         """Number of weights that are kept at most."""
         return self.size - (self.frozen_part.pruned if self.frozen_part else 0)

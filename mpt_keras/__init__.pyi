@@ -21,11 +21,16 @@ from .conversion import freeze as freeze
 from .engines import export as export
 from .layers import MaskedLayer as MaskedLayer
 from .layers import MPTConv1D as MPTConv1D
+from .layers import MPTConv1DTranspose as MPTConv1DTranspose
 from .layers import MPTConv2D as MPTConv2D
 from .layers import MPTConv2DTranspose as MPTConv2DTranspose
 from .layers import MPTConv3D as MPTConv3D
+from .layers import MPTConv3DTranspose as MPTConv3DTranspose
 from .layers import MPTDense as MPTDense
+from .layers import MPTDepthwiseConv1D as MPTDepthwiseConv1D
 from .layers import MPTDepthwiseConv2D as MPTDepthwiseConv2D
+from .layers import MPTEmbedding as MPTEmbedding
+from .layers import MPTSeparableConv1D as MPTSeparableConv1D
 from .layers import MPTSeparableConv2D as MPTSeparableConv2D
 from .layers import masked_layers as masked_layers
 from .summaries import summary as summary

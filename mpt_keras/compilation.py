@@ -48,7 +48,15 @@ def in_one_graph(function):
     return _in_one_graph(function, lambda: False)
 
 
-def _in_one_graph(function, is_fused):
+def apart(function):
+    """Decorates a function like `in_one_graph`, for one of many operations.
+
+    TensorFlow optimizes its graph once, and not wherever it is called.
+    """
+    return _in_one_graph(function, lambda: False, is_apart=True)
+
+
+def _in_one_graph(function, is_fused, is_apart=False):
     if keras.backend.backend() == "torch":
         return function
 
@@ -60,7 +68,7 @@ def _in_one_graph(function, is_fused):
         # What is called within it may depend on whether there is XLA, too.
         graph = _graph(
             *(function, options, _signature(tensors)),
-            *(is_fused(), config.is_xla_enabled()),
+            *(is_fused(), is_apart, config.is_xla_enabled()),
         )
         return graph(*tensors)
 
@@ -80,13 +88,13 @@ def _signature(tensors):
 
 
 @functools.cache
-def _graph(function, options, signature, is_fused, with_xla):
+def _graph(function, options, signature, is_fused, is_apart, with_xla):
     # One for each signature, or TensorFlow would warn about a function that
     # is traced again and again.
     del signature
-    # What XLA does not compile TensorFlow optimizes, and that takes long: once
-    # for each function, then, and not wherever it is called.
-    attributes = None if with_xla else {"_noinline": True}
+    # What XLA does not compile TensorFlow optimizes, and that takes long.
+    is_apart = is_apart or not with_xla
+    attributes = {"_noinline": True} if is_apart else None
     return tf.function(
         functools.partial(function, **dict(options)),
         jit_compile=is_fused or None,
@@ -199,21 +207,36 @@ def few_sizes(size):
     return next((most for most in (_SMALL, _MEDIUM) if size <= most), size)
 
 
-def is_large(tensor):
-    """Whether XLA gains something also where little is to be fused."""
-    return math.prod(tensor.shape) > _MEDIUM
+def is_worth_compiling(tensor):
+    """Whether what XLA saves on a tensor soon makes up for its compiling."""
+    return fuses() and math.prod(tensor.shape) > _MEDIUM
 
 
 def add_up(tensors):
-    """The sum of tensors of the same shape, added one after the other."""
-    total, *others = tensors
+    """The sum of tensors of the same shape, for XLA, in their order.
+
+    What XLA does not compile it may add in another order.
+    """
     if keras.backend.backend() != "tensorflow":
-        return functools.reduce(operator.add, others, total)
+        return functools.reduce(operator.add, tensors)
+    total, *others = tensors
     # Eight of them are one operation to trace. Of more than nine it would add
     # the later ones to one another first.
     for start in range(0, len(others), 8):
         total = tf.add_n([total, *others[start : start + 8]])
     return total
+
+
+def add_in_order(tensors):
+    """The sum of tensors of the same shape, added one after the other."""
+    if keras.backend.backend() != "tensorflow":
+        return functools.reduce(operator.add, tensors)
+    # TensorFlow's optimizer adds up sums of sums in an order of its own,
+    # unless something lies between.
+    return functools.reduce(
+        lambda total, other: tf.ensure_shape(total + other, total.shape),
+        tensors,
+    )
 
 
 def sorts_faster_than_it_counts() -> bool:

@@ -23,6 +23,7 @@ _CONVOLUTIONS = (
     *(keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D),
 )
 _WITH_KERNELS = (*_CONVOLUTIONS, keras.layers.Dense, keras.layers.EinsumDense)
+_KNOWN = (*_WITH_KERNELS, keras.layers.Embedding)
 # Keras' folders of layers without a matrix product.
 _ELEMENTWISE = {
     *("activations", "merging", "normalization", "pooling"),
@@ -81,7 +82,8 @@ def kernel_uses(
 
     A weight of a convolution is used at every position of the output (of the
     input, where the convolution is transposed), also where it meets the
-    padding; one of a dense layer once for every vector of the input. Layers
+    padding; one of a dense layer once for every vector of the input; one of
+    an embedding is looked up, and used in no product. Layers
     that are shared or stand in nested models count at every call, those in a
     `TimeDistributed` at every step.
 
@@ -120,6 +122,8 @@ def kernel_attributes(layer) -> tuple[str, ...]:
         return tuple(layer.kernel_initializers)
     if isinstance(layer, _SEPARABLE):
         return ("depthwise_kernel", "pointwise_kernel")
+    if type(layer) is keras.layers.Embedding:
+        return ("embeddings",)
     return ("kernel",) if isinstance(layer, _WITH_KERNELS) else ()
 
 
@@ -212,6 +216,8 @@ def _sum(one, other):
 
 def _positions(layer, source, output):
     """How often one call uses each weight of a kernel."""
+    if isinstance(layer, keras.layers.Embedding):
+        return 0  # looked up, and multiplied with nothing
     if isinstance(layer, keras.layers.EinsumDense):
         return _einsum_positions(layer.equation, source)
     if isinstance(layer, _CONVOLUTIONS):
@@ -254,7 +260,7 @@ def _is_known(layer):
         return _is_of("mpt_keras", type(layer).call) and _is_of(
             "mpt_keras", type(layer).apply_kernel
         )
-    return _is(layer, *_WITH_KERNELS)
+    return _is(layer, *_KNOWN)
 
 
 def _is_of(package, function):

@@ -155,20 +155,23 @@ def _checked_count(kept, size):
 
 def _masked(scores, kernel, mask, kept, binarize):
     del scores  # which the gradient is of
-    return _kept_values(kernel, mask, kept, binarize=binarize)
+    if compilation.is_worth_compiling(kernel):
+        compute, add_up = _fused_kept_values, compilation.add_up
+    else:
+        compute, add_up = _plain_kept_values, compilation.add_in_order
+    return compute(kernel, mask, kept, binarize=binarize, add_up=add_up)
 
 
-@compilation.fused
-def _kept_values(kernel, mask, kept, binarize):
+def _kept_values(kernel, mask, kept, binarize, add_up):
     if binarize:
-        mean = _mean_kept(kernel, mask, kept)
+        mean = _mean_kept(kernel, mask, kept, add_up)
         kernel = ops.sign(kernel) * ops.cast(mean, kernel.dtype)
     return ops.where(mask, kernel, ops.zeros_like(kernel))
 
 
 def _pass_through(upstream, scores, kernel, *_):
-    large = compilation.is_large(kernel)
-    compute = _fused_gradient if large else _gradient
+    compiles = compilation.is_worth_compiling(kernel)
+    compute = _fused_gradient if compiles else _gradient
     return compute(upstream, scores, kernel)
 
 
@@ -176,6 +179,8 @@ def _gradient(upstream, scores, kernel):
     return ops.cast(upstream * kernel, scores.dtype) * ops.sign(scores)
 
 
+_fused_kept_values = compilation.fused(_kept_values)
+_plain_kept_values = compilation.apart(_kept_values)
 _fused_gradient = compilation.fused(_gradient)
 _STRAIGHT_THROUGH = {
     binarize: compilation.with_gradient(
@@ -185,9 +190,9 @@ _STRAIGHT_THROUGH = {
 }
 
 
-def _mean_kept(kernel, mask, kept):
+def _mean_kept(kernel, mask, kept, add_up=compilation.add_in_order):
     kernel, kept = ops.cast(kernel, "float32"), ops.cast(kept, "float32")
-    return sums.mean_kept(kernel, mask, kept, ops, compilation.add_up)
+    return sums.mean_kept(kernel, mask, kept, ops, add_up)
 
 
 def _count(mask):

@@ -128,7 +128,7 @@ class Totals:
         weights: Number of weights of all kernels.
         kept: Those that are not pruned.
         other_weights: Number of other weights that it predicts with (biases,
-            batch norms, embeddings, ...).
+            batch norms, ...).
         params: What `count_params` says.
         scores: Of these, scores and counters of masked layers, which stand
             beside the kernels that they select and are not part of a ticket.
@@ -179,7 +179,8 @@ class Summary:
     Attributes:
         name: Of the model.
         rows: A `KernelSummary` for every kernel of a dense or convolution
-            layer, in the model's order, masked ones first.
+            layer or an embedding, in the model's order, masked ones first,
+            tables of ordinary embeddings last.
         totals: `Totals`.
     """
 

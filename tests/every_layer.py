@@ -19,6 +19,9 @@ import mpt_keras as mpt
 
 DATA = pathlib.Path(__file__).parent / "data"
 
+# What an embedding has a vector for.
+TOKENS = 12
+
 # Layer, its arguments, shape of its input. Each stands behind an input of its
 # own, once with binary and once with masked real weights.
 LAYERS = {
@@ -70,6 +73,27 @@ LAYERS = {
         {"filters": 6, "kernel_size": 3, "strides": 2, "padding": "same"},
         (5, 5, 3),
     ),
+    "depthwise1d": (mpt.MPTDepthwiseConv1D, {"kernel_size": 3}, (9, 3)),
+    "separable1d": (
+        mpt.MPTSeparableConv1D,
+        {"filters": 4, "kernel_size": 3, "strides": 2},
+        (9, 3),
+    ),
+    "transpose1d": (
+        mpt.MPTConv1DTranspose,
+        {"filters": 4, "kernel_size": 4, "strides": 3},
+        (5, 3),
+    ),
+    "transpose3d": (
+        mpt.MPTConv3DTranspose,
+        {"filters": 3, "kernel_size": 2, "strides": 2, "padding": "same"},
+        (3, 3, 3, 2),
+    ),
+    "embedding": (
+        mpt.MPTEmbedding,
+        {"input_dim": TOKENS, "output_dim": 4},
+        (5,),
+    ),
 }
 QUANTIZERS = ("approx_sign", "ste_sign", "swish_sign")
 BATCH = 2
@@ -80,7 +104,8 @@ def build():
     """The model, the same on every backend: inputs and outputs by name."""
     inputs, outputs = {}, {}
     for cls, arguments, shape, name, binarize in _branches():
-        inputs[name] = keras.Input(shape, name=name)
+        dtype = "int32" if cls is mpt.MPTEmbedding else None
+        inputs[name] = keras.Input(shape, name=name, dtype=dtype)
         layer = cls(
             **arguments,
             binarize=binarize,
@@ -181,13 +206,16 @@ def read(model):
     }
     # One long array a group: a file of 160 arrays is mostly headers.
     with np.load(DATA / "every_layer.npz") as file:
-        return {group: _split(file[group], like[group]) for group in like}
+        found = {group: _split(file[group], like[group]) for group in like}
+    for name, array in found["inputs"].items():
+        found["inputs"][name] = array.astype(like["inputs"][name].dtype)
+    return found
 
 
 def _batches(tensors):
     """An array of the shape of a batch for each tensor, by sorted name."""
     return {
-        name: np.empty((BATCH, *tensors[name].shape[1:]), "float32")
+        name: np.empty((BATCH, *tensors[name].shape[1:]), tensors[name].dtype)
         for name in sorted(tensors)
     }
 
@@ -198,7 +226,10 @@ def write():
     rng = np.random.default_rng(0)
     inputs, upstreams = _batches(model.input), _batches(model.output)
     for array in inputs.values():
-        array[:] = rng.standard_normal(array.shape)
+        if array.dtype == np.int32:
+            array[:] = rng.integers(0, TOKENS, array.shape)
+        else:
+            array[:] = rng.standard_normal(array.shape)
     for array in upstreams.values():
         array[:] = rng.integers(-9, 10, array.shape) / 8
     _check_margins(model, inputs)

@@ -35,7 +35,7 @@ def differences(ours, theirs):
 
 def test_outputs_agree_to_1e_5(loaded):
     model, expected, found = loaded
-    assert len(found["outputs"]) == 2 * 11 + 3
+    assert len(found["outputs"]) == 2 * 16 + 3
     predicted = model.predict_on_batch(expected["inputs"])
     for outputs in (found["outputs"], predicted):  # eager, compiled
         found_differences = differences(outputs, expected["outputs"])
@@ -44,7 +44,7 @@ def test_outputs_agree_to_1e_5(loaded):
 
 def test_gradients_of_the_scores_agree_to_1e_4(loaded):
     _, expected, found = loaded
-    assert len(found["gradients"]) == 2 * 12 + 2 * 3
+    assert len(found["gradients"]) == 2 * 18 + 2 * 3
     found_differences = differences(found["gradients"], expected["gradients"])
     assert max(found_differences.values()) < 1e-4, found_differences
 
@@ -76,7 +76,7 @@ def test_the_seeds_mean_the_same_weights(loaded):
     model, _, _ = loaded
     built = every_layer.build()
     theirs = {variable.path: variable for variable in model.weights}
-    assert len(theirs) == 3 * 30 + 2
+    assert len(theirs) == 3 * 42 + 2
     for variable in built.weights:
         np.testing.assert_array_equal(
             backend.as_numpy(variable),

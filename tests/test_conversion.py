@@ -7,7 +7,13 @@ import keras
 import numpy as np
 import pytest
 from backend import as_numpy, needs_tensorflow, tf
-from test_layers import CASES, ONE_OF_EACH, masked_layer
+from test_layers import (
+    CASES,
+    ONE_OF_EACH,
+    inputs_for,
+    masked_layer,
+    model_of,
+)
 
 import mpt_keras as mpt
 
@@ -54,10 +60,7 @@ def test_every_layer_freezes_to_its_keras_layer(case, binarize, quantizer, rng):
         sparsity=0.7,
         name="masked",
     )
-    shape = CASES[case][-1]
-    model = keras.Sequential([keras.Input(shape[1:]), layer])
-    x = rng.standard_normal(shape).astype("float32")
-    frozen = check_frozen(model, x)
+    frozen = check_frozen(model_of(case, layer), inputs_for(case, rng))
     plain = frozen.get_layer("masked")
     assert type(plain) is CASES[case][1]
     for name, masked in zip(

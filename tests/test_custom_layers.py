@@ -118,7 +118,7 @@ class Sampling(layers.Layer):
 
 def text_classifier():
     tokens = keras.Input((10,), dtype="int32")
-    x = TransformerBlock(name="block")(layers.Embedding(20, 8)(tokens))
+    x = TransformerBlock(name="block")(mpt.MPTEmbedding(20, 8)(tokens))
     x = TransformerBlock()(x)
     x = layers.GlobalAveragePooling1D()(x)
     return keras.Model(tokens, mpt.MPTDense(3, name="head")(x))

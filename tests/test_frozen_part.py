@@ -1,5 +1,6 @@
 """Weights that a seed prunes or keeps for ever, and the search beside them."""
 
+import every_layer
 import keras
 import numpy as np
 import oracle
@@ -239,6 +240,23 @@ def test_without_the_option_nothing_is_there():
     tiny = dense(1, 3)  # of three weights a quarter is none
     assert tiny.masked_kernels[0].frozen is None
     assert tiny.get_config()["frozen_pruned"] == 0.25
+
+
+@pytest.mark.parametrize("kind", every_layer.LAYERS)
+def test_every_kind_of_layer(kind):
+    cls, arguments, shape = every_layer.LAYERS[kind]
+    layer = cls(**arguments, seed=0, **HALF)
+    layer.build((None, *shape))
+    for masked in layer.masked_kernels:
+        positions, mask = as_numpy(masked.frozen), as_numpy(masked.mask())
+        quarter = masked.size // 4
+        assert np.count_nonzero(positions < 0) == quarter
+        assert np.count_nonzero(positions > 0) == quarter
+        assert mask[positions > 0].all()
+        assert not mask[positions < 0].any()
+        assert mask.sum() == masked.size - masked.size // 2
+    again = cls.from_config(layer.get_config())
+    assert again.frozen_kept == layer.frozen_kept
 
 
 def test_two_kernels_take_a_pair():

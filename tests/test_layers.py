@@ -92,6 +92,42 @@ CASES = {
         },
         (2, 5, 5, 3),
     ),
+    "depthwise1d": (
+        mpt.MPTDepthwiseConv1D,
+        keras.layers.DepthwiseConv1D,
+        {"kernel_size": 3, "depth_multiplier": 2, "strides": 2},
+        (2, 9, 3),
+    ),
+    "separable1d": (
+        mpt.MPTSeparableConv1D,
+        keras.layers.SeparableConv1D,
+        {"filters": 6, "kernel_size": 3, "padding": "same"},
+        (2, 9, 4),
+    ),
+    "transpose1d": (
+        mpt.MPTConv1DTranspose,
+        keras.layers.Conv1DTranspose,
+        {"filters": 4, "kernel_size": 4, "strides": 3},
+        (2, 5, 3),
+    ),
+    "transpose1d_dilated": (
+        mpt.MPTConv1DTranspose,
+        keras.layers.Conv1DTranspose,
+        {"filters": 4, "kernel_size": 3, "dilation_rate": 2},
+        (2, 5, 3),
+    ),
+    "transpose3d": (
+        mpt.MPTConv3DTranspose,
+        keras.layers.Conv3DTranspose,
+        {"filters": 3, "kernel_size": 2, "strides": 2, "padding": "same"},
+        (2, 3, 3, 3, 2),
+    ),
+    "embedding": (
+        mpt.MPTEmbedding,
+        keras.layers.Embedding,
+        {"input_dim": 11, "output_dim": 4},
+        (2, 5),
+    ),
 }
 OPTIONS = {
     "plain": {},
@@ -105,19 +141,40 @@ OPTIONS = {
     "binary_input": {"input_quantizer": "approx_sign", "sparsity": 0.0},
 }
 all_cases = pytest.mark.parametrize("case", CASES)
-ONE_OF_EACH = ("dense", "conv1d", "conv2d", "conv3d", *list(CASES)[-3:])
+ONE_OF_EACH = (
+    *("dense", "conv1d", "conv2d", "conv3d", "depthwise", "separable"),
+    *("transpose", "depthwise1d", "separable1d", "transpose1d"),
+    *("transpose3d", "embedding"),
+)
 one_of_each = pytest.mark.parametrize("case", ONE_OF_EACH)
 
 
 def masked_layer(case, **options):
     cls, _, arguments, shape = CASES[case]
-    layer = cls(**arguments, **{"seed": 1, **options})
+    layer = cls(**arguments, **that_fit(case, {"seed": 1, **options}))
     layer.build(shape)
     return layer
 
 
+def that_fit(case, options):
+    """Without what an embedding does not have."""
+    lacks = {"use_bias", "bias_initializer", "activation", "input_quantizer"}
+    if case != "embedding":
+        lacks = ()
+    return {name: options[name] for name in options if name not in lacks}
+
+
 def inputs_for(case, rng):
-    return rng.standard_normal(CASES[case][-1]).astype("float32")
+    _, _, arguments, shape = CASES[case]
+    if case == "embedding":
+        return rng.integers(0, arguments["input_dim"], shape).astype("int32")
+    return rng.standard_normal(shape).astype("float32")
+
+
+def model_of(case, layer):
+    dtype = "int32" if case == "embedding" else None
+    shape = CASES[case][-1][1:]
+    return keras.Sequential([keras.Input(shape, dtype=dtype), layer])
 
 
 def dtype_of(tensor):
@@ -129,7 +186,7 @@ def plain_twin(case, layer, options):
     _, keras_class, arguments, shape = CASES[case]
     kept = ("use_bias", "bias_initializer", "activation")
     own = {"use_bias": False, **{k: options[k] for k in kept if k in options}}
-    twin = keras_class(**arguments, **own)
+    twin = keras_class(**arguments, **that_fit(case, own))
     twin.build(shape)
     for name, masked in zip(
         layer.kernel_initializers, layer.masked_kernels, strict=True
@@ -150,8 +207,9 @@ def plain_twin(case, layer, options):
 def test_layer_is_the_plain_layer_with_the_oracles_kernel(case, option, rng):
     options = OPTIONS[option]
     layer = masked_layer(case, **options)
-    x = inputs_for(case, rng)
-    seen = np.where(x < 0, -1.0, 1.0) if option == "binary_input" else x
+    x = seen = inputs_for(case, rng)
+    if layer.input_quantizer:
+        seen = np.where(x < 0, -1.0, 1.0)
     np.testing.assert_allclose(
         as_numpy(layer(x)),
         as_numpy(plain_twin(case, layer, options)(seen)),
@@ -198,7 +256,7 @@ def test_keras_own_layer_test(case, option, run_layer_test):
     run_layer_test(
         cls,
         {**arguments, **options},
-        input_shape=shape,
+        input_data=inputs_for(case, np.random.default_rng(0)),
         expected_output_shape=tuple(masked_layer(case)(np.ones(shape)).shape),
         expected_num_trainable_weights=kernels + (option == "bias"),
         expected_num_non_trainable_weights=2 * kernels,
@@ -219,11 +277,10 @@ def test_exactly_k_weights_are_kept(case):
 
 @one_of_each
 def test_save_and_reload_bit_identically(case, rng, tmp_path):
-    shape = CASES[case][-1]
     layer = masked_layer(
         case, sparsity=0.7, use_bias=True, input_quantizer="ste_sign"
     )
-    model = keras.Sequential([keras.Input(shape[1:]), layer])
+    model = model_of(case, layer)
     layer.sparsity = 0.3
     for masked in layer.masked_kernels:
         masked.scores.assign(rng.standard_normal(masked.scores.shape))
@@ -251,7 +308,7 @@ def test_save_and_reload_bit_identically(case, rng, tmp_path):
 )
 def test_mixed_precision_keeps_scores_in_float32(case, policy, rng):
     layer = masked_layer(case, dtype=policy)
-    model = keras.Sequential([keras.Input(CASES[case][-1][1:]), layer])
+    model = model_of(case, layer)
     before = [as_numpy(masked.scores) for masked in layer.masked_kernels]
     x = inputs_for(case, rng)
     y = model(x)
@@ -410,6 +467,10 @@ def test_the_two_kernels_of_a_separable_layer_are_independent():
         ("depthwise", [9]),
         ("separable", [9, 6]),
         ("transpose", [9 / 4 * 3]),
+        ("separable1d", [3, 4]),
+        ("transpose1d", [4 / 3 * 3]),
+        ("transpose3d", [2]),
+        ("embedding", [1]),  # of a one-hot vector, one input counts
     ],
 )
 def test_outputs_keep_the_inputs_scale(case, fan_in):
@@ -426,7 +487,7 @@ def test_outputs_keep_the_inputs_scale(case, fan_in):
             np.abs(as_numpy(masked.kernel)), np.sqrt(4 / inputs), rtol=1e-6
         )
         bound = 1 / np.sqrt(inputs)
-        assert 0.7 * bound < np.abs(as_numpy(masked.scores)).max() <= bound
+        assert 0.6 * bound < np.abs(as_numpy(masked.scores)).max() <= bound
 
 
 def test_kernel_stays_frozen_when_trainable_is_switched():
@@ -520,6 +581,43 @@ def test_sparsity_outside_its_range_names_the_layer(sparsity):
 def test_arguments_without_effect_are_refused(options):
     with pytest.raises(ValueError, match="has no effect on a masked layer"):
         mpt.MPTDense(3, **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"embeddings_regularizer": "l2"}, "`scores_regularizer`"),
+        ({"embeddings_constraint": "non_neg"}, "`scores_regularizer`"),
+        ({"input_quantizer": "ste_sign"}, "indices.* the layer behind it"),
+        ({"weights": np.ones((4, 2))}, r"layer.embeddings.assign\(weights\)"),
+        ({"lora_rank": 2}, "has no effect"),
+    ],
+)
+def test_arguments_that_an_embedding_refuses(options, message):
+    with pytest.raises(ValueError, match=message):
+        mpt.MPTEmbedding(4, 2, **options)
+
+
+def test_an_embedding_is_built_without_a_shape_and_masks_zeros(rng):
+    layer = mpt.MPTEmbedding(9, 3, mask_zero=True, sparsity=0.4, seed=0)
+    layer.build()
+    table = rng.standard_normal((9, 3)).astype("float32")
+    layer.embeddings.assign(table)
+    np.testing.assert_array_equal(as_numpy(layer.kernel), table)
+    tokens = np.array([[1, 8, 0], [2, 0, 0]])
+    model = keras.Sequential(
+        [
+            keras.Input((3,), dtype="int32"),
+            layer,
+            keras.layers.GlobalAveragePooling1D(),
+        ]
+    )
+    found = oracle.effective(as_numpy(layer.scores), table, 0.4, True)
+    expected = [found[[1, 8]].mean(0), found[2]]
+    for one in (model, mpt.freeze(model)):
+        np.testing.assert_allclose(
+            as_numpy(one(tokens)), expected, rtol=1e-5, atol=1e-6
+        )
 
 
 def test_nan_scores_name_the_layer():

@@ -1,11 +1,15 @@
 import functools
 
+import keras
 import numpy as np
 import pytest
 from backend import as_numpy
 from keras import ops
 
-from mpt_keras import compilation, sums
+from mpt_keras import compilation, config, masking, sums
+
+# Sums are what TensorFlow would rewrite.
+pytestmark = pytest.mark.usefixtures("optimized_graphs")
 
 
 @pytest.mark.parametrize("size", [1, 100, 8192, 8193, 20_000])
@@ -23,12 +27,13 @@ def test_means_are_the_same_in_every_form(size, xla, rng):
     kept = np.float32(np.count_nonzero(mask))
     expected = sums.mean_kept(kernel, mask, kept, np)
     tensors = [ops.convert_to_tensor(x) for x in (kernel, mask, kept)]
+    fuses = compilation.fuses()
+    add_up = compilation.add_up if fuses else compilation.add_in_order
     function = compilation.fused(
-        functools.partial(sums.mean_kept, numpy=ops, add_up=compilation.add_up)
+        functools.partial(sums.mean_kept, numpy=ops, add_up=add_up)
     )
     forms = [
         sums.mean_kept(*tensors, ops),
-        sums.mean_kept(*tensors, ops, compilation.add_up),
         function(*tensors),
         compilation.call_in_graph(lambda: function(*tensors)),
     ]
@@ -36,6 +41,29 @@ def test_means_are_the_same_in_every_form(size, xla, rng):
         np.testing.assert_array_equal(as_numpy(found), expected)
     in_double = np.abs(kernel[mask].astype("float64")).mean()
     np.testing.assert_allclose(expected, in_double, rtol=3e-7)
+
+
+@pytest.mark.parametrize("with_xla", [True, False])
+@pytest.mark.parametrize(
+    "shape", [(5, 7), (3, 3, 96, 1), (3, 3, 64, 128), (3, 3, 128, 256)]
+)
+def test_a_kernel_in_a_graph_has_the_bits_of_numpy(shape, with_xla, xla, rng):
+    if not with_xla:
+        config.disable_xla()
+    kernel, scores = rng.standard_normal((2, *shape)).astype("float32")
+    kept = kernel.size // 3
+    mask = np.argsort(np.argsort(-np.abs(scores), None)).reshape(shape) < kept
+    gain = sums.mean_kept(kernel, mask, np.float32(kept), np)
+    # A variable, by which TensorFlow cannot divide beforehand.
+    variable = keras.Variable(kept, dtype="int32", trainable=False)
+
+    def in_graph():
+        return masking.masked_kernel(scores, kernel, ops.copy(variable))
+
+    np.testing.assert_array_equal(
+        as_numpy(compilation.call_in_graph(in_graph)),
+        np.where(mask, np.sign(kernel) * gain, np.float32(0.0)),
+    )
 
 
 def by_sixteenths(numbers):

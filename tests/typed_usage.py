@@ -20,6 +20,10 @@ def layers() -> keras.Model:
         seed=0,
     )
     separable = mpt.MPTSeparableConv2D(8, 3, sparsity=(0.5, 0.9))
+    tokens = mpt.MPTEmbedding(100, 8, mask_zero=True, sparsity=0.9)
+    steps = mpt.MPTSeparableConv1D(8, 3, 2, "same", sparsity=(0.5, 0.9))
+    volume = mpt.MPTConv3DTranspose(4, 2, output_padding=(0, 0, 1))
+    print(tokens.kernel.shape, steps.sparsity[0], volume.filters)
     last = mpt.MPTDense(10, input_quantizer="approx_sign")
     last.sparsity = 0.9
     print(f"{last.sparsity:.2f}", separable.sparsity[1] + 1.0)

@@ -18,7 +18,11 @@ import numpy as np
 from keras import ops
 
 from mpt_keras import files
-from mpt_keras.layers.ordinary import ordinary_kernels
+from mpt_keras.layers.ordinary import (
+    DENSE_AND_CONVOLUTIONS,
+    EMBEDDINGS,
+    ordinary_kernels,
+)
 from mpt_keras.layers.traversal import masked_kernels
 
 # What a run leaves in its folder, the best source first.
@@ -40,7 +44,7 @@ def masks_of(model: keras.layers.Layer) -> dict[str, np.ndarray]:
     Of a model with masked layers, those layers' masks; of one with none, such
     as a frozen ticket or a pruned network, `kernel != 0` for the trainable
     kernels of its dense and convolution layers; for all of them where none is
-    trainable.
+    trainable, and then for the tables of embeddings in which there is a 0.
 
     Args:
         model: A built Keras model.
@@ -70,16 +74,29 @@ def masks_of(model: keras.layers.Layer) -> dict[str, np.ndarray]:
         masks = Masks({name: _array(m.mask()) for name, m in kernels.items()})
         masks.kernels = _fingerprint([m.kernel for m in kernels.values()])
         return masks
-    kernels = ordinary_kernels(model) or ordinary_kernels(
-        model, trainable=False
-    )
-    if not kernels:
+    kernels = ordinary_kernels(model)
+    masks = {name: _array(kernel) != 0 for name, kernel in kernels.items()}
+    if not masks:
+        masks = _masks_of_frozen(model)
+    if not masks:
         raise ValueError(
             f"Model '{model.name}' has no masks. Expected masked layers "
             "(MPTConv2D, MPTDense, ...), or the Conv2D, Dense, ... layers of "
             "a frozen ticket or a pruned network."
         )
-    return {name: _array(kernel) != 0 for name, kernel in kernels.items()}
+    return masks
+
+
+def _masks_of_frozen(model):
+    kinds = DENSE_AND_CONVOLUTIONS + EMBEDDINGS
+    tables = ordinary_kernels(model, trainable=False, kinds=EMBEDDINGS)
+    of_tables = set(map(id, tables.values()))
+    masks = {}
+    for name, kernel in ordinary_kernels(model, False, kinds).items():
+        mask = _array(kernel) != 0
+        if id(kernel) not in of_tables or not mask.all():
+            masks[name] = mask
+    return masks
 
 
 def save_masks(

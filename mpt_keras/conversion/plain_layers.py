@@ -45,7 +45,7 @@ def plain_layer(layer):
     if not layer.built:
         return plain
     layer.check_scores()
-    plain.build(layer.get_build_config()["input_shape"])
+    plain.build_from_config(layer.get_build_config())
     names = layer.kernel_initializers
     for name, masked in zip(names, layer.masked_kernels, strict=True):
         kernel = getattr(plain, name)

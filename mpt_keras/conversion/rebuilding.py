@@ -169,7 +169,9 @@ class Rebuilder:
     def _in_one(self, layer):
         """One layer for a masked one, which any code can call."""
         plain = self.layer(layer)
-        shape = layer.get_build_config()["input_shape"] if layer.built else None
+        shape = None
+        if layer.built:
+            shape = layer.get_build_config().get("input_shape")
         before = self._before(plain, shape)
         if not before:
             return plain

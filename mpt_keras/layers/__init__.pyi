@@ -143,6 +143,40 @@ class MPTConv3D(MaskedLayer, keras.layers.Conv3D):
         autocast: bool = ...,
     ) -> None: ...
 
+class MPTDepthwiseConv1D(MaskedLayer, keras.layers.DepthwiseConv1D):
+    sparsity: float
+    def __init__(
+        self,
+        kernel_size: _Size,
+        strides: _Size = ...,
+        padding: str = ...,
+        depth_multiplier: int = ...,
+        data_format: str | None = ...,
+        dilation_rate: _Size = ...,
+        activation: _Activation = ...,
+        use_bias: bool = ...,
+        depthwise_initializer: _Initializer = ...,
+        bias_initializer: _Initializer = ...,
+        depthwise_regularizer: _Regularizer = ...,
+        bias_regularizer: _Regularizer = ...,
+        activity_regularizer: _Regularizer = ...,
+        depthwise_constraint: _Constraint = ...,
+        bias_constraint: _Constraint = ...,
+        sparsity: float = ...,
+        binarize: bool = ...,
+        input_quantizer: _Quantizer = ...,
+        scores_initializer: _Initializer = ...,
+        scores_regularizer: _Regularizer = ...,
+        seed: int | None = ...,
+        frozen_pruned: float = ...,
+        frozen_kept: float = ...,
+        *,
+        name: str | None = ...,
+        trainable: bool = ...,
+        dtype: Any = ...,
+        autocast: bool = ...,
+    ) -> None: ...
+
 class MPTDepthwiseConv2D(MaskedLayer, keras.layers.DepthwiseConv2D):
     sparsity: float
     def __init__(
@@ -170,6 +204,44 @@ class MPTDepthwiseConv2D(MaskedLayer, keras.layers.DepthwiseConv2D):
         seed: int | None = ...,
         frozen_pruned: float = ...,
         frozen_kept: float = ...,
+        *,
+        name: str | None = ...,
+        trainable: bool = ...,
+        dtype: Any = ...,
+        autocast: bool = ...,
+    ) -> None: ...
+
+class MPTSeparableConv1D(MaskedLayer, keras.layers.SeparableConv1D):
+    sparsity: tuple[float, float]
+    def __init__(
+        self,
+        filters: int,
+        kernel_size: _Size,
+        strides: _Size = ...,
+        padding: str = ...,
+        data_format: str | None = ...,
+        dilation_rate: _Size = ...,
+        depth_multiplier: int = ...,
+        activation: _Activation = ...,
+        use_bias: bool = ...,
+        depthwise_initializer: _Initializer = ...,
+        pointwise_initializer: _Initializer = ...,
+        bias_initializer: _Initializer = ...,
+        depthwise_regularizer: _Regularizer = ...,
+        pointwise_regularizer: _Regularizer = ...,
+        bias_regularizer: _Regularizer = ...,
+        activity_regularizer: _Regularizer = ...,
+        depthwise_constraint: _Constraint = ...,
+        pointwise_constraint: _Constraint = ...,
+        bias_constraint: _Constraint = ...,
+        sparsity: float | Sequence[float] = ...,
+        binarize: bool = ...,
+        input_quantizer: _Quantizer = ...,
+        scores_initializer: _Initializer = ...,
+        scores_regularizer: _Regularizer = ...,
+        seed: int | None = ...,
+        frozen_pruned: float | Sequence[float] = ...,
+        frozen_kept: float | Sequence[float] = ...,
         *,
         name: str | None = ...,
         trainable: bool = ...,
@@ -215,6 +287,41 @@ class MPTSeparableConv2D(MaskedLayer, keras.layers.SeparableConv2D):
         autocast: bool = ...,
     ) -> None: ...
 
+class MPTConv1DTranspose(MaskedLayer, keras.layers.Conv1DTranspose):
+    sparsity: float
+    def __init__(
+        self,
+        filters: int,
+        kernel_size: _Size,
+        strides: _Size = ...,
+        padding: str = ...,
+        output_padding: _Size | None = ...,
+        data_format: str | None = ...,
+        dilation_rate: _Size = ...,
+        activation: _Activation = ...,
+        use_bias: bool = ...,
+        kernel_initializer: _Initializer = ...,
+        bias_initializer: _Initializer = ...,
+        kernel_regularizer: _Regularizer = ...,
+        bias_regularizer: _Regularizer = ...,
+        activity_regularizer: _Regularizer = ...,
+        kernel_constraint: _Constraint = ...,
+        bias_constraint: _Constraint = ...,
+        sparsity: float = ...,
+        binarize: bool = ...,
+        input_quantizer: _Quantizer = ...,
+        scores_initializer: _Initializer = ...,
+        scores_regularizer: _Regularizer = ...,
+        seed: int | None = ...,
+        frozen_pruned: float = ...,
+        frozen_kept: float = ...,
+        *,
+        name: str | None = ...,
+        trainable: bool = ...,
+        dtype: Any = ...,
+        autocast: bool = ...,
+    ) -> None: ...
+
 class MPTConv2DTranspose(MaskedLayer, keras.layers.Conv2DTranspose):
     sparsity: float
     def __init__(
@@ -225,6 +332,41 @@ class MPTConv2DTranspose(MaskedLayer, keras.layers.Conv2DTranspose):
         padding: str = ...,
         output_padding: _Size | None = ...,
         data_format: str | None = ...,
+        dilation_rate: _Size = ...,
+        activation: _Activation = ...,
+        use_bias: bool = ...,
+        kernel_initializer: _Initializer = ...,
+        bias_initializer: _Initializer = ...,
+        kernel_regularizer: _Regularizer = ...,
+        bias_regularizer: _Regularizer = ...,
+        activity_regularizer: _Regularizer = ...,
+        kernel_constraint: _Constraint = ...,
+        bias_constraint: _Constraint = ...,
+        sparsity: float = ...,
+        binarize: bool = ...,
+        input_quantizer: _Quantizer = ...,
+        scores_initializer: _Initializer = ...,
+        scores_regularizer: _Regularizer = ...,
+        seed: int | None = ...,
+        frozen_pruned: float = ...,
+        frozen_kept: float = ...,
+        *,
+        name: str | None = ...,
+        trainable: bool = ...,
+        dtype: Any = ...,
+        autocast: bool = ...,
+    ) -> None: ...
+
+class MPTConv3DTranspose(MaskedLayer, keras.layers.Conv3DTranspose):
+    sparsity: float
+    def __init__(
+        self,
+        filters: int,
+        kernel_size: _Size,
+        strides: _Size = ...,
+        padding: str = ...,
+        data_format: str | None = ...,
+        output_padding: _Size | None = ...,
         dilation_rate: _Size = ...,
         activation: _Activation = ...,
         use_bias: bool = ...,
@@ -264,6 +406,34 @@ class MPTDense(MaskedLayer, keras.layers.Dense):
         activity_regularizer: _Regularizer = ...,
         kernel_constraint: _Constraint = ...,
         bias_constraint: _Constraint = ...,
+        sparsity: float = ...,
+        binarize: bool = ...,
+        input_quantizer: _Quantizer = ...,
+        scores_initializer: _Initializer = ...,
+        scores_regularizer: _Regularizer = ...,
+        seed: int | None = ...,
+        frozen_pruned: float = ...,
+        frozen_kept: float = ...,
+        *,
+        name: str | None = ...,
+        trainable: bool = ...,
+        dtype: Any = ...,
+        autocast: bool = ...,
+    ) -> None: ...
+
+class MPTEmbedding(MaskedLayer, keras.layers.Embedding):
+    sparsity: float
+    @property
+    def kernel(self) -> Any: ...
+    def __init__(
+        self,
+        input_dim: int,
+        output_dim: int,
+        embeddings_initializer: _Initializer = ...,
+        embeddings_regularizer: _Regularizer = ...,
+        embeddings_constraint: _Constraint = ...,
+        mask_zero: bool = ...,
+        weights: Any = ...,
         sparsity: float = ...,
         binarize: bool = ...,
         input_quantizer: _Quantizer = ...,

@@ -72,16 +72,29 @@ def refuse_quantized_policy(layer):
         )
 
 
-def refuse_meaningless(options, where):
-    """Raises `ValueError` for arguments that act on trained kernels only."""
+def refuse_meaningless(options, kernel_initializers, reasons, where):
+    """Raises `ValueError` for arguments that have no effect.
+
+    Args:
+        options: Dictionary, name of the argument -> value.
+        kernel_initializers: Names of the arguments that initialize frozen
+            kernels, whose regularizers and constraints have none.
+        reasons: Dictionary, name of another argument -> why it has none.
+        where: Text for errors.
+    """
+    of_training = {"lora_rank", "quantization_config"}
+    for name in kernel_initializers:
+        kernel = name.removesuffix("_initializer")
+        of_training |= {f"{kernel}_regularizer", f"{kernel}_constraint"}
     for name, value in options.items():
-        of_kernel = name.startswith(("kernel", "depthwise", "pointwise"))
-        trained = name.endswith(("_regularizer", "_constraint"))
-        of_fine_tuning = name in ("lora_rank", "quantization_config")
-        if value is not None and (of_fine_tuning or (of_kernel and trained)):
+        reason = reasons.get(name)
+        if name in of_training:
+            reason = (
+                "whose kernel is frozen; it is the scores that train "
+                "(`scores_regularizer`)"
+            )
+        if value is not None and reason:
             raise ValueError(
-                f"Argument `{name}` has no effect on a masked layer, whose "
-                "kernel is frozen; it is the scores that train "
-                "(`scores_regularizer`). Expected None. Received: "
-                f"{name}={value!r}{where}"
+                f"Argument `{name}` has no effect on a masked layer, "
+                f"{reason}. Expected None. Received: {name}={value!r}{where}"
             )

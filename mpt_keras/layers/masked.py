@@ -73,6 +73,8 @@ class MaskedLayer:
     """
 
     kernel_initializers: ClassVar[dict] = {"kernel": "kernel_initializer"}
+    # Arguments that the layer would have but cannot use, and why.
+    _refused_arguments: ClassVar[dict] = {}
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
@@ -103,7 +105,12 @@ class MaskedLayer:
         name = arguments.kwargs.get("name")
         where = f" (layer '{name}')" if name else ""
 
-        refuse_meaningless({**options, **arguments.kwargs}, where)
+        refuse_meaningless(
+            {**options, **arguments.kwargs, **ours},
+            self.kernel_initializers.values(),
+            self._refused_arguments,
+            where,
+        )
         sparsities = self._one_per_kernel(ours["sparsity"], where)
         fractions = tuple(
             frozen_part.check_fractions(pruned, kept, where)
@@ -166,7 +173,8 @@ class MaskedLayer:
 
     def _build_masked_kernel(self, number, name, sparsity):
         kernel = getattr(self, name)
-        prefix = name.removesuffix("kernel")
+        is_kernel = name.endswith("kernel")
+        prefix = name.removesuffix("kernel") if is_kernel else f"{name}_"
         size = math.prod(kernel.shape)
         part = frozen_part.frozen_part(
             self._frozen_fractions[number], size, self.seed, number
@@ -553,6 +561,17 @@ class MaskedLayer:
     @classmethod
     def from_config(cls, config):
         config = dict(config)
+        backwards = "go_backwards"
+        if backwards in config and backwards not in cls._arguments.parameters:
+            # Keras would show the whole configuration.
+            name = config["name"].removeprefix("backward_")
+            raise ValueError(
+                "keras.layers.Bidirectional runs a recurrent layer along a "
+                "sequence, there and back. Expected one such as "
+                f"keras.layers.LSTM. Received: {cls.__name__} layer "
+                f"'{name}', which has no direction. Use it "
+                "without Bidirectional, or in keras.layers.TimeDistributed."
+            )
         drawn = config.pop("sparsity_when_drawn", None)
         layer = super().from_config(config)
         if drawn is not None:

@@ -7,7 +7,7 @@ from mpt_keras.layers.traversal import check_built, named_layers
 
 _WITH_TWO_KERNELS = (keras.layers.SeparableConv1D, keras.layers.SeparableConv2D)
 _DEPTHWISE = (keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D)
-_WITH_KERNELS = (
+DENSE_AND_CONVOLUTIONS = (
     *_WITH_TWO_KERNELS,
     *_DEPTHWISE,
     *(keras.layers.Dense, keras.layers.EinsumDense),
@@ -15,9 +15,10 @@ _WITH_KERNELS = (
     *(keras.layers.Conv1DTranspose, keras.layers.Conv2DTranspose),
     keras.layers.Conv3DTranspose,
 )
+EMBEDDINGS = (keras.layers.Embedding,)
 
 
-def ordinary_kernels(model, trainable=True):
+def ordinary_kernels(model, trainable=True, kinds=DENSE_AND_CONVOLUTIONS):
     """Returns the trainable kernels of a model's ordinary layers by name.
 
     Those of dense and convolution layers, nested models included; no biases,
@@ -26,6 +27,8 @@ def ordinary_kernels(model, trainable=True):
     Args:
         model: A built Keras model or layer.
         trainable: False for the kernels that are not trainable as well.
+        kinds: Tuple of classes, of `DENSE_AND_CONVOLUTIONS` and `EMBEDDINGS`,
+            whose kernels are their tables (without LoRA).
 
     Returns:
         Dictionary, name of the layer (`named_layers`) -> Keras variable; a
@@ -41,14 +44,16 @@ def ordinary_kernels(model, trainable=True):
     >>> [tuple(kernel.shape) for kernel in ordinary_kernels(model).values()]
     [(4, 2)]
     """
-    found = kernels_and_initializers(model, trainable)
+    found = kernels_and_initializers(model, trainable, kinds)
     return {name: kernel for name, (kernel, _) in found.items()}
 
 
-def kernels_and_initializers(model, trainable=True):
+def kernels_and_initializers(
+    model, trainable=True, kinds=DENSE_AND_CONVOLUTIONS
+):
     """`ordinary_kernels`, each in a pair with its layer's initializer of it."""
     found = {}
-    for name, layer in named_layers(model, _WITH_KERNELS).items():
+    for name, layer in named_layers(model, kinds).items():
         left_out = trainable and not layer.trainable
         if isinstance(layer, MaskedLayer) or left_out:
             continue
@@ -58,6 +63,9 @@ def kernels_and_initializers(model, trainable=True):
                 kernel = getattr(layer, f"{part}_kernel")
                 initializer = getattr(layer, f"{part}_initializer")
                 found[f"{name}/{part}_kernel"] = kernel, initializer
+        elif isinstance(layer, EMBEDDINGS):
+            if isinstance(layer.embeddings, keras.Variable):
+                found[name] = layer.embeddings, layer.embeddings_initializer
         else:
             part = "depthwise" if isinstance(layer, _DEPTHWISE) else "kernel"
             found[name] = layer.kernel, getattr(layer, f"{part}_initializer")

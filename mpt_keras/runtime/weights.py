@@ -19,9 +19,12 @@ _ORDINARY = {
 _MASKED = {
     "mpt_keras>MPTDense": _ONE,
     **dict.fromkeys((f"mpt_keras>MPTConv{n}D" for n in (1, 2, 3)), _ONE),
-    "mpt_keras>MPTConv2DTranspose": _ONE,
-    "mpt_keras>MPTDepthwiseConv2D": _ONE,
-    "mpt_keras>MPTSeparableConv2D": _TWO,
+    **dict.fromkeys(
+        (f"mpt_keras>MPTConv{n}DTranspose" for n in (1, 2, 3)), _ONE
+    ),
+    **dict.fromkeys((f"mpt_keras>MPTDepthwiseConv{n}D" for n in (1, 2)), _ONE),
+    **dict.fromkeys((f"mpt_keras>MPTSeparableConv{n}D" for n in (1, 2)), _TWO),
+    "mpt_keras>MPTEmbedding": ("embeddings",),
 }
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from mpt_keras.layers.masked import MaskedLayer
 from mpt_keras.layers.masked_kernel import MaskedKernel
-from mpt_keras.layers.ordinary import ordinary_kernels
+from mpt_keras.layers.ordinary import EMBEDDINGS, ordinary_kernels
 from mpt_keras.layers.traversal import masked_kernels_and_layers, walk
 
 
@@ -41,7 +41,7 @@ class Slot:
 
 
 def slots_of(model) -> dict[str, Slot]:
-    """The kernels of a model by name, masked ones first.
+    """The kernels of a model by name, masked ones first, tables last.
 
     Raises:
         ValueError: As for `masked_kernels`.
@@ -52,7 +52,9 @@ def slots_of(model) -> dict[str, Slot]:
             model
         ).items()
     }
-    for name, kernel in ordinary_kernels(model, trainable=False).items():
+    ordinary = ordinary_kernels(model, trainable=False)
+    tables = ordinary_kernels(model, trainable=False, kinds=EMBEDDINGS)
+    for name, kernel in (*ordinary.items(), *tables.items()):
         slots[_free(name, slots)] = Slot(kernel)
     return slots
 

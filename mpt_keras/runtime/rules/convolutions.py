@@ -270,9 +270,9 @@ _KINDS = {
 }
 _MASKED_KINDS = {
     _convolution_layer: ("MPTConv1D", "MPTConv2D"),
-    _depthwise_layer: ("MPTDepthwiseConv2D",),
-    _separable_layer: ("MPTSeparableConv2D",),
-    _transposed_layer: ("MPTConv2DTranspose",),
+    _depthwise_layer: ("MPTDepthwiseConv1D", "MPTDepthwiseConv2D"),
+    _separable_layer: ("MPTSeparableConv1D", "MPTSeparableConv2D"),
+    _transposed_layer: ("MPTConv1DTranspose", "MPTConv2DTranspose"),
     _dense_layer: ("MPTDense",),
 }
 

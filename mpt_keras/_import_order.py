@@ -15,6 +15,7 @@ from mpt_keras import _environment
 _PACKAGE = __name__.partition(".")[0]
 _WITHOUT_KERAS = {
     *("command_line", "compiled", "config", "drawing", "figures", "files"),
+    "frozen_part",
     *("runtime", "schedules", "seeds", "sparsity", "sums", "ticket"),
     *("ticket.compiled_masks", "ticket.container", "ticket.errors"),
     *("ticket.kernels", "ticket.logarithms", "ticket.mask_codec"),

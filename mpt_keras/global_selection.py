@@ -22,8 +22,9 @@ def shares_of_global_selection(scores, kept, minimum=1, guess=None):
         scores: List of float tensors of any shapes.
         kept: Scalar int32 tensor, the number of weights kept in all.
         minimum: Weights that each tensor keeps at least (all of them where
-            it has fewer). A tensor that falls below is filled up; the others
-            then keep their share, so the total exceeds `kept`.
+            it has fewer), one number for all or a sequence. A tensor that
+            falls below is filled up; the others then keep their share, so
+            the total exceeds `kept`.
         guess: Scalar int32 tensor, a key to try first, such as the one of the
             last step: what is near is found sooner.
 
@@ -40,10 +41,14 @@ def shares_of_global_selection(scores, kept, minimum=1, guess=None):
     # The first `surplus` ties in the common order are the ones dropped.
     before = ops.cumsum(ties) - ties
     shares = above + ties - ops.clip(surplus - before, 0, ties)
-    sizes = ops.convert_to_tensor(
-        [min(minimum, math.prod(tensor.shape)) for tensor in scores], "int32"
-    )
-    return ops.maximum(shares, sizes), shares, key
+    if isinstance(minimum, int):
+        minimum = [minimum] * len(scores)
+    least = [
+        min(number, math.prod(tensor.shape))
+        for number, tensor in zip(minimum, scores, strict=True)
+    ]
+    least = ops.convert_to_tensor(least, "int32")
+    return ops.maximum(shares, least), shares, key
 
 
 @compilation.fused

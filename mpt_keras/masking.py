@@ -11,7 +11,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from mpt_keras import compilation, selection, sums
+from mpt_keras import compilation, frozen_order, selection, sums
 
 __all__ = ["gain", "masked_kernel"]
 
@@ -110,17 +110,23 @@ def masked_kernel(
     return masked_kernel_near(scores, kernel, kept, binarize)[0]
 
 
-def masked_kernel_near(scores, kernel, kept, binarize, guess=None):
+def masked_kernel_near(scores, kernel, kept, binarize, guess=None, frozen=None):
     """`masked_kernel` of tensors, and the key of the threshold, to guess by.
 
     Args:
         scores, kernel, kept, binarize: As for `masked_kernel`.
         guess: Scalar int32 tensor, a key near the threshold's, or None.
+        frozen: int8 tensor, as of `FrozenPart.positions`, or None.
 
     Returns:
         Float tensor like `kernel`; scalar int32 tensor.
     """
-    mask, key = selection.top_mask_near(ops.stop_gradient(scores), kept, guess)
+    compared = ops.stop_gradient(scores)
+    if frozen is not None:
+        compared = frozen_order.in_order(compared, frozen)
+        # Which lets no gradient through.
+        scores = ops.where(frozen == 0, scores, ops.zeros_like(scores))
+    mask, key = selection.top_mask_near(compared, kept, guess)
     # Otherwise an eager tape would see the gain depend on the kernel.
     kernel = ops.stop_gradient(kernel)
     return _STRAIGHT_THROUGH[bool(binarize)](scores, kernel, mask, kept), key

@@ -54,6 +54,8 @@ class KernelSummary:
         macs_kept: Those of the weights kept.
         ticket_bytes: Size of the kernel's records in a ticket file; None where
             the model makes no ticket, or the kernel is not stored as one.
+        frozen_pruned, frozen_kept: Numbers of weights that the seed prunes
+            and keeps for ever, which take no bits of a mask.
     """
 
     name: str
@@ -66,6 +68,8 @@ class KernelSummary:
     macs: int | None
     macs_kept: int | None
     ticket_bytes: int | None
+    frozen_pruned: int = 0
+    frozen_kept: int = 0
 
     @property
     def weights(self) -> int:
@@ -97,12 +101,16 @@ class KernelSummary:
 
     @property
     def entropy_bytes(self) -> float:
-        """`n * H(kept / n) / 8`: the mask, if only `kept` is known of it."""
-        share = self.kept / self.weights
+        """`n * H(kept / n) / 8`: the mask, if only `kept` is known of it.
+
+        Of the weights that are not pruned or kept for ever alone.
+        """
+        free = self.weights - self.frozen_pruned - self.frozen_kept
+        share = (self.kept - self.frozen_kept) / free
         if share in (0.0, 1.0):
             return 0.0
         bits = -share * math.log2(share) - (1 - share) * math.log2(1 - share)
-        return self.weights * bits / 8
+        return free * bits / 8
 
     @property
     def bits_per_weight(self) -> float | None:
@@ -137,6 +145,7 @@ class Totals:
         why_no_ticket: The reason, or None.
         file: The file that was given, or None.
         file_bytes: Its size on disk, or None.
+        frozen: Number of weights that seeds prune or keep for ever.
     """
 
     weights: int
@@ -155,6 +164,7 @@ class Totals:
     why_no_ticket: str | None
     file: str | None
     file_bytes: int | None
+    frozen: int = 0
 
     @property
     def sparsity(self) -> float:
@@ -246,7 +256,8 @@ def summary(
     kept; what they are made of (float, binary weights, binary weights on
     binary activations); and its bytes: as float32, packed to bits, in a ticket
     file, and `n * H(k / n) / 8`, with `H` the entropy of a bit, which the mask
-    alone would cost if nothing but `k` were known of it.
+    alone would cost if nothing but `k` were known of it. (Weights that the
+    seed prunes or keeps for ever count in all but that entropy.)
 
     Args:
         model: A built Keras model: masked, frozen or ordinary (pruned where
@@ -355,6 +366,7 @@ def _summary(model, path):
         why_no_ticket=why,
         file=None if path is None else str(path),
         file_bytes=None if path is None else path.stat().st_size,
+        frozen=sum(row.frozen_pruned + row.frozen_kept for row in rows),
     )
     return Summary(model.name, rows, totals)
 
@@ -396,7 +408,15 @@ def _row(name, slot, layer, uses, stored):
         macs=None if times is None else times * size,
         macs_kept=None if times is None else times * kept,
         ticket_bytes=stored,
+        **_frozen_counts(slot),
     )
+
+
+def _frozen_counts(slot):
+    part = slot.masked.frozen_part if slot.masked else None
+    if part is None:
+        return {}
+    return {"frozen_pruned": part.pruned, "frozen_kept": part.kept}
 
 
 def _kept_and_gains(slot, kind, name):
@@ -449,6 +469,11 @@ def _lines(totals):
         f"weights: {totals.weights:,} in kernels, {totals.kept:,} kept "
         f"({totals.sparsity:.1%} pruned), {totals.other_weights:,} others"
     )
+    if totals.frozen:
+        yield (
+            f"{totals.frozen:,} weights are pruned or kept by their seeds and "
+            "take no bits of a mask"
+        )
     if totals.scores:
         yield (
             f"count_params() says {totals.params:,}: {totals.scores:,} of "

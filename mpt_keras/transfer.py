@@ -59,7 +59,7 @@ def _own_weights(layer):
     others = {id(w) for inner in layer._layers for w in inner.weights}
     if isinstance(layer, MaskedLayer):
         for masked in layer.masked_kernels:
-            others |= {id(masked.scores), id(masked.pruned)}
+            others |= {id(masked.scores), id(masked.pruned), id(masked.frozen)}
     own = [weight for weight in layer.weights if id(weight) not in others]
     return sorted(own, key=_name)
 

@@ -29,6 +29,7 @@ import numpy as np
 
 from mpt_keras import sums
 from mpt_keras.drawing import Draw
+from mpt_keras.frozen_part import FrozenPart
 
 _MAX_WEIGHTS = 2**12
 
@@ -42,11 +43,16 @@ def _whole():
         "drawn": (draw.values((3, 3, 4)), draw, True),
         "signs": (rng.standard_normal((5, 6)).astype("float32"), draw, True),
         "values": (rng.standard_normal((7, 2)).astype("float32"), None, False),
+        "frozen": (draw.values((6, 5)), draw, False),
     }
     records, arrays = [], {"weights/bias": np.zeros(3, "float32")}
     digest = hashlib.sha256()
     for place, (name, (kernel, known, binarize)) in enumerate(kernels.items()):
         mask = rng.random(kernel.shape) < 0.5
+        part = FrozenPart(1, 2**63, 8, 5) if name == "frozen" else None
+        if part is not None:
+            positions = part.positions(kernel.shape)
+            mask = mask & (positions == 0) | (positions > 0)
         kept = np.float32(np.count_nonzero(mask))
         gain = 0.5  # that of signs
         if name == "drawn":
@@ -61,6 +67,7 @@ def _whole():
             draw=known,
             scores=scores if known else None,
             magnitude=lambda binarize=binarize: 0.5 if binarize else None,
+            frozen=part,
         )
         feed(digest, mask, values)
         records.append(record)
@@ -75,9 +82,9 @@ def _whole():
 
 
 _DESCRIPTION, _ARRAYS = _whole()
-_FILE = container.pack(_DESCRIPTION, _ARRAYS)
+_FILE = container.pack(_DESCRIPTION, _ARRAYS, version=2)
 # Otherwise the fuzzer would see little of what comes after the first error.
-assert len(parse_ticket(_FILE).kernels) == 3
+assert len(parse_ticket(_FILE).kernels) == 4
 
 
 def _with_checksum(data):
@@ -118,7 +125,7 @@ def _described(text):
     except (ValueError, RecursionError):
         return
     if isinstance(description, dict):
-        _file(container.pack(description, _ARRAYS))
+        _file(container.pack(description, _ARRAYS, version=2))
 
 
 def _mask(data):
@@ -135,8 +142,13 @@ def _mask(data):
         start = Start(quantiles, kernel if known & 2 else None)
     if known & 4:
         base = rng.random(shape) < 0.5
+    free = None
+    if known & 8:
+        free = rng.random(shape) < 0.5
+        free[0, 0] = True
+        size = np.count_nonzero(free)
     kept = share * size // 255
-    mask = decode_mask(data[4:], shape, kept, start, base)
+    mask = decode_mask(data[4:], shape, kept, start, base, free)
     assert mask.shape == shape
     assert np.count_nonzero(mask) == kept
 

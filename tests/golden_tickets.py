@@ -1,4 +1,4 @@
-"""Files of version 1 of the ticket format, which every later reader must read.
+"""Files of the ticket format, which every later reader must read.
 
     KERAS_BACKEND=tensorflow python tests/golden_tickets.py
 
@@ -100,6 +100,8 @@ def write():
         "unknown_seed": network(kernel_initializer="glorot_uniform"),
         "bfloat16": network(dtype="bfloat16"),
         "frozen": mpt.freeze(network()),
+        # Of version 2, as the only one.
+        "frozen_parts": network(frozen_pruned=0.3, frozen_kept=0.2),
         "pruned": pruned(),
     }
     for name, each in models.items():

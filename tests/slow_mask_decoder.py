@@ -74,27 +74,33 @@ class RangeDecoder:
         return not self.words and ahead < 2**33 - 1
 
 
-def decode(data, shape, kept, quantiles=None, weights=None, base=None):
+def decode(
+    data, shape, kept, quantiles=None, weights=None, base=None, free=None
+):
     """Returns the bits of a mask as a flat list.
 
     Args:
         data: Bytes, a record.
         shape: Tuple of integers.
         kept: Integer.
-        quantiles, weights, base: Flat lists, or None.
+        quantiles, weights, base, free: Flat lists, or None. The bits of
+            weights that are not free are None.
     """
-    n = math.prod(shape)
+    if free is None:
+        free = [True] * math.prod(shape)
+    n = sum(free)
     if data[0] == 0:
-        return [int(kept > 0)] * n
+        return [int(kept > 0) if is_free else None for is_free in free]
     if data[0] == 1:
         coder = RangeDecoder(data[1:])
         z = clip((2**25 * (n - kept) + n) // (2 * n), 1, 2**24 - 1)
-        bits = [coder.bit(z) for _ in range(n)]
+        bits = [coder.bit(z) if is_free else None for is_free in free]
     else:
         scale, by_weight, count = struct.unpack_from("<hBB", data, 1)
         offsets = struct.unpack_from(f"<{count}I", data, 5)
         coder = RangeDecoder(data[5 + 4 * count :])
-        matrix = Matrix(shape, kept, quantiles, weights, base, by_weight)
+        known = quantiles, weights, base, free
+        matrix = Matrix(shape, kept, *known, by_weight)
         bits = matrix.decode(coder, scale, offsets)
     assert coder.is_at_its_end()
     return bits
@@ -111,8 +117,9 @@ class Line:
 
 
 class Matrix:
-    def __init__(self, shape, kept, quantiles, weights, base, by_weight):
-        n = self.n = math.prod(shape)
+    def __init__(self, shape, kept, quantiles, weights, base, free, by_weight):
+        n = math.prod(shape)
+        self.free, self.n = free, sum(free)
         last_but_one = len(shape) > 1 and shape[-1] == 1
         self.C = shape[-2] if last_but_one else shape[-1]
         self.R = n // self.C
@@ -120,12 +127,12 @@ class Matrix:
         if weights is not None:
             self.sign = [int(math.copysign(1, w)) for w in weights]
         self.guess, self.d, self.moved = (
-            [int(2 * kept > n)] * n,
+            [int(2 * kept > self.n)] * n,
             [0] * n,
             [0] * n,
         )
         if quantiles is not None:
-            T = 65536 * (n - kept) // n
+            T = 65536 * (self.n - kept) // self.n
             self.guess = [int(q >= T) for q in quantiles]
             units = map(exponent, weights) if by_weight else [1016] * n
             self.d = [
@@ -138,7 +145,10 @@ class Matrix:
         if base is not None:
             if quantiles is not None:
                 self.moved = [
-                    a ^ b for a, b in zip(base, self.guess, strict=True)
+                    (a ^ b) * is_free
+                    for a, b, is_free in zip(
+                        base, self.guess, free, strict=True
+                    )
                 ]
                 self.X = [32 * moved for moved in self.moved]
                 self.S = [
@@ -150,7 +160,7 @@ class Matrix:
                 for place, moved in enumerate(self.moved):
                     i, j = divmod(place, self.C)
                     for line in (self.rows[i], self.columns[j]):
-                        line.coded += 1
+                        line.coded += free[place]
                         line.changed += moved
             self.guess = base
         first = [FIRST, [65536 - p for p in FIRST]] * 2
@@ -201,8 +211,9 @@ class Matrix:
 
     def decode(self, coder, scale, offsets):
         self.offsets = offsets
-        bits = [None] * self.n
+        bits = [None] * len(self.free)
         for cell in self.cells():
+            cell = [(i, j) for i, j in cell if self.free[i * self.C + j]]
             row_scales = {
                 i: self.scale(self.rows[i], list(self.beside(i)))
                 for i in {i for i, _ in cell}

@@ -17,10 +17,12 @@ ROOT = pathlib.Path(__file__).parents[1]
 ROWS = (
     ("_environment", "compiled", "config", "schedules", "seeds", "sparsity"),
     ("drawing", "figures", "files", "sums"),
+    ("frozen_part",),
     ("_import_order",),
     ("compilation", "larq", "losses"),
     ("threshold", "value_checks"),
-    ("global_selection", "initializers", "selection", "weight_recycling"),
+    ("frozen_order", "global_selection", "initializers", "selection"),
+    ("weight_recycling",),
     ("initial_values", "masking", "quantizers"),
     ("layers.constructor", "layers.exporting", "layers.masked_kernel"),
     ("layers.masked",),
@@ -429,6 +431,7 @@ def test_a_dependency_that_is_not_imported_is_found(copy):
     (copy / "mpt_keras/masking.py").write_text("import math\n")
     assert dependency_differences(copy) == [
         "masking: drop :compilation",
+        "masking: drop :frozen_order",
         "masking: drop :selection",
         "masking: drop :sums",
         "masking: drop @pypi//keras",

@@ -625,7 +625,8 @@ def test_signature_is_keras_own_and_then_ours():
     assert ours[: len(theirs) - 1] == theirs[:-1]
     assert ours[len(theirs) - 1 :] == [
         *("sparsity", "binarize", "input_quantizer", "scores_initializer"),
-        *("scores_regularizer", "seed", "kwargs"),
+        *("scores_regularizer", "seed", "frozen_pruned", "frozen_kept"),
+        "kwargs",
     ]
     layer = mpt.MPTConv2D(6, 3, 2, "same")
     assert layer.strides == (2, 2)

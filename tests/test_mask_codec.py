@@ -113,6 +113,78 @@ def test_the_model_is_what_the_document_says(shape, known):
         assert slow == mask.ravel().tolist()
 
 
+@pytest.mark.parametrize("known", ["nothing", "scores", "start", "base", "all"])
+@pytest.mark.parametrize("shape", [(1, 5), (3, 3, 6, 1), (40, 30), (2, 17, 11)])
+def test_frozen_weights_are_what_the_document_says(shape, known):
+    rows, columns = math.prod(shape[:-1]), shape[-1]
+    start = a_start((rows, columns), 0)
+    mask = searched(start, 0.3, 1, noise=0.3).reshape(shape)
+    base = searched(start, 0.3, 1, noise=0.2).reshape(shape)
+    base = base if known in ("base", "all") else None
+    start = Start(start.quantiles, start.kernel if known != "scores" else None)
+    start = start if known in ("scores", "start", "all") else None
+    free = np.random.default_rng(2).random(shape) < 0.6
+    mask.flat[np.flatnonzero(free)[:2]] = True, False
+    kept = np.count_nonzero(mask & free)
+    arrays = [start and start.quantiles, start and start.kernel, base, free]
+    flat = [None if a is None else a.ravel().tolist() for a in arrays]
+    expected = [
+        int(bit) if is_free else None
+        for bit, is_free in zip(mask.flat, free.flat, strict=True)
+    ]
+    rows, _ = mask_codec._matrix(shape)
+    encoded = [mask_codec._encode_plain(mask[free], kept)]
+    for offsets in [(), (1,), (rows - 1, 1, 1, 2)]:
+        if all(0 < offset < rows for offset in offsets):
+            chosen = mask_weights.Settings(140, known == "start", offsets)
+            encoded.append(
+                mask_codec._encode_modelled(
+                    mask, kept, chosen, start, base, free
+                )
+            )
+    for data in encoded:
+        assert slow_mask_decoder.decode(data, shape, kept, *flat) == expected
+        found = decode_mask(data, shape, kept, start, base, free)
+        np.testing.assert_array_equal(found, mask & free)
+    # Whatever is said of the others, it costs nothing.
+    data = encode_mask(mask, start, base, free)
+    assert encode_mask(mask & free, start, base, free) == data
+    np.testing.assert_array_equal(
+        decode_mask(data, shape, kept, start, base, free), mask & free
+    )
+
+
+@settings(deadline=None, max_examples=examples(60))
+@given(
+    shape=st.lists(st.integers(1, 9), min_size=1, max_size=4),
+    share=st.floats(0, 1),
+    free_share=st.floats(0, 1),
+    known=st.sets(st.sampled_from(["start", "kernel", "base"])),
+    seed=st.integers(0, 2**32),
+)
+def test_masks_of_free_weights_come_back(shape, share, free_share, known, seed):
+    rng = np.random.default_rng(seed)
+    start = a_start(shape, seed, kernel="kernel" in known)
+    start = start if "start" in known else None
+    base = rng.random(shape) < share if "base" in known else None
+    mask = rng.random(shape) < share
+    free = rng.random(shape) < free_share
+    free.flat[rng.integers(free.size)] = True
+    data = encode_mask(mask, start, base, free)
+    kept = np.count_nonzero(mask & free)
+    np.testing.assert_array_equal(
+        decode_mask(data, shape, kept, start, base, free), mask & free
+    )
+
+
+def test_frozen_weights_take_no_bytes():
+    start = a_start((200, 300), 0)
+    mask = searched(start, 0.5, 1)
+    whole = len(encode_mask(mask, start))
+    free = np.random.default_rng(1).random(mask.shape) < 0.3
+    assert len(encode_mask(mask, start, free=free)) < 0.34 * whole
+
+
 def test_tables_are_what_the_document_says():
     assert logarithms.MANTISSAS.tolist() == slow_mask_decoder.LOG2
     assert logarithms.ZERO_WEIGHTS.tolist() == [

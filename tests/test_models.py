@@ -169,6 +169,8 @@ def test_an_option_that_does_not_exist():
 def test_options_reach_every_layer():
     model = mpt.models.conv4(
         sparsity=0.8,
+        frozen_pruned=0.4,
+        frozen_kept=0.1,
         binarize=False,
         kernel_initializer="signed_constant",
         scale_fan="authors",
@@ -183,6 +185,7 @@ def test_options_reach_every_layer():
     assert model.output_shape == (None, 7)
     assert len({layer.seed for layer in layers}) == len(layers) == 7
     for layer in layers:
+        assert (layer.frozen_pruned, layer.frozen_kept) == (0.4, 0.1)
         assert not layer.binarize
         assert layer.sparsity == 0.8
         fan_in = np.prod(layer.kernel.shape[:-1])

@@ -1212,3 +1212,13 @@ def test_elementwise_steps_keep_the_order_of_keras():
     assert relu.steps.rectifier
     assert relu.steps.offset is None
     assert norm.steps.scale.shape == norm.steps.offset.shape == (3,)
+
+
+def test_weights_that_a_seed_prunes_or_keeps():
+    frozen = {"frozen_pruned": 0.3, "frozen_kept": 0.2}
+    checked(
+        (6, 6, 2),
+        mpt.MPTConv2D(5, 3, seed=0, **frozen),
+        layers.Flatten(),
+        mpt.MPTDense(4, seed=1, binarize=False, **frozen),
+    )

@@ -348,8 +348,10 @@ def test_a_network_of_one_s_own(tmp_path, monkeypatch):
                 "recycling": "highest",
                 "recycling_every": 1,
                 "epochs": 3,
+                "frozen_pruned": 0.2,
+                "frozen_kept": 0.1,
             },
-            "edge_popup_recycling",
+            "edge_popup_recycling_frozen",
             "sgd",
         ),
         (
@@ -401,6 +403,7 @@ def test_other_methods(said, method, optimizer, tmp_path):
         )
         pairs = zip(*map(mpt.masked_layers, (start, model)), strict=True)
         for before, after in pairs:
+            assert (after.frozen_pruned, after.frozen_kept) == (0.2, 0.1)
             same = backend.as_numpy(before.kernel) == backend.as_numpy(
                 after.kernel
             )
@@ -414,6 +417,7 @@ def test_other_methods(said, method, optimizer, tmp_path):
     ("said", "place", "message"),
     [
         ({"width": 0.001}, {}, "leaves at least one of 300"),
+        ({"frozen_pruned": 0.9}, {}, "are kept for ever"),
         ({"model": "nowhere:build"}, {}, "No network 'nowhere:build': No mod"),
         ({"model": "json:build"}, {}, "No network 'json:build': module 'json'"),
         ({"validation": 1437}, {}, "Cannot hold out validation=1437"),

@@ -106,8 +106,8 @@ def test_other_safetensors_files_and_other_versions(whole, load):
     arrays = {"sha256": np.zeros(32, "uint8")}
     with pytest.raises(mpt.TicketError, match="no ticket"):
         load(safetensors.numpy.save(arrays, {"mpt_keras_ticket": "{"}))
-    about = json.dumps({"version": 2, "description_bytes": 3})
-    with pytest.raises(mpt.TicketError, match="version 2"):
+    about = json.dumps({"version": 3, "description_bytes": 3})
+    with pytest.raises(mpt.TicketError, match="version 3"):
         load(safetensors.numpy.save(arrays, {"mpt_keras_ticket": about}))
 
 

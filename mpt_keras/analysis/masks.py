@@ -198,7 +198,8 @@ def load_masks(
 
     Raises:
         ValueError: If the names or shapes are not those of the model's masked
-            kernels. Nothing is changed then.
+            kernels, or a mask contradicts weights that are pruned or kept for
+            ever. Nothing is changed then.
 
     Example:
 
@@ -224,7 +225,8 @@ def load_masks(
             "its masked kernels, by its name, that keeps a weight or more. "
             f"Received: {'; '.join(sorted(wrong))}"
         )
-    for kernel in kernels.values():
+    for name, kernel in kernels.items():
+        kernel.checked_mask(masks[name])
         kernel.check_scores()
     for name, mask in masks.items():
         kernels[name].set_mask(mask)

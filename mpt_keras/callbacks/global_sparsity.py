@@ -37,6 +37,9 @@ class GlobalSparsity(MaskedModelCallback):
     Put it first among the callbacks: those that save or restore weights at
     the end of an epoch must come after it.
 
+    Weights that are pruned or kept for ever (`frozen_pruned`, `frozen_kept`)
+    count, and stay so.
+
     Args:
         sparsity: Number in [0, 1), the fraction of all weights pruned.
         schedule: Callable, epoch -> sparsity; instead of `sparsity`. The
@@ -51,9 +54,10 @@ class GlobalSparsity(MaskedModelCallback):
 
     Raises:
         ValueError: If not exactly one of `sparsity` and `schedule` is given,
-            a value is out of range, the model has no masked layer, or it was
-            compiled with `steps_per_execution` other than 1 (there would be
-            no moment between the batches).
+            a value is out of range or beyond what frozen weights allow, the
+            model has no masked layer, or it was compiled with
+            `steps_per_execution` other than 1 (there would be no moment
+            between the batches).
 
     Example:
 
@@ -161,29 +165,53 @@ class GlobalSparsity(MaskedModelCallback):
         """Finds the threshold for the scores as they are now, and sets it."""
         if self.current_sparsity is None:
             return
-        total = sum(masked.size for masked in self.masked_kernels)
+        kernels = self.masked_kernels
+        total = sum(masked.size for masked in kernels)
         pruned = pruned_count(self.current_sparsity, total)
+        self._check_frozen_parts_allow(pruned, total)
         self._raw_shares, self._key = self._assign_shares(
             ops.convert_to_tensor(total - pruned, "int32"), self._key
         )
 
     def _assign_shares_eagerly(self, kept, guess):
+        kernels = self.masked_kernels
+        frozen = any(masked.frozen is not None for masked in kernels)
         shares, raw_shares, key = _shares(
-            [ops.copy(masked.scores) for masked in self.masked_kernels],
+            [masked.compared_scores(among_frozen=frozen) for masked in kernels],
             kept,
             guess,
-            minimum=self.minimum,
+            minimum=tuple(map(self._least, kernels)),
         )
-        for masked, share in zip(self.masked_kernels, shares, strict=True):
+        for masked, share in zip(kernels, shares, strict=True):
             masked.set_kept(share)
         return raw_shares, key
+
+    def _least(self, masked):
+        return min(self.minimum, masked.most_kept)
+
+    def _check_frozen_parts_allow(self, pruned, total):
+        parts = [
+            masked.frozen_part
+            for masked in self.masked_kernels
+            if masked.frozen_part is not None
+        ]
+        fewest = sum(part.pruned for part in parts)
+        most = total - sum(part.kept for part in parts)
+        if not fewest <= pruned <= most:
+            raise ValueError(
+                f"Of {total} weights under one threshold, {fewest} are pruned "
+                f"and {total - most} are kept for ever (frozen_pruned, "
+                "frozen_kept). Expected a global sparsity between "
+                f"{fewest / total:.6g} and {most / total:.6g}. Received: "
+                f"{self.current_sparsity}"
+            )
 
     def _warn_of_starved_layers(self, when=""):
         if self._raw_shares is None:
             return
         raw_shares = ops.convert_to_numpy(self._raw_shares)
         for masked, share in zip(self.masked_kernels, raw_shares, strict=True):
-            least = min(self.minimum, masked.size)
+            least = self._least(masked)
             path = masked.kernel.path
             if share < least and path not in self._already_named:
                 self._already_named.add(path)

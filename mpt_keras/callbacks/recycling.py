@@ -2,6 +2,7 @@
 
 import numbers
 
+import numpy as np
 from keras import ops
 
 from mpt_keras import weight_recycling
@@ -28,6 +29,9 @@ class WeightRecycling(MaskedModelCallback, BatchCountingCallback):
     last one, and an epoch is evaluated and saved before it is. Works with
     biprop and edge-popup layers and continues in a resumed run. Two of them
     with half the fraction each, `"random"` first, are the authors' hybrid.
+
+    Weights that are pruned or kept for ever (`frozen_pruned`, `frozen_kept`)
+    stay as they are; the fraction is that of the others.
 
     Afterwards a kernel is no longer what its seed gives: seed and mask are
     not the whole ticket any more. Models, checkpoints and `freeze` are right,
@@ -129,8 +133,12 @@ class WeightRecycling(MaskedModelCallback, BatchCountingCallback):
                 else:
                     scores = ops.convert_to_numpy(masked.scores)
                     scores = scores.astype("float32")
-                    new = weight_recycling.recycled(
-                        kernel, scores, self.fraction, self.source
+                    # As a vector, of the weights that are not frozen alone.
+                    free = masked.free()
+                    free = ... if free is None else free
+                    new = np.array(kernel)
+                    new[free] = weight_recycling.recycled(
+                        kernel[free], scores[free], self.fraction, self.source
                     )
                 masked.kernel.assign(new)
 
@@ -138,6 +146,9 @@ class WeightRecycling(MaskedModelCallback, BatchCountingCallback):
         draw = layer.initializer_with_seed(name, derived_seed(*seed))
         drawn = ops.convert_to_numpy(draw(kernel.shape, masked.kernel.dtype))
         mask = ops.convert_to_numpy(masked.mask())
+        free = masked.free()
+        if free is not None:
+            mask = mask | ~free  # stay as well
         return weight_recycling.redrawn(
             kernel, mask, self.fraction, drawn, seed
         )

@@ -56,7 +56,8 @@ class Search(Experiment):
     Reference:
         Diffenderfer & Kailkhura, ICLR 2021 (biprop); Ramanujan et al., CVPR
         2020 (edge_popup); Gorbett & Whitley, 2023, and Chijiwa et al.,
-        NeurIPS 2021 (recycling).
+        NeurIPS 2021 (recycling); Otsuka et al., TMLR 2025 (frozen_pruned,
+        frozen_kept).
     """
 
     kind = "search"
@@ -79,6 +80,18 @@ class Search(Experiment):
         False,
         "One threshold for all layers, with the authors' ramp over ten epochs.",
         needs=_SEARCHED,
+    )
+    frozen_pruned: float = setting(
+        0.0,
+        "Fraction of each layer's weights that its seed prunes for ever.",
+        needs=_SEARCHED,
+        **FRACTION,
+    )
+    frozen_kept: float = setting(
+        0.0,
+        "Fraction of each layer's weights that its seed keeps for ever.",
+        needs=_SEARCHED,
+        **FRACTION,
     )
     kernel_initializer: str | None = setting(
         None,
@@ -147,6 +160,8 @@ class Search(Experiment):
             name += "_bn"
         if self.recycling in SOURCES:
             name += _SUFFIXES[self.recycling]
+        if self.frozen_pruned or self.frozen_kept:
+            name += "_frozen"
         return f"{name}_global" if self.global_sparsity else name
 
     # --- The recipe ------------------------------------------------------

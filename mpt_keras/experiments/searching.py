@@ -85,7 +85,13 @@ def _of_the_method(settings):
     if settings.method == "dense":
         return {"masked": False, **options}
     scale_fan = settings.scale_fan
+    frozen = {
+        name: getattr(settings, name)
+        for name in ("frozen_pruned", "frozen_kept")
+        if getattr(settings, name)
+    }
     return {
+        **frozen,
         "sparsity": settings.sparsity,
         "binarize": settings.method == "biprop",
         "kernel_initializer": settings.kernel_initializer,

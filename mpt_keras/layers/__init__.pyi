@@ -21,6 +21,10 @@ class MaskedLayer:
     input_quantizer: Callable[..., Any] | None
     sparsity: Any
     @property
+    def frozen_pruned(self) -> Any: ...
+    @property
+    def frozen_kept(self) -> Any: ...
+    @property
     def scores(self) -> Any: ...
     @property
     def masked_kernels(self) -> tuple[MaskedKernel, ...]: ...
@@ -60,6 +64,8 @@ class MPTConv1D(MaskedLayer, keras.layers.Conv1D):
         scores_initializer: _Initializer = ...,
         scores_regularizer: _Regularizer = ...,
         seed: int | None = ...,
+        frozen_pruned: float = ...,
+        frozen_kept: float = ...,
         *,
         name: str | None = ...,
         trainable: bool = ...,
@@ -93,6 +99,8 @@ class MPTConv2D(MaskedLayer, keras.layers.Conv2D):
         scores_initializer: _Initializer = ...,
         scores_regularizer: _Regularizer = ...,
         seed: int | None = ...,
+        frozen_pruned: float = ...,
+        frozen_kept: float = ...,
         *,
         name: str | None = ...,
         trainable: bool = ...,
@@ -126,6 +134,8 @@ class MPTConv3D(MaskedLayer, keras.layers.Conv3D):
         scores_initializer: _Initializer = ...,
         scores_regularizer: _Regularizer = ...,
         seed: int | None = ...,
+        frozen_pruned: float = ...,
+        frozen_kept: float = ...,
         *,
         name: str | None = ...,
         trainable: bool = ...,
@@ -158,6 +168,8 @@ class MPTDepthwiseConv1D(MaskedLayer, keras.layers.DepthwiseConv1D):
         scores_initializer: _Initializer = ...,
         scores_regularizer: _Regularizer = ...,
         seed: int | None = ...,
+        frozen_pruned: float = ...,
+        frozen_kept: float = ...,
         *,
         name: str | None = ...,
         trainable: bool = ...,
@@ -190,6 +202,8 @@ class MPTDepthwiseConv2D(MaskedLayer, keras.layers.DepthwiseConv2D):
         scores_initializer: _Initializer = ...,
         scores_regularizer: _Regularizer = ...,
         seed: int | None = ...,
+        frozen_pruned: float = ...,
+        frozen_kept: float = ...,
         *,
         name: str | None = ...,
         trainable: bool = ...,
@@ -226,6 +240,8 @@ class MPTSeparableConv1D(MaskedLayer, keras.layers.SeparableConv1D):
         scores_initializer: _Initializer = ...,
         scores_regularizer: _Regularizer = ...,
         seed: int | None = ...,
+        frozen_pruned: float | Sequence[float] = ...,
+        frozen_kept: float | Sequence[float] = ...,
         *,
         name: str | None = ...,
         trainable: bool = ...,
@@ -262,6 +278,8 @@ class MPTSeparableConv2D(MaskedLayer, keras.layers.SeparableConv2D):
         scores_initializer: _Initializer = ...,
         scores_regularizer: _Regularizer = ...,
         seed: int | None = ...,
+        frozen_pruned: float | Sequence[float] = ...,
+        frozen_kept: float | Sequence[float] = ...,
         *,
         name: str | None = ...,
         trainable: bool = ...,
@@ -295,6 +313,8 @@ class MPTConv1DTranspose(MaskedLayer, keras.layers.Conv1DTranspose):
         scores_initializer: _Initializer = ...,
         scores_regularizer: _Regularizer = ...,
         seed: int | None = ...,
+        frozen_pruned: float = ...,
+        frozen_kept: float = ...,
         *,
         name: str | None = ...,
         trainable: bool = ...,
@@ -328,6 +348,8 @@ class MPTConv2DTranspose(MaskedLayer, keras.layers.Conv2DTranspose):
         scores_initializer: _Initializer = ...,
         scores_regularizer: _Regularizer = ...,
         seed: int | None = ...,
+        frozen_pruned: float = ...,
+        frozen_kept: float = ...,
         *,
         name: str | None = ...,
         trainable: bool = ...,
@@ -361,6 +383,8 @@ class MPTConv3DTranspose(MaskedLayer, keras.layers.Conv3DTranspose):
         scores_initializer: _Initializer = ...,
         scores_regularizer: _Regularizer = ...,
         seed: int | None = ...,
+        frozen_pruned: float = ...,
+        frozen_kept: float = ...,
         *,
         name: str | None = ...,
         trainable: bool = ...,
@@ -388,6 +412,8 @@ class MPTDense(MaskedLayer, keras.layers.Dense):
         scores_initializer: _Initializer = ...,
         scores_regularizer: _Regularizer = ...,
         seed: int | None = ...,
+        frozen_pruned: float = ...,
+        frozen_kept: float = ...,
         *,
         name: str | None = ...,
         trainable: bool = ...,
@@ -414,6 +440,8 @@ class MPTEmbedding(MaskedLayer, keras.layers.Embedding):
         scores_initializer: _Initializer = ...,
         scores_regularizer: _Regularizer = ...,
         seed: int | None = ...,
+        frozen_pruned: float = ...,
+        frozen_kept: float = ...,
         *,
         name: str | None = ...,
         trainable: bool = ...,

@@ -9,6 +9,8 @@ OWN_DEFAULTS = {
     "scores_initializer": None,
     "scores_regularizer": None,
     "seed": None,
+    "frozen_pruned": 0.0,
+    "frozen_kept": 0.0,
 }
 _OF_FINE_TUNING = {
     *("lora_rank", "quantization_config", "gptq_unpacked_column_size"),

@@ -108,7 +108,8 @@ class MPTConv1D(_MaskedConvolution, keras.layers.Conv1D):
         filters, kernel_size, ...: As for `keras.layers.Conv1D`, in the same
             order; `padding="causal"` included. `use_bias` is False by default.
         sparsity, binarize, input_quantizer, scores_initializer,
-        scores_regularizer, seed: As for `MPTDense`.
+        scores_regularizer, seed, frozen_pruned, frozen_kept: As for
+            `MPTDense`.
 
     Input shape:
         `(batch, steps, channels)`
@@ -157,7 +158,8 @@ class MPTConv2D(_MaskedConvolution, keras.layers.Conv2D):
         filters, kernel_size, ...: As for `keras.layers.Conv2D`, in the same
             order. `use_bias` is False by default.
         sparsity, binarize, input_quantizer, scores_initializer,
-        scores_regularizer, seed: As for `MPTDense`.
+        scores_regularizer, seed, frozen_pruned, frozen_kept: As for
+            `MPTDense`.
 
     Input shape:
         `(batch, height, width, channels)` with `data_format="channels_last"`.
@@ -192,7 +194,8 @@ class MPTConv3D(_MaskedConvolution, keras.layers.Conv3D):
         filters, kernel_size, ...: As for `keras.layers.Conv3D`, in the same
             order. `use_bias` is False by default.
         sparsity, binarize, input_quantizer, scores_initializer,
-        scores_regularizer, seed: As for `MPTDense`.
+        scores_regularizer, seed, frozen_pruned, frozen_kept: As for
+            `MPTDense`.
 
     Input shape:
         `(batch, depth, height, width, channels)` with
@@ -225,7 +228,8 @@ class MPTDepthwiseConv1D(_MaskedDepthwise, keras.layers.DepthwiseConv1D):
         kernel_size, ...: As for `keras.layers.DepthwiseConv1D`, in the same
             order. `use_bias` is False by default.
         sparsity, binarize, input_quantizer, scores_initializer,
-        scores_regularizer, seed: As for `MPTDense`.
+        scores_regularizer, seed, frozen_pruned, frozen_kept: As for
+            `MPTDense`.
 
     Input shape:
         `(batch, steps, channels)` with `data_format="channels_last"`.
@@ -257,7 +261,8 @@ class MPTDepthwiseConv2D(_MaskedDepthwise, keras.layers.DepthwiseConv2D):
         kernel_size, ...: As for `keras.layers.DepthwiseConv2D`, in the same
             order. `use_bias` is False by default.
         sparsity, binarize, input_quantizer, scores_initializer,
-        scores_regularizer, seed: As for `MPTDense`.
+        scores_regularizer, seed, frozen_pruned, frozen_kept: As for
+            `MPTDense`.
 
     Input shape:
         `(batch, height, width, channels)` with `data_format="channels_last"`.
@@ -292,7 +297,8 @@ class MPTSeparableConv1D(_MaskedSeparable, keras.layers.SeparableConv1D):
         filters, kernel_size, ...: As for `keras.layers.SeparableConv1D`, in
             the same order. `use_bias` is False by default.
         sparsity, binarize, input_quantizer, scores_initializer,
-        scores_regularizer, seed: As for `MPTDense`.
+        scores_regularizer, seed, frozen_pruned, frozen_kept: As for
+            `MPTDense`.
 
     Input shape:
         `(batch, steps, channels)` with `data_format="channels_last"`.
@@ -330,7 +336,8 @@ class MPTSeparableConv2D(_MaskedSeparable, keras.layers.SeparableConv2D):
         filters, kernel_size, ...: As for `keras.layers.SeparableConv2D`, in
             the same order. `use_bias` is False by default.
         sparsity, binarize, input_quantizer, scores_initializer,
-        scores_regularizer, seed: As for `MPTDense`.
+        scores_regularizer, seed, frozen_pruned, frozen_kept: As for
+            `MPTDense`.
 
     Input shape:
         `(batch, height, width, channels)` with `data_format="channels_last"`.
@@ -365,7 +372,8 @@ class MPTConv1DTranspose(_MaskedTransposed, keras.layers.Conv1DTranspose):
         filters, kernel_size, ...: As for `keras.layers.Conv1DTranspose`, in
             the same order. `use_bias` is False by default.
         sparsity, binarize, input_quantizer, scores_initializer,
-        scores_regularizer, seed: As for `MPTDense`.
+        scores_regularizer, seed, frozen_pruned, frozen_kept: As for
+            `MPTDense`.
 
     Input shape:
         `(batch, steps, channels)` with `data_format="channels_last"`.
@@ -398,7 +406,8 @@ class MPTConv2DTranspose(_MaskedTransposed, keras.layers.Conv2DTranspose):
         filters, kernel_size, ...: As for `keras.layers.Conv2DTranspose`, in
             the same order. `use_bias` is False by default.
         sparsity, binarize, input_quantizer, scores_initializer,
-        scores_regularizer, seed: As for `MPTDense`.
+        scores_regularizer, seed, frozen_pruned, frozen_kept: As for
+            `MPTDense`.
 
     Input shape:
         `(batch, height, width, channels)` with `data_format="channels_last"`.
@@ -431,7 +440,8 @@ class MPTConv3DTranspose(_MaskedTransposed, keras.layers.Conv3DTranspose):
         filters, kernel_size, ...: As for `keras.layers.Conv3DTranspose`, in
             the same order. `use_bias` is False by default.
         sparsity, binarize, input_quantizer, scores_initializer,
-        scores_regularizer, seed: As for `MPTDense`.
+        scores_regularizer, seed, frozen_pruned, frozen_kept: As for
+            `MPTDense`.
 
     Input shape:
         `(batch, depth, height, width, channels)` with

@@ -5,6 +5,7 @@ random values. Beside each kernel stand scores, one per weight; training moves
 the scores, and the layer computes with the weights whose scores are largest.
 """
 
+import contextlib
 import functools
 import itertools
 import math
@@ -15,6 +16,7 @@ from keras import ops
 
 from mpt_keras import (
     compilation,
+    frozen_part,
     initial_values,
     initializers,
     quantizers,
@@ -30,7 +32,7 @@ from mpt_keras.layers.constructor import (
     shared_names,
 )
 from mpt_keras.layers.exporting import check_exportable
-from mpt_keras.layers.masked_kernel import MaskedKernel
+from mpt_keras.layers.masked_kernel import MaskedKernel, check_pruned
 from mpt_keras.sparsity import check_sparsity, pruned_count
 
 
@@ -110,6 +112,16 @@ class MaskedLayer:
             where,
         )
         sparsities = self._one_per_kernel(ours["sparsity"], where)
+        fractions = tuple(
+            frozen_part.check_fractions(pruned, kept, where)
+            for pruned, kept in zip(
+                *(
+                    self._one_for_each_kernel(ours[name])
+                    for name in ("frozen_pruned", "frozen_kept")
+                ),
+                strict=True,
+            )
+        )
         seed = seeds.check_seed(ours["seed"], where)
         binarize = check_flag("binarize", ours["binarize"], where)
         for name in self.kernel_initializers.values():
@@ -121,6 +133,7 @@ class MaskedLayer:
         self._masked_kernels = ()
         self._sparsities = sparsities
         self._sparsities_when_drawn = sparsities
+        self._frozen_fractions = fractions
         self.seed = seed
         self.binarize = binarize
         self.input_quantizer = quantizers.get(ours["input_quantizer"])
@@ -152,24 +165,38 @@ class MaskedLayer:
         if isinstance(quantizer, keras.layers.Layer) and not quantizer.built:
             quantizer.build(input_shape)
         self._masked_kernels = tuple(
-            self._build_masked_kernel(name, sparsity)
-            for name, sparsity in zip(
-                self.kernel_initializers, self._sparsities, strict=True
+            self._build_masked_kernel(number, name, sparsity)
+            for number, (name, sparsity) in enumerate(
+                zip(self.kernel_initializers, self._sparsities, strict=True)
             )
         )
 
-    def _build_masked_kernel(self, name, sparsity):
+    def _build_masked_kernel(self, number, name, sparsity):
         kernel = getattr(self, name)
         is_kernel = name.endswith("kernel")
         prefix = name.removesuffix("kernel") if is_kernel else f"{name}_"
-        pruned = pruned_count(sparsity, math.prod(kernel.shape))
+        size = math.prod(kernel.shape)
+        part = frozen_part.frozen_part(
+            self._frozen_fractions[number], size, self.seed, number
+        )
+        pruned = check_pruned(
+            pruned_count(sparsity, size),
+            size,
+            part,
+            f"sparsity={sparsity} (layer '{self.name}')",
+        )
+        scores_initializer = self._bound(
+            self.scores_initializer, name, kernel.shape, of_scores=True
+        )
+        if part is not None:
+            scores_initializer = functools.partial(
+                _zero_where_frozen, scores_initializer, part
+            )
         variables = {
             "scores": self.add_weight(
                 name=f"{prefix}scores",
                 shape=kernel.shape,
-                initializer=self._bound(
-                    self.scores_initializer, name, kernel.shape, of_scores=True
-                ),
+                initializer=scores_initializer,
                 regularizer=self.scores_regularizer,
                 autocast=False,
             ),
@@ -183,12 +210,25 @@ class MaskedLayer:
             ),
             "last_key": compilation.integer_between_calls(),
         }
+        if part is not None:
+            variables["frozen"] = self.add_weight(
+                name=f"{prefix}frozen",
+                shape=kernel.shape,
+                dtype="int8",
+                initializer=functools.partial(_positions, part),
+                trainable=False,
+                autocast=False,
+            )
         # TensorFlow's checkpoints and SavedModels hold the variables that are
         # attributes of the layer, and no others.
         for attribute, variable in variables.items():
             setattr(self, f"_{prefix}{attribute}", variable)
         return MaskedKernel(
-            self.name, kernel, **variables, binarize=self.binarize
+            self.name,
+            kernel,
+            **variables,
+            binarize=self.binarize,
+            frozen_part=part,
         )
 
     def _bound(self, initializer, kernel_name, shape, of_scores=False):
@@ -260,10 +300,32 @@ class MaskedLayer:
     def save_own_variables(self, store):
         # Keras' convolution and dense layers save a fixed list of weights,
         # in which the scores would be missing.
-        keras.layers.Layer.save_own_variables(self, store)
+        with self._without_what_is_frozen():
+            keras.layers.Layer.save_own_variables(self, store)
 
     def load_own_variables(self, store):
-        keras.layers.Layer.load_own_variables(self, store)
+        with self._without_what_is_frozen():
+            keras.layers.Layer.load_own_variables(self, store)
+
+    @contextlib.contextmanager
+    def _without_what_is_frozen(self):
+        """While Keras saves: what the seed says need not be in a file."""
+        every = self._non_trainable_variables
+        left_out = {
+            id(masked.frozen)
+            for masked in self._masked_kernels
+            if masked.frozen is not None
+        }
+        if not left_out:
+            yield
+            return
+        self.__dict__["_non_trainable_variables"] = [
+            variable for variable in every if id(variable) not in left_out
+        ]
+        try:
+            yield
+        finally:
+            self.__dict__["_non_trainable_variables"] = every
 
     # --- Use -------------------------------------------------------------
 
@@ -342,7 +404,8 @@ class MaskedLayer:
         Of a layer with two kernels a pair, which is set by a pair or a number.
 
         Raises:
-            ValueError: If the new value is outside [0, 1).
+            ValueError: If the new value is outside [0, 1), or a built layer's
+                frozen weights do not allow it. Nothing is changed then.
             AttributeError: Where it is read in a function that is being
                 compiled, where the number is not known; `masked_kernels` have
                 it as a tensor.
@@ -357,13 +420,25 @@ class MaskedLayer:
     @sparsity.setter
     def sparsity(self, value):
         where = f" (layer '{self.name}')"
-        self._sparsities = self._one_per_kernel(value, where)
+        sparsities = self._one_per_kernel(value, where)
+        pairs = list(zip(self._masked_kernels, sparsities, strict=False))
+        for masked, sparsity in pairs:
+            masked.check_sparsity(sparsity)
+        self._sparsities = sparsities
         if not self._masked_kernels:
             self._sparsities_when_drawn = self._sparsities
-        for masked, sparsity in zip(
-            self._masked_kernels, self._sparsities, strict=False
-        ):
+        for masked, sparsity in pairs:
             masked.set_sparsity(sparsity)
+
+    @property
+    def frozen_pruned(self):
+        """The fraction of weights that the seed prunes for ever."""
+        return self._one_or_all(pruned for pruned, _ in self._frozen_fractions)
+
+    @property
+    def frozen_kept(self):
+        """The fraction of weights that the seed keeps for ever."""
+        return self._one_or_all(kept for _, kept in self._frozen_fractions)
 
     def _current_sparsity(self, masked, asked):
         """What was asked for, if it prunes as many as are pruned now."""
@@ -382,11 +457,17 @@ class MaskedLayer:
 
     def _one_per_kernel(self, sparsity, where):
         """A number for all kernels or a sequence of numbers, as a tuple."""
+        return tuple(
+            check_sparsity(number, where)
+            for number in self._one_for_each_kernel(sparsity)
+        )
+
+    def _one_for_each_kernel(self, value):
         count = len(self.kernel_initializers)
-        is_sequence = isinstance(sparsity, (tuple, list))
-        if count == 1 or not is_sequence or len(sparsity) != count:
-            sparsity = [sparsity] * count
-        return tuple(check_sparsity(number, where) for number in sparsity)
+        is_sequence = isinstance(value, (tuple, list))
+        if count == 1 or not is_sequence or len(value) != count:
+            return [value] * count
+        return value
 
     def mask(self):
         """Returns the boolean mask, True at the weights kept.
@@ -415,7 +496,9 @@ class MaskedLayer:
 
         Raises:
             AttributeError: If the layer is not built.
-            ValueError: If the mask is no such array. Nothing is changed then.
+            ValueError: If the mask is no such array, or prunes a weight that
+                is kept for ever or keeps one that is pruned for ever. Nothing
+                is changed then.
 
         Example:
 
@@ -508,11 +591,31 @@ class MaskedLayer:
             "scores_initializer": serialized(self.scores_initializer),
             "scores_regularizer": serialized(self.scores_regularizer),
             "seed": self.seed,
+            **{
+                name: getattr(self, name)
+                for name, fractions in zip(
+                    ("frozen_pruned", "frozen_kept"),
+                    zip(*self._frozen_fractions, strict=True),
+                    strict=True,
+                )
+                if any(fractions)
+            },
         }
 
 
 def _constant_count(count, shape, dtype=None):
     return ops.full(shape, count, dtype=dtype)
+
+
+def _positions(part, shape, dtype=None):
+    return ops.convert_to_tensor(part.positions(shape), dtype)
+
+
+def _zero_where_frozen(initializer, part, shape, dtype=None):
+    """Scores that a regularizer leaves as they are, as the loss does."""
+    values = initializer(shape, dtype=dtype)
+    free = ops.convert_to_tensor(part.positions(shape) == 0)
+    return ops.where(free, values, ops.zeros_like(values))
 
 
 def serialized(value):

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from mpt_keras import masking, selection, sums, value_checks
+from mpt_keras import frozen_order, masking, selection, sums, value_checks
 from mpt_keras.sparsity import pruned_count
 
 
@@ -17,7 +17,17 @@ class MaskedKernel:
     that a compiled step sees it change.
     """
 
-    def __init__(self, layer_name, kernel, scores, pruned, last_key, binarize):
+    def __init__(
+        self,
+        layer_name,
+        kernel,
+        scores,
+        pruned,
+        last_key,
+        binarize,
+        frozen=None,
+        frozen_part=None,
+    ):
         self.layer_name = layer_name
         self.kernel = kernel
         self.scores = scores
@@ -26,15 +36,36 @@ class MaskedKernel:
         # and the same if the scores have not changed; or None.
         self.last_key = last_key
         self.binarize = binarize
+        # int8, as of `FrozenPart.positions`, and that part; or None.
+        self.frozen = frozen
+        self.frozen_part = frozen_part
 
     @property
     def size(self) -> int:
         """Number of weights."""
         return math.prod(self.kernel.shape)
 
+    @property
+    def most_kept(self) -> int:
+        """Number of weights that are kept at most."""
+        return self.size - (self.frozen_part.pruned if self.frozen_part else 0)
+
+    def check_sparsity(self, sparsity: float) -> int:
+        """Returns `floor(sparsity * size)`, how many weights it prunes.
+
+        Raises:
+            ValueError: If the frozen part does not allow as many.
+        """
+        return check_pruned(
+            pruned_count(sparsity, self.size),
+            self.size,
+            self.frozen_part,
+            f"sparsity={sparsity} (layer '{self.layer_name}')",
+        )
+
     def set_sparsity(self, sparsity: float) -> None:
         """Prunes `floor(sparsity * size)` weights from now on."""
-        self.pruned.assign(pruned_count(sparsity, self.size))
+        self.pruned.assign(self.check_sparsity(sparsity))
 
     def set_kept(self, kept: Any) -> None:
         """Keeps exactly `kept` weights from now on, a scalar tensor."""
@@ -46,7 +77,28 @@ class MaskedKernel:
 
     def mask(self) -> Any:
         """Boolean tensor, True at the weights kept."""
-        return selection.top_mask(masking.as_tensor(self.scores), self.kept())
+        return selection.top_mask(self.compared_scores(), self.kept())
+
+    def compared_scores(self, among_frozen: bool = False) -> Any:
+        """Float tensor: those of largest magnitude are kept.
+
+        Args:
+            among_frozen: Whether they are to be compared with those of
+                kernels that have frozen parts.
+        """
+        scores = masking.as_tensor(self.scores)
+        if self.frozen is not None:
+            return frozen_order.in_order(scores, ops.copy(self.frozen))
+        return frozen_order.in_order(scores) if among_frozen else scores
+
+    def free(self):
+        """Boolean array, True at the weights that scores choose among.
+
+        None if these are all.
+        """
+        if self.frozen is None:
+            return None
+        return np.asarray(ops.convert_to_numpy(self.frozen)) == 0
 
     def arrays(self):
         """Kernel, mask and gain in NumPy: the same bits, nothing compiled.
@@ -59,11 +111,22 @@ class MaskedKernel:
             for variable in (self.kernel, self.scores)
         )
         kept = int(self.kept())
-        mask = selection.top_mask_of_array(scores, kept)
+        mask = self._mask_of_array(scores, kept)
         gain = np.float32(1.0)
         if self.binarize:
             gain = sums.mean_kept(kernel, mask, np.float32(kept), np)
         return kernel, mask, gain
+
+    def _mask_of_array(self, scores, kept):
+        if self.frozen is None:
+            return selection.top_mask_of_array(scores, kept)
+        frozen = np.asarray(ops.convert_to_numpy(self.frozen))
+        mask = frozen > 0
+        kept -= self.frozen_part.kept
+        if kept:
+            free = frozen == 0
+            mask[free] = selection.top_mask_of_array(scores[free], kept)
+        return mask
 
     def effective_array(self):
         """`effective` in NumPy, a float32 array."""
@@ -83,7 +146,9 @@ class MaskedKernel:
             mask: Boolean array of the kernel's shape with at least one True.
         """
         scores = ops.convert_to_numpy(self.scores)
-        dealt = _scores_that_select(np.asarray(scores, "float32"), mask)
+        dealt = np.array(scores, "float32")
+        free = slice(None) if self.frozen is None else self.free()
+        dealt[free] = _scores_that_select(dealt[free], mask[free])
         self.scores.assign(dealt.astype(scores.dtype))
         self.pruned.assign(mask.size - np.count_nonzero(mask))
 
@@ -104,6 +169,18 @@ class MaskedKernel:
                 "True, because a layer keeps one weight or more. Received: "
                 f"none (layer '{self.layer_name}')"
             )
+        if self.frozen is not None:
+            frozen = np.asarray(ops.convert_to_numpy(self.frozen))
+            contrary = np.count_nonzero(np.where(mask, frozen < 0, frozen > 0))
+            if contrary:
+                raise ValueError(
+                    "Invalid value for argument `mask`. Expected False at the "
+                    f"{self.frozen_part.pruned} weights that are pruned for "
+                    f"ever and True at the {self.frozen_part.kept} that are "
+                    "kept for ever (frozen_pruned, frozen_kept). Received: "
+                    f"{contrary} of them otherwise (layer "
+                    f"'{self.layer_name}')"
+                )
         return mask
 
     def gain(self):
@@ -119,7 +196,8 @@ class MaskedKernel:
         if guess is not None:
             guess = ops.cast(guess, "int32")
         masked, key = masking.masked_kernel_near(
-            scores, kernel, self.kept(), self.binarize, guess
+            *(scores, kernel, self.kept(), self.binarize, guess),
+            None if self.frozen is None else ops.copy(self.frozen),
         )
         if self.last_key is not None:
             self.last_key.assign(ops.cast(key, "int64"))
@@ -128,6 +206,31 @@ class MaskedKernel:
     def check_scores(self):
         """Raises `ValueError` naming the layer if a score is NaN."""
         value_checks.check_no_nan(self.scores, f" in layer '{self.layer_name}'")
+
+
+def check_pruned(pruned, size, frozen_part, received):
+    """Returns a number of weights pruned.
+
+    Args:
+        pruned: That number.
+        size: Number of weights.
+        frozen_part: `FrozenPart`, or None.
+        received: Text for the error.
+
+    Raises:
+        ValueError: If the frozen part does not allow as many.
+    """
+    part = frozen_part
+    if part is None or part.pruned <= pruned <= size - part.kept:
+        return pruned
+    raise ValueError(
+        f"Invalid value for argument `sparsity`. Of {size} weights, "
+        f"{part.pruned} are pruned and {part.kept} are kept for ever "
+        "(frozen_pruned, frozen_kept). Expected a sparsity that prunes "
+        f"between {part.pruned} and {size - part.kept} of them, from "
+        f"{part.pruned / size:.6g} to {1 - part.kept / size:.6g}. Received: "
+        f"{received}, which prunes {pruned}"
+    )
 
 
 def _scores_that_select(scores, mask):
@@ -139,7 +242,7 @@ def _scores_that_select(scores, mask):
     dealt[order] = np.sort(magnitudes, axis=None)
     dealt = dealt.reshape(mask.shape)
     highest_pruned = dealt[~mask].max(initial=-1.0)
-    if dealt[mask].min() == highest_pruned:
+    if dealt[mask].min(initial=np.inf) == highest_pruned:
         # A tie would be broken by position. A sixteenth tells magnitudes
         # apart in every float type.
         apart = np.maximum(dealt * (1 + 2**-4), 2.0**-14)

@@ -20,6 +20,8 @@ class _Network(Protocol):
         last_layer_masked: bool = ...,
         seed: int | None = ...,
         kernel_seed: int | None = ...,
+        frozen_pruned: float = ...,
+        frozen_kept: float = ...,
         classes: int = ...,
         input_shape: tuple[int, ...] = ...,
         name: str | None = ...,

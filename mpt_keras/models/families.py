@@ -38,6 +38,8 @@ seed: Integer; all layers' seeds are derived from it. Drawn if None.
 kernel_seed: Integer, of the random (or initial) weights alone; `seed`
     is then that of the scores. Networks of one `kernel_seed` are the
     same random network.
+frozen_pruned, frozen_kept: Fractions of each layer's weights that are
+    pruned, and kept, for ever, see `MPTDense`.
 name: Name of the model.
 """
 

@@ -7,6 +7,7 @@ from typing import Any
 import keras
 
 from mpt_keras import initial_values, initializers, quantizers
+from mpt_keras.frozen_part import check_fractions
 from mpt_keras.layers.convolutional import MPTConv2D
 from mpt_keras.layers.dense import MPTDense
 from mpt_keras.seeds import check_seed, seeds_from
@@ -39,9 +40,12 @@ class LayerFactory:
     last_layer_masked: bool = True
     seed: int | None = None
     kernel_seed: int | None = None
+    frozen_pruned: float = 0.0
+    frozen_kept: float = 0.0
 
     def __post_init__(self):
         check_sparsity(self.sparsity)
+        check_fractions(self.frozen_pruned, self.frozen_kept)
         is_number = isinstance(self.width, numbers.Real)
         if not is_number or not 0 < self.width < float("inf"):
             self._refuse_width("a positive number")
@@ -129,6 +133,8 @@ class LayerFactory:
         return {
             "kernel_initializer": self._initializer(kernel_seed, masked=True),
             "sparsity": self.sparsity,
+            "frozen_pruned": self.frozen_pruned,
+            "frozen_kept": self.frozen_kept,
             "binarize": self.binarize,
             "scores_regularizer": self.regularizer,
             "seed": seed,

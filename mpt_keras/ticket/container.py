@@ -17,7 +17,8 @@ from safetensors.numpy import save
 
 from mpt_keras.ticket.errors import TicketError
 
-VERSION = 1
+# The second has frozen parts, of which readers of the first know nothing.
+VERSIONS = (1, 2)
 # What a hostile file may make a reader take, before its checksum is known.
 MAX_HEADER_BYTES = 2**24
 MAX_DESCRIPTION_BYTES = 2**22
@@ -39,6 +40,7 @@ def pack(
     arrays: Mapping[str, np.ndarray],
     base_description: bytes | None = None,
     base_checksum: str | None = None,
+    version: int = 1,
 ) -> bytes:
     """Returns the bytes of a ticket file.
 
@@ -48,6 +50,7 @@ def pack(
         base_description: The JSON of another ticket, to say only what differs.
         base_checksum: That ticket's checksum, without which nobody can read
             this one.
+        version: One of `VERSIONS`, the first that has what is described.
 
     Raises:
         ValueError: If the description is larger than a reader takes.
@@ -60,7 +63,7 @@ def pack(
         )
     deflate = zlib.compressobj(9, wbits=-15, **_dictionary(base_description))
     deflated = deflate.compress(text) + deflate.flush()
-    about = {"version": VERSION, "description_bytes": len(text)}
+    about = {"version": version, "description_bytes": len(text)}
     if base_checksum:
         about["base"] = base_checksum
     data = save(
@@ -87,13 +90,14 @@ class Contents:
         arrays: Name -> NumPy array, without the description.
         checksum: The file's SHA-256, in hexadecimal digits.
         base: Checksum of the ticket that this one is a difference to, or None.
+        version: One of `VERSIONS`.
     """
 
     def __init__(self, data: bytes):
         """Reads bytes.
 
         Raises:
-            TicketError: If they are no ticket file of this version, or not
+            TicketError: If they are no ticket file of these versions, or not
                 what was written.
         """
         header, place = _header_and_place(data)
@@ -104,6 +108,7 @@ class Contents:
             )
         self.checksum = data[place].hex()
         self.base = about.get("base")
+        self.version = about["version"]
         self._description_bytes = about["description_bytes"]
         self.arrays = _arrays(data)
         del self.arrays[_CHECKSUM]
@@ -175,10 +180,11 @@ def _about(header):
             "This is a safetensors file, but no ticket: its metadata lacks "
             f"'{_METADATA}'."
         ) from error
-    if version != VERSION:
+    if type(version) is not int or version not in VERSIONS:
         raise TicketError(
             f"This ticket is of version {version!r} of the format. Expected "
-            f"version {VERSION}: a newer mpt_keras may read it."
+            f"version {' or '.join(map(str, VERSIONS))}: a newer mpt_keras may "
+            "read it."
         )
     is_size = type(announced) is int and 0 < announced <= MAX_DESCRIPTION_BYTES
     if not is_size or not isinstance(base, str):

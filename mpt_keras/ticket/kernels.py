@@ -16,9 +16,10 @@ import numpy as np
 
 from mpt_keras import sums
 from mpt_keras.drawing import Draw
+from mpt_keras.frozen_part import FrozenPart
 from mpt_keras.ticket.errors import TicketError
 from mpt_keras.ticket.mask_codec import decode_mask, encode_mask
-from mpt_keras.ticket.records import check_record, draw_in
+from mpt_keras.ticket.records import check_record, draw_in, frozen_in
 from mpt_keras.ticket.start import Start, draw_quantiles, quantiles_by_rank
 
 
@@ -40,6 +41,8 @@ class StoredKernel:
         draw: `Draw` of the whole kernel, or None where the weights are stored.
         scores: `Draw` of the scores at which the search began, or None.
         bytes: Size of the kernel's arrays in the file.
+        frozen: `FrozenPart` of the kernel, or None: weights that the seed
+            prunes or keeps, of which the file has no bits of the mask.
     """
 
     name: str
@@ -55,6 +58,7 @@ class StoredKernel:
     _kept_values: np.ndarray | None = dataclasses.field(repr=False)
     # A bit per weight, or None where a weight kept is 0.
     _negative: np.ndarray | None = dataclasses.field(repr=False)
+    frozen: FrozenPart | None = None
 
     @property
     def size(self) -> int:
@@ -142,6 +146,7 @@ def encode_kernel(
     magnitude: Callable[[], float | None] = lambda: None,
     values_dtype: str = "float32",
     base: StoredKernel | None = None,
+    frozen: FrozenPart | None = None,
 ) -> tuple[dict, dict[str, np.ndarray], np.ndarray]:
     """Returns the record of a kernel, its arrays, and what they keep.
 
@@ -158,6 +163,7 @@ def encode_kernel(
             kernel is not what `draw` gives.
         values_dtype: `"float32"` or `"float16"`, of values that are stored.
         base: The kernel in this place of another ticket, of the same shape.
+        frozen: As for `StoredKernel`; the mask is as it says.
 
     Returns:
         Record, dictionary of arrays, float32 array of the weights kept as a
@@ -174,14 +180,19 @@ def encode_kernel(
     }
     if binarize:
         record["gain"] = float(gain)
-    for key, known in (("draw", draw), ("scores", scores)):
+    for key, known in (("draw", draw), ("scores", scores), ("frozen", frozen)):
         if known is not None:
             record[key] = dataclasses.asdict(known)
     drawn = None if draw is None else draw.values(kernel.shape)
     start = _start(scores, drawn, kernel.shape)
     before = None if base is None else base.mask
-    encoded = encode_mask(mask, start, before)
-    _check_decodes(encoded, mask, kept.size, start, before, name)
+    positions = None if frozen is None else frozen.positions(kernel.shape)
+    free = None if positions is None else positions == 0
+    encoded = encode_mask(mask, start, before, free)
+    decoded = _decoded(encoded, mask.shape, kept.size, start, before, positions)
+    if not np.array_equal(decoded, mask):
+        # A file that cannot be read is worse than none.
+        raise AssertionError(f"The mask of '{name}' was not coded faithfully.")
     arrays = {f"masks/{name}": _bytes(encoded)}
     if drawn is not None and _same(rounded(drawn, dtype), kernel):
         record["kernel"] = "drawn"
@@ -203,11 +214,15 @@ def encode_kernel(
     return record, arrays, kept
 
 
-def _check_decodes(encoded, mask, kept, start, base, name):
-    """A file that cannot be read is worse than none."""
-    decoded = decode_mask(encoded, mask.shape, kept, start, base)
-    if not np.array_equal(decoded, mask):
-        raise AssertionError(f"The mask of '{name}' was not coded faithfully.")
+def _decoded(encoded, shape, kept, start, base, positions):
+    """The mask of a record, with what is frozen in it."""
+    if positions is None:
+        return decode_mask(encoded, shape, kept, start, base)
+    always = positions > 0
+    kept -= np.count_nonzero(always)
+    return always | decode_mask(
+        encoded, shape, kept, start, base, positions == 0
+    )
 
 
 def decode_kernel(
@@ -231,13 +246,15 @@ def decode_kernel(
     draw, scores = (draw_in(record, key) for key in ("draw", "scores"))
     drawn = None if draw is None else draw.values(shape)
     encoded = _bytes_of(arrays, f"masks/{name}")
+    frozen = frozen_in(record)
     try:
-        mask = decode_mask(
+        mask = _decoded(
             encoded,
             shape,
             kept,
             _start(scores, drawn, shape),
             None if base is None else base.mask,
+            None if frozen is None else frozen.positions(shape),
         )
     except ValueError as error:
         raise TicketError(f"The mask of '{name}' is damaged: {error}") from None
@@ -266,6 +283,7 @@ def decode_kernel(
         len(encoded) + used,
         None if draw is not None else values,
         negative,
+        frozen,
     ), values
 
 

@@ -119,6 +119,8 @@ def _kernel_pairs(ticket, slots):
         masked = slot.masked
         if (masked.binarize if masked else None) != stored.binarize:
             raise TicketError(f"'{name}' is not masked as its layer is.")
+        if masked and masked.frozen_part != stored.frozen:
+            raise TicketError(f"'{name}' is not frozen as its layer is.")
         places.add(stored.place)
         pairs.append((slot, stored))
     for place, slot in enumerate(slots):
@@ -161,12 +163,23 @@ def _values_of(slot, stored):
     # Those of another initializer are drawn.
     values[id(scores)] = None
     if stored.scores is not None:
-        values[id(scores)] = lambda: scores_that_select(
-            stored.scores.values(stored.shape), stored.mask
-        )
+        values[id(scores)] = lambda: _scores_of(stored)
     pruned = stored.size - stored.kept
     values[id(slot.masked.pruned)] = lambda: np.array(pruned)
+    if slot.masked.frozen is not None:
+        values[id(slot.masked.frozen)] = None  # the layer draws it
     return values
+
+
+def _scores_of(stored):
+    """Those of the search's beginning, moved to where the mask is."""
+    scores = stored.scores.values(stored.shape)
+    if stored.frozen is None:
+        return scores_that_select(scores, stored.mask)
+    free = stored.frozen.positions(stored.shape) == 0
+    scores[free] = scores_that_select(scores[free], stored.mask[free])
+    scores[~free] = 0
+    return scores
 
 
 def _select(slot, stored):
@@ -176,8 +189,11 @@ def _select(slot, stored):
     scores = np.abs(
         np.asarray(ops.convert_to_numpy(slot.masked.scores), "float32")
     )
-    lowest_kept = scores.min(where=stored.mask, initial=np.inf)
-    if not lowest_kept > scores.max(where=~stored.mask, initial=-1.0):
+    mask, free = stored.mask, slot.masked.free()
+    if free is not None:
+        scores, mask = scores[free], mask[free]
+    lowest_kept = scores.min(where=mask, initial=np.inf)
+    if not lowest_kept > scores.max(where=~mask, initial=-1.0):
         slot.masked.set_mask(stored.mask)
 
 

@@ -22,7 +22,7 @@ _SETTINGS = struct.Struct("<hBB")
 _OFFSET = struct.Struct("<I")
 
 
-def encode_mask(mask, start=None, base=None) -> bytes:
+def encode_mask(mask, start=None, base=None, free=None) -> bytes:
     """Returns a mask in few bytes.
 
     At most about `n * H(kept / n) / 8` for `n` weights with
@@ -36,6 +36,9 @@ def encode_mask(mask, start=None, base=None) -> bytes:
         start: `Start` of the kernel, arrays of the mask's size; or None.
         base: Boolean array of the mask's shape, a mask that the decoder has
             and that this one is like; or None.
+        free: Boolean array of the mask's shape, True at the weights that the
+            decoder does not know already, one or more; or None for all. The
+            others take no bytes.
 
     Returns:
         Bytes for `decode_mask`.
@@ -60,21 +63,22 @@ def encode_mask(mask, start=None, base=None) -> bytes:
             f"at least one weight. Received: {mask.dtype} of the shape "
             f"{mask.shape}"
         )
-    _check_known(mask.shape, start, base)
-    kept = np.count_nonzero(mask)
-    if kept in (0, mask.size):
+    _check_known(mask.shape, start, base, free)
+    coded = mask.ravel() if free is None else mask[free]
+    kept = np.count_nonzero(coded)
+    if kept in (0, coded.size):
         return bytes([_CONSTANT])
-    plain = 5 + math.ceil(_entropy(kept, mask.size) / 32) * 4
+    plain = 5 + math.ceil(_entropy(kept, coded.size) / 32) * 4
     settings = choose_settings(
-        mask.reshape(_matrix(mask.shape)), kept, start, base
+        mask.reshape(_matrix(mask.shape)), kept, start, base, free
     )
-    modelled = _encode_modelled(mask, kept, settings, start, base)
+    modelled = _encode_modelled(mask, kept, settings, start, base, free)
     if len(modelled) <= plain:
         return modelled
-    return _encode_plain(mask, kept)
+    return _encode_plain(coded, kept)
 
 
-def decode_mask(data, shape, kept, start=None, base=None):
+def decode_mask(data, shape, kept, start=None, base=None, free=None):
     """Returns the mask of `encode_mask`.
 
     Whatever the bytes, it takes memory and time for as many weights as the
@@ -83,18 +87,18 @@ def decode_mask(data, shape, kept, start=None, base=None):
     Args:
         data: Bytes.
         shape: Shape tuple of the mask.
-        kept: Integer, number of weights kept.
-        start, base: As they were given to `encode_mask`.
+        kept: Integer, number of weights kept, of `free` ones if given.
+        start, base, free: As they were given to `encode_mask`.
 
     Returns:
-        Boolean array.
+        Boolean array, False at the weights that are not free.
 
     Raises:
         ValueError: If the bytes are not such a mask.
     """
     shape, kept, data = tuple(shape), int(kept), bytes(data)
-    _check_known(shape, start, base)
-    size = math.prod(shape)
+    _check_known(shape, start, base, free)
+    size = math.prod(shape) if free is None else int(np.count_nonzero(free))
     if not 0 <= kept <= size:
         raise ValueError(
             f"Expected to keep between 0 and {size} weights of the shape "
@@ -107,15 +111,17 @@ def decode_mask(data, shape, kept, start=None, base=None):
                 "Expected a mask that keeps all weights or none, in one byte. "
                 f"Received: {kept} of {size} kept, {len(data)} bytes"
             )
-        return np.full(shape, kept > 0)
+        return _placed(np.full(size, kept > 0), shape, free)
     if kind not in (_PLAIN, _MODELLED) or kept in (0, size):
         raise ValueError(
             f"Expected a mask of the kinds {_CONSTANT} (all weights or none), "
             f"{_PLAIN} or {_MODELLED}. Received: kind {kind}, {kept} of "
             f"{size} kept"
         )
-    decode = _decode_plain if kind == _PLAIN else _decode_modelled
-    mask = decode(data, shape, kept, start, base)
+    if kind == _PLAIN:
+        mask = _placed(_decode_plain(data, size, kept), shape, free)
+    else:
+        mask = _decode_modelled(data, shape, kept, start, base, free)
     found = np.count_nonzero(mask)
     if found != kept:
         raise ValueError(
@@ -125,9 +131,18 @@ def decode_mask(data, shape, kept, start=None, base=None):
     return mask
 
 
-def _check_known(shape, start, base):
+def _placed(bits, shape, free):
+    """A mask of the bits of its free weights."""
+    if free is None:
+        return bits.reshape(shape)
+    mask = np.zeros(shape, bool)
+    mask[free] = bits
+    return mask
+
+
+def _check_known(shape, start, base, free):
     size = math.prod(shape)
-    known = {"base": (base, bool)}
+    known = {"base": (base, bool), "free": (free, bool)}
     if start is not None:
         known["start.quantiles"] = (start.quantiles, np.uint16)
         known["start.kernel"] = (start.kernel, np.float32)
@@ -165,16 +180,15 @@ def _encode_plain(mask, kept):
     return bytes([_PLAIN]) + coder.finish()
 
 
-def _decode_plain(data, shape, kept, start, base):
-    size = math.prod(shape)
+def _decode_plain(data, size, kept):
     zeros = _plain_zeros(kept, size)
     mask = compiled_masks.decode_plain(data[1:], size, zeros)
     if mask is not None:
-        return mask.reshape(shape)
+        return mask
     coder = range_coder.Decoder(data[1:])
     bits = coder.decode(_plain_probability(kept, size), size)
     coder.finish()
-    return bits.astype(bool).reshape(shape)
+    return bits.astype(bool)
 
 
 def _matrix(shape):
@@ -182,13 +196,17 @@ def _matrix(shape):
     return math.prod(shape) // columns, columns
 
 
-def _encode_modelled(mask, kept, settings, start, base):
-    mask = mask.reshape(_matrix(mask.shape))
-    model = MaskModel(mask.shape, kept, settings, start, base)
+def _encode_modelled(mask, kept, settings, start, base, free=None):
+    shape = _matrix(mask.shape)
+    mask = mask.reshape(shape)
+    free = None if free is None else free.reshape(shape)
+    model = MaskModel(shape, kept, settings, start, base, free)
     coder = range_coder.Encoder()
-    for rows, column_class in model.cells():
-        bits = mask[rows, column_class :: mask_weights.CLASSES].ravel()
-        coder.encode(bits, model.probabilities(rows, column_class).ravel())
+    for cell in model.cells():
+        place = _place(*cell)
+        bits = mask[place]
+        bits = bits.ravel() if free is None else bits[free[place]]
+        coder.encode(bits, model.probabilities(*cell))
         model.learn(bits)
     head = bytes([_MODELLED])
     head += _SETTINGS.pack(
@@ -198,25 +216,34 @@ def _encode_modelled(mask, kept, settings, start, base):
     return head + coder.finish()
 
 
-def _decode_modelled(data, shape, kept, start, base):
-    rows, columns = _matrix(shape)
-    settings, first = _read_settings(data, rows, start)
-    mask = compiled_masks.decode_modelled(
-        data[first:], (rows, columns), kept, settings, start, base
-    )
-    if mask is not None:
-        return mask.reshape(shape)
-    model = MaskModel((rows, columns), kept, settings, start, base)
+def _decode_modelled(data, shape, kept, start, base, free):
+    matrix = _matrix(shape)
+    settings, first = _read_settings(data, matrix[0], start)
+    if free is None:
+        mask = compiled_masks.decode_modelled(
+            data[first:], matrix, kept, settings, start, base
+        )
+        if mask is not None:
+            return mask.reshape(shape)
+    else:
+        free = free.reshape(matrix)
+    model = MaskModel(matrix, kept, settings, start, base, free)
     coder = range_coder.Decoder(data[first:])
-    mask = np.empty((rows, columns), bool)
-    for cell_rows, column_class in model.cells():
-        probabilities = model.probabilities(cell_rows, column_class)
-        bits = coder.decode(probabilities.ravel())
-        bits = bits.reshape(probabilities.shape)
-        mask[cell_rows, column_class :: mask_weights.CLASSES] = bits
+    mask = np.zeros(matrix, bool)
+    for cell in model.cells():
+        bits = coder.decode(model.probabilities(*cell))
+        place = _place(*cell)
+        mask[place] = _placed(
+            bits, mask[place].shape, None if free is None else free[place]
+        )
         model.learn(bits)
     coder.finish()
     return mask.reshape(shape)
+
+
+def _place(rows, column_class):
+    """Where a cell stands in its matrix."""
+    return rows, slice(column_class, None, mask_weights.CLASSES)
 
 
 def _read_settings(data, rows, start):

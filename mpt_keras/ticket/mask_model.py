@@ -68,14 +68,18 @@ class MaskModel:
         start: `Start` with arrays of that shape, or None.
         base: Boolean array of that shape, a mask that this one is like; or
             None, for the mask at the start.
+        free: Boolean array of that shape, True at the weights that are coded,
+            or None for all; `kept` is the number kept among them.
     """
 
-    def __init__(self, shape, kept, settings, start=None, base=None):
+    def __init__(self, shape, kept, settings, start=None, base=None, free=None):
         self.rows, self.columns = shape
         self._settings = settings
         self._size = self.rows * self.columns
+        if free is not None:
+            self._size = int(np.count_nonzero(free))
         self._planes = [
-            Plane(shape, column_class, kept, settings, start, base)
+            Plane(shape, column_class, kept, settings, start, base, free)
             for column_class in range(min(CLASSES, self.columns))
         ]
         self._row_totals = Totals(self.rows)
@@ -83,8 +87,9 @@ class MaskModel:
         for column_class, plane in enumerate(self._planes):
             if plane.moved is not None:
                 columns = slice(column_class, None, CLASSES)
-                self._row_totals.count(slice(None), 1, plane.moved)
-                self._column_totals.count(columns, 0, plane.moved)
+                known = plane.moved, plane.free
+                self._row_totals.count(slice(None), 1, *known)
+                self._column_totals.count(columns, 0, *known)
         contexts = 4 if start is not None and base is not None else 2
         changes = np.tile([CHANGES, (1 << 16) - CHANGES], (contexts // 2, 1))
         self._ones = changes.ravel() * _CHANGES_WEIGHT
@@ -110,7 +115,7 @@ class MaskModel:
                         yield part, column_class
 
     def probabilities(self, rows, column_class):
-        """float32 array of the cell's shape, for the range coder."""
+        """float32 array of the cell's free weights, for the range coder."""
         plane = self._planes[column_class]
         columns = slice(column_class, None, CLASSES)
         context = plane.distances[rows]
@@ -137,18 +142,28 @@ class MaskModel:
         push += CERTAIN
         odds += CERTAIN
         self._cell = plane, rows, columns, context, odds, negative
-        return _ODDS[push]
+        if plane.free is not None:
+            push = push[plane.free[rows]]
+        return _ODDS[push].ravel()
 
     def learn(self, bits):
         """Takes the bits of the cell whose probabilities were asked for last.
 
         Args:
-            bits: Integer array of 0 and 1, of the cell's size.
+            bits: Integer array of 0 and 1, of the cell's free weights.
         """
         plane, rows, columns, context, odds, negative = self._cell
-        bits = bits.reshape(context.shape).astype("int16")
+        free = None if plane.free is None else plane.free[rows]
+        if free is None:
+            bits = bits.reshape(context.shape).astype("int16")
+        else:
+            of_free = bits
+            bits = plane.guess[rows].astype("int16")  # no other is a change
+            bits[free] = of_free
+        counted = 2 * context + bits
         counts = np.bincount(
-            (2 * context + bits).ravel(), minlength=2 * len(self._ones)
+            counted.ravel() if free is None else counted[free],
+            minlength=2 * len(self._ones),
         )
         self._zeros += counts[::2] << 16
         self._ones += counts[1::2] << 16
@@ -158,11 +173,14 @@ class MaskModel:
         change = np.abs(surprise)
         np.negative(change, out=change, where=~changed)
         np.negative(surprise, out=surprise, where=negative)
+        variance = VARIANCES[odds]
+        if free is not None:
+            for learned in (surprise, change, variance):
+                learned *= free
         plane.surprise[rows] = surprise
         plane.change[rows] = change
-        variance = VARIANCES[odds]
-        self._row_totals.add(rows, 1, changed, surprise, variance)
-        self._column_totals.add(columns, 0, changed, surprise, variance)
+        self._row_totals.add(rows, 1, changed, surprise, variance, free)
+        self._column_totals.add(columns, 0, changed, surprise, variance, free)
 
     def _pushes_beside(self):
         variance = int(self._row_totals.variance.sum())

@@ -12,15 +12,16 @@ _LOOKED_AT = 1 << 17
 _BEYOND = 64  # of scales, above and below all distances
 
 
-def choose_settings(mask, kept, start, base):
+def choose_settings(mask, kept, start, base, free=None):
     """Returns good settings, from about as many weights as `_LOOKED_AT`.
 
     Args:
         mask: Boolean matrix.
         kept: Number of weights kept.
-        start, base: As for `MaskModel`.
+        start, base, free: As for `MaskModel`.
     """
     rows, columns = mask.shape
+    size = mask.size if free is None else np.count_nonzero(free)
     step = max(1, mask.size // _LOOKED_AT)
 
     def part(array):
@@ -29,12 +30,12 @@ def choose_settings(mask, kept, start, base):
 
     mask = part(mask)
 
-    guess = np.full(mask.shape, 2 * kept > rows * columns)
+    guess = np.full(mask.shape, 2 * kept > size)
     signs = np.int8(1)
     away = [np.zeros(mask.shape, "int16")]
     if start is not None:
         quantiles = part(start.quantiles)
-        threshold = mask_weights.threshold_of(kept, rows * columns)
+        threshold = mask_weights.threshold_of(kept, size)
         guess = quantiles >= threshold
         away = [mask_weights.distances(quantiles, None, threshold)]
         if start.kernel is not None:
@@ -44,7 +45,12 @@ def choose_settings(mask, kept, start, base):
     if base is not None:
         guess = part(base)
     changes = mask.astype("int8") - guess
-    counts = [_counts(distances, changes != 0) for distances in away]
+    coded = ... if free is None else part(free)
+    counts = [
+        _counts(distances[coded], changes[coded] != 0) for distances in away
+    ]
+    if free is not None:
+        changes *= coded
     by_weight = min(range(len(away)), key=lambda i: _entropy(counts[i]))
     scale = int(away[by_weight].min()) - _best_shift(counts[by_weight])
     largest = mask_weights.LARGEST_SCALE

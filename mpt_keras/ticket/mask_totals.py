@@ -20,12 +20,16 @@ class Totals:
             (4, size), "int64"
         )
 
-    def count(self, where, axis, changed):
-        self.coded[where] += changed.shape[axis]
+    def count(self, where, axis, changed, free=None):
+        self.coded[where] += (
+            changed.shape[axis]
+            if free is None
+            else np.count_nonzero(free, axis=axis)
+        )
         self.changed[where] += np.count_nonzero(changed, axis=axis)
 
-    def add(self, where, axis, changed, surprise, variance):
-        self.count(where, axis, changed)
+    def add(self, where, axis, changed, surprise, variance, free=None):
+        self.count(where, axis, changed, free)
         self.surprise[where] += surprise.sum(axis, dtype="int64")
         self.variance[where] += variance.sum(axis, dtype="int64")
 

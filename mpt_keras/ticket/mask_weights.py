@@ -84,8 +84,11 @@ def classes_of_rows(rows):
 class Plane:
     """What is known of every fourth column."""
 
-    def __init__(self, shape, column_class, kept, settings, start, base):
+    def __init__(
+        self, shape, column_class, kept, settings, start, base, free=None
+    ):
         rows, columns = shape
+        size = rows * columns if free is None else np.count_nonzero(free)
 
         def part(array):
             array = array.reshape(rows, columns)
@@ -93,6 +96,7 @@ class Plane:
 
         width = len(range(column_class, columns, CLASSES))
         shape = rows, width
+        self.free = None if free is None else part(free)
         self.negative = np.zeros(shape, bool)
         self.moved = None
         # Of the weights coded; a row of zeros at the end.
@@ -100,11 +104,11 @@ class Plane:
         self.change = np.zeros((rows + 1, width), "int8")
         if start is None:
             self.distances = np.zeros(shape, "int16")
-            likely = 2 * kept > rows * columns
+            likely = 2 * kept > size
             self.guess = np.full(shape, likely)
         else:
             quantiles = part(start.quantiles)
-            threshold = threshold_of(kept, rows * columns)
+            threshold = threshold_of(kept, size)
             unit = None
             if start.kernel is not None:
                 kernel = part(start.kernel)
@@ -117,6 +121,8 @@ class Plane:
             if start is not None:
                 # Half of what the base changed speaks for further changes.
                 self.moved = base != self.guess
+                if free is not None:
+                    self.moved &= self.free
                 self.change[:-1] = self.moved * np.int8(32)
                 self.surprise[:-1] = self.change[:-1]
                 down = base == self.negative

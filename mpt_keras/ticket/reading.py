@@ -126,6 +126,9 @@ def _parsed(data, base, max_weights):
     if not isinstance(description["config"], dict):
         raise TicketError("Its description holds no network.")
     records = description["kernels"]
+    if contents.version == 1:  # which knows no such key
+        for record in records:
+            record.pop("frozen", None)
     total = 0
     for record in records:
         total += math.prod(check_record(record)[1])

@@ -6,6 +6,7 @@ import reprlib
 import numpy as np
 
 from mpt_keras.drawing import DISTRIBUTIONS, Draw
+from mpt_keras.frozen_part import FrozenPart
 from mpt_keras.ticket.errors import TicketError
 
 # Values of float64 kernels are those of float32 numbers.
@@ -22,6 +23,17 @@ def _is_size(value):
 def _is_number(value):
     """Whether a float32 can be made of it; neither NaN nor infinite."""
     return type(value) in (int, float) and abs(value) <= _LARGEST_FLOAT
+
+
+def _is_frozen_part(value):
+    seeds, counts = ("seed", "stream"), ("pruned", "kept")
+    return (
+        isinstance(value, dict)
+        and value.keys() == {*seeds, *counts}
+        and all(type(number) is int for number in value.values())
+        and all(0 <= value[name] < 2**64 for name in seeds)
+        and all(_is_size(value[name]) for name in counts)
+    )
 
 
 _FIELDS = {
@@ -45,6 +57,7 @@ _OPTIONAL_FIELDS = {
     "sign_ones": _is_size,
     "draw": lambda value: isinstance(value, dict),
     "scores": lambda value: isinstance(value, dict),
+    "frozen": _is_frozen_part,
 }
 
 
@@ -68,11 +81,27 @@ def check_record(record):
             f"The kernel '{record['name']}' keeps {kept} of "
             f"{math.prod(shape)} weights."
         )
+    frozen = frozen_in(record)
+    if frozen is not None and not (
+        record["binarize"] is not None
+        and frozen.pruned + frozen.kept < math.prod(shape)
+        and frozen.kept <= kept <= math.prod(shape) - frozen.pruned
+    ):
+        raise TicketError(
+            f"The kernel '{record['name']}' keeps {kept} of "
+            f"{math.prod(shape)} weights, which its frozen part does not "
+            f"allow: {reprlib.repr(record['frozen'])}"
+        )
     needed = {"signs": ("magnitude", "sign_ones"), "drawn": ("draw",)}
     for key in needed.get(record["kernel"], ()):
         if key not in record:
             raise TicketError(f"The kernel '{record['name']}' lacks '{key}'.")
     return record["name"], shape, kept
+
+
+def frozen_in(record):
+    """Returns the `FrozenPart` of a record, or None where it has none."""
+    return FrozenPart(**record["frozen"]) if "frozen" in record else None
 
 
 def draw_in(record, key):

@@ -37,12 +37,14 @@ def save_ticket(
     A masked kernel takes the bits of its mask. They are coded given the
     scores at which the search began, which follow from the seed as the kernel
     does: far fewer than `n * H(sparsity)` bits where the search moved the
-    scores little. Kernels that no longer follow from their seed (recycled
-    ones, checkpoints of others) take the signs of the weights kept beside it,
-    one bit each, or their values without `binarize`. Of ordinary layers with
-    zeros in their kernels (a pruned network, a frozen ticket) mask and kept
-    weights are stored. All other weights are stored as they are, and so is
-    the architecture. Optimizer, loss and random states are left out.
+    scores little. Weights that the seed prunes or keeps for ever
+    (`frozen_pruned`, `frozen_kept`) take none. Kernels that no longer follow
+    from their seed (recycled ones, checkpoints of others) take the signs of
+    the weights kept beside it, one bit each, or their values without
+    `binarize`. Of ordinary layers with zeros in their kernels (a pruned
+    network, a frozen ticket) mask and kept weights are stored. All other
+    weights are stored as they are, and so is the architecture. Optimizer,
+    loss and random states are left out.
 
     The same model gives the same bytes (with the same zlib).
 
@@ -134,6 +136,7 @@ def ticket_bytes(model, base=None, values_dtype="float32") -> bytes:
         arrays,
         base.description if base else None,
         base.checksum if base else None,
+        version=2 if any("frozen" in record for record in records) else 1,
     )
 
 
@@ -167,6 +170,7 @@ def ticket_of(model: keras.Model) -> Ticket:
             bytes=0,
             _kept_values=kernel[mask],
             _negative=None,
+            frozen=facts["frozen"],
         )
         masked.append(slot)
     weights = other_weights(model, masked)
@@ -222,6 +226,7 @@ def _of_a_masked_layer(slot):
             "gain": float(gain),
             "draw": slot.layer.draw(slot.attribute),
             "scores": slot.layer.draw(slot.attribute, of_scores=True),
+            "frozen": slot.masked.frozen_part,
             "magnitude": lambda: (
                 _magnitude(kernel, mask, gain) if slot.masked.binarize else None
             ),

@@ -34,7 +34,10 @@ class Slot:
         """All variables that the kernel of a ticket stands for."""
         if self.masked is None:
             return [self.kernel]
-        return [self.kernel, self.masked.scores, self.masked.pruned]
+        variables = [self.kernel, self.masked.scores, self.masked.pruned]
+        if self.masked.frozen is not None:
+            variables.append(self.masked.frozen)
+        return variables
 
 
 def slots_of(model) -> dict[str, Slot]:

@@ -252,6 +252,7 @@ _WINDOW = {
 # Of masked layers; the masks hold what came of sparsity and scores.
 _MASKED = {
     *("sparsity", "sparsity_when_drawn", "binarize", "input_quantizer"),
+    *("frozen_pruned", "frozen_kept"),
 }
 _SETTINGS = {
     _convolution_layer: {*_BASE, *_WINDOW, "filters", "groups"},

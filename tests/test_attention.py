@@ -459,3 +459,20 @@ def test_the_runtime_says_that_it_has_no_attention(frozen, tmp_path):
         ValueError, match=r"'only' \(.*MultiHeadAttention\) cannot run"
     ):
         mpt.runtime.load(tmp_path / "model.ticket")
+
+
+def test_a_part_of_each_projection_can_be_frozen():
+    layer = mpt.MPTMultiHeadAttention(
+        2, 4, sparsity=0.5, frozen_pruned=0.25, frozen_kept=0.25, seed=1
+    )
+    layer.build((None, 5, 6), (None, 5, 6))
+    copy = mpt.MPTMultiHeadAttention.from_config(layer.get_config())
+    copy.build((None, 5, 6), (None, 5, 6))
+    for name, projection in layer.projections.items():
+        (masked,) = projection.masked_kernels
+        assert masked.free().sum() == masked.size // 2
+        np.testing.assert_array_equal(
+            masked.free(), copy.projections[name].masked_kernels[0].free()
+        )
+    with pytest.raises(ValueError, match="frozen_pruned"):
+        mpt.MPTMultiHeadAttention(2, 4, frozen_pruned=1.5, name="heads")

@@ -6,7 +6,7 @@ built; each gets a masked layer of the same configuration in its place.
 
 import keras
 
-from mpt_keras import initializers, quantizers, seeds
+from mpt_keras import frozen_part, initializers, quantizers, seeds
 from mpt_keras.layers.constructor import (
     OWN_DEFAULTS,
     check_flag,
@@ -72,6 +72,11 @@ class MaskedAttention:
         self._own_settings = {}
         self._binarize = binarize
         self._own_seed = self.seed = seed
+        frozen_part.check_fractions(
+            ours["frozen_pruned"], ours["frozen_kept"], where
+        )
+        self.frozen_pruned = ours["frozen_pruned"]
+        self.frozen_kept = ours["frozen_kept"]
         self.input_quantizer = quantizers.get(ours["input_quantizer"])
         self.scores_initializer = keras.initializers.get(
             ours["scores_initializer"]
@@ -106,6 +111,8 @@ class MaskedAttention:
             "input_quantizer": self.input_quantizer,
             "scores_initializer": self.scores_initializer,
             "scores_regularizer": self.scores_regularizer,
+            "frozen_pruned": self.frozen_pruned,
+            "frozen_kept": self.frozen_kept,
             # By name, whatever else a version of Keras projects.
             "seed": seeds.derived_seed(self._own_seed, *name.encode()),
         }
@@ -189,6 +196,8 @@ class MaskedAttention:
             "scores_initializer": serialized(self.scores_initializer),
             "scores_regularizer": serialized(self.scores_regularizer),
             "seed": self._own_seed,
+            "frozen_pruned": self.frozen_pruned,
+            "frozen_kept": self.frozen_kept,
             **({"projections": own_settings} if own_settings else {}),
         }
 
@@ -265,7 +274,8 @@ class MPTMultiHeadAttention(MaskedAttention, keras.layers.MultiHeadAttention):
         binarize: True for biprop (binary weights), False for edge-popup.
         input_quantizer: As for `MPTDense`; applied to the input of each
             projection, so that the output's is quantized as well.
-        scores_initializer, scores_regularizer: As for `MPTDense`.
+        scores_initializer, scores_regularizer, frozen_pruned, frozen_kept: As
+            for `MPTDense`; fractions of each projection's weights.
         seed: Integer, from which the seeds of the projections and the dropout
             follow; drawn if None.
 

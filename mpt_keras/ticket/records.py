@@ -37,7 +37,7 @@ _FIELDS = {
     "kept": _is_size,
     "dtype": lambda value: value in _DTYPES,
     "binarize": lambda value: value is None or isinstance(value, bool),
-    "kernel": lambda value: value in ("drawn", "signs", "values"),
+    "kernel": lambda value: value in ("drawn", "signs", "values", "base"),
 }
 _OPTIONAL_FIELDS = {
     "gain": _is_number,
@@ -45,6 +45,7 @@ _OPTIONAL_FIELDS = {
     "sign_ones": _is_size,
     "draw": lambda value: isinstance(value, dict),
     "scores": lambda value: isinstance(value, dict),
+    "alone": lambda value: value is True,
 }
 
 

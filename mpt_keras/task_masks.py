@@ -89,7 +89,7 @@ class TasksSummary:
     def table(self) -> list[tuple[str, ...]]:
         """Returns rows of text, the first the names of the columns."""
         names = ("task", "pruned", "kept", "ticket", "masks", "bits/w")
-        return [(*names, "in memory")] + [
+        return [(*names, "memory", "holds")] + [
             (
                 row.name,
                 f"{row.sparsity:.1%}",
@@ -97,7 +97,8 @@ class TasksSummary:
                 f"{row.ticket_bytes:,}",
                 f"{row.mask_bytes:,}",
                 f"{row.bits_per_weight:.3f}",
-                f"{row.memory_bytes:,} " + ("bits" if row.is_packed else "all"),
+                f"{row.memory_bytes:,}",
+                "masks" if row.is_packed else "scores",
             )
             for row in self.rows
         ]
@@ -641,7 +642,9 @@ class TaskMasks:
         if state is not None:
             optimizer_state.set_state(optimizer, state)
         self._current = name
-        self._loaded_scores = self._scores_checksum() if task.is_packed else None
+        self._loaded_scores = (
+            self._scores_checksum() if task.is_packed else None
+        )
 
     def _now(self):
         """The current task as the model holds it."""

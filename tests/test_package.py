@@ -35,6 +35,7 @@ PUBLIC_NAMES = [
     "runtime.Network",
     "runtime.levels",
     "summary",
+    "TaskMasks",
     "export",
     "engines.benchmark",
     "quantizers.ApproxSign",

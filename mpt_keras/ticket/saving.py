@@ -56,8 +56,9 @@ def save_ticket(
             that have zeros in their kernels.
         path: The file; replaced if it is there. `load_ticket` takes any name.
         base: A ticket, or its file, of the same network, such as that of an
-            epoch before: only what differs from it is stored, and loading
-            needs it.
+            epoch before, or one that all tasks of `TaskMasks` share: only
+            what differs from it is stored, and loading needs it. Masks that
+            share little with those of the base are stored by themselves.
         values_dtype: `"float32"`; or `"float16"`, which rounds the kept
             weights of pruned ordinary layers, and so changes predictions.
 

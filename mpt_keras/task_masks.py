@@ -16,7 +16,8 @@ import numpy as np
 from keras import ops
 
 from mpt_keras import files, optimizer_state
-from mpt_keras.layers.traversal import walk
+from mpt_keras.layers.traversal import masked_layers, walk
+from mpt_keras.sparsity import pruned_count
 from mpt_keras.ticket.container import Contents
 from mpt_keras.ticket.errors import TicketError
 from mpt_keras.ticket.loading import (
@@ -169,6 +170,7 @@ class _Bits:
 class _Task:
     """All that a task has of its own."""
 
+    sparsities: list[float | tuple[float, ...]]  # of the layers
     kernels: list[_Scores | _Bits]
     others: list[np.ndarray]
     optimizer: weakref.ref | None = None
@@ -256,6 +258,8 @@ class TaskMasks:
                 "layers such as mpt_keras.MPTDense."
             )
         self.model = model
+        self._layers = masked_layers(model)
+        self._asked = [layer._sparsities for layer in self._layers]
         self._frozen, self._others = _divided(model, self._masked)
         self._checksum = self._frozen_checksum()
         self._start = self._read()
@@ -424,7 +428,7 @@ class TaskMasks:
         for masked in self._masked:
             masked.check_scores()
         kernels = [_Bits.of(masked.arrays()[1]) for masked in self._masked]
-        return _Task(kernels, task.others)
+        return _Task(task.sparsities, kernels, task.others)
 
     def summary(self) -> TasksSummary:
         """Returns what the tasks take, in files and in memory.
@@ -616,9 +620,13 @@ class TaskMasks:
                     "network. Expected one of the same seeds."
                 )
             masks[id(slot.masked)] = stored.mask
+        sparsities = [
+            _sparsity([masks[id(one)] for one in layer.masked_kernels], asked)
+            for layer, asked in zip(self._layers, self._asked, strict=True)
+        ]
         kernels = [_Bits.of(masks[id(masked)]) for masked in self._masked]
         others = [values[id(variable)] for variable in self._others]
-        return self._sharing(_Task(kernels, others))
+        return self._sharing(_Task(sparsities, kernels, others))
 
     # --- The model's variables -------------------------------------------
 
@@ -665,7 +673,9 @@ class TaskMasks:
             _Scores(_array(masked.scores), int(_array(masked.pruned)))
             for masked in self._masked
         ]
-        return self._sharing(_Task(kernels, list(map(_array, self._others))))
+        sparsities = [layer.sparsity for layer in self._layers]
+        others = list(map(_array, self._others))
+        return self._sharing(_Task(sparsities, kernels, others))
 
     def _sharing(self, task):
         """The same task, without copies of what is as at the start."""
@@ -677,6 +687,8 @@ class TaskMasks:
         return dataclasses.replace(task, others=others)
 
     def _write(self, task):
+        for layer, sparsity in zip(self._layers, task.sparsities, strict=True):
+            layer.sparsity = sparsity  # as it was asked for
         for masked, kernel, start in zip(
             self._masked, task.kernels, self._start.kernels, strict=True
         ):
@@ -739,6 +751,23 @@ def _divided(model, masked):
     for one in masked:
         left_out |= {id(one.scores), id(one.pruned)}
     return frozen, [v for v in model.weights if id(v) not in left_out]
+
+
+def _sparsity(masks, asked):
+    """What masks prune, as a layer has it: what was asked for, if it is that.
+
+    Args:
+        masks: A Boolean array for each kernel.
+        asked: A number for each kernel.
+    """
+    pruned = [mask.size - np.count_nonzero(mask) for mask in masks]
+    found = tuple(
+        number
+        if pruned_count(number, mask.size) == count
+        else count / mask.size
+        for mask, count, number in zip(masks, pruned, asked, strict=True)
+    )
+    return found[0] if len(found) == 1 else found
 
 
 def _keeps_weights_of(stored, kernel):

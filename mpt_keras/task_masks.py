@@ -46,7 +46,7 @@ class TaskSummary:
         weights: Number of weights of the masked kernels.
         kept: Those that the task keeps.
         ticket_bytes: Size of its file, which `TaskMasks.save` writes.
-        mask_bytes: Of the masks in it.
+        mask_bytes: Of all masks in it.
         memory_bytes: What `TaskMasks` holds of it, in the main memory.
         is_packed: Whether that is its masks, and not its scores.
     """
@@ -133,6 +133,10 @@ class _Scores:
     def nbytes(self):
         return self.scores.nbytes
 
+    @property
+    def kept(self):
+        return self.scores.size - self.pruned
+
     def put(self, masked, start):
         masked.scores.assign(self.scores)
         masked.pruned.assign(self.pruned)
@@ -152,6 +156,10 @@ class _Bits:
     @property
     def nbytes(self):
         return self.bits.nbytes
+
+    @property
+    def kept(self):
+        return int(np.count_nonzero(self.mask))
 
     @property
     def mask(self):
@@ -452,9 +460,7 @@ class TaskMasks:
         )
 
     def _row(self, name, data):
-        contents, task = Contents(data), self._tasks[name]
-        stored = parse_ticket(data, self._network()).kernels.values()
-        stored = [kernel for kernel in stored if kernel.binarize is not None]
+        task = self._tasks[name]
         own = [
             other
             for other, first in zip(
@@ -465,12 +471,13 @@ class TaskMasks:
         held = [*task.kernels, *own, *(task.optimizer_state or [])]
         return TaskSummary(
             name=name,
-            weights=sum(kernel.size for kernel in stored),
-            kept=sum(kernel.kept for kernel in stored),
+            weights=sum(masked.size for masked in self._masked),
+            kept=sum(kernel.kept for kernel in task.kernels),
             ticket_bytes=len(data),
             mask_bytes=sum(
-                contents.arrays[f"masks/{kernel.name}"].nbytes
-                for kernel in stored
+                array.nbytes
+                for name, array in Contents(data).arrays.items()
+                if name.startswith("masks/")
             ),
             memory_bytes=sum(part.nbytes for part in held),
             is_packed=task.is_packed,

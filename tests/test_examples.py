@@ -247,6 +247,26 @@ def test_a_process_ends_in_one_line(tmp_path):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("kind", ["permuted", "split"])
+def test_tasks(kind, tmp_path):
+    folder = tmp_path / "tasks"
+    printed = succeed(
+        *("tasks", f"--kind={kind}", "--tasks=2", "--epochs=2"),
+        *(f"--output_dir={folder}", f"--separate={kind == 'split'}"),
+    )
+    assert "nothing is forgotten" in printed
+    assert ("networks of their own" in printed) == (kind == "split")
+    tasks = mpt.TaskMasks.load(folder)
+    row = rf"{tasks.names[1]} +([\d,]+) +([\d.]+)% +([\d.]+)%.*"
+    size, after, at_the_end = re.search(row, printed).groups()
+    assert float(after) > 50
+    assert after == at_the_end
+    file = folder / "tasks" / f"{tasks.names[1]}.ticket"
+    assert f"{file.stat().st_size:,}" == size
+    message = fail("tasks", f"--output_dir={folder}")
+    assert "is there already. Expected a new folder" in message
+
+
 def test_a_microcontroller(tmp_path):
     path = tmp_path / "digits.c"
     printed = succeed(
@@ -347,7 +367,7 @@ def test_serving_imports_no_keras():
 
 def test_examples_are_files_of_their_own():
     assert {path.stem for path in EXAMPLES.glob("*.py")} == {
-        *("quickstart", "serve_savedmodel", "microcontroller"),
+        *("quickstart", "serve_savedmodel", "microcontroller", "tasks"),
         *("cifar10_biprop", "imagenet_biprop", "lottery_ticket", "kd_ticket"),
     }
     # The first code that a user reads needs nothing but the library.

@@ -43,6 +43,7 @@ PUBLIC_NAMES = [
     "runtime.Network",
     "runtime.levels",
     "summary",
+    "TaskMasks",
     "export",
     "engines.benchmark",
     "quantizers.ApproxSign",

@@ -79,6 +79,21 @@ def tickets(model: keras.Model) -> float:
     return drawn.sparsity + search.control(3, "random_masks").sparsity
 
 
+def many_tasks(model: keras.Model) -> int:
+    tasks = mpt.TaskMasks(model)
+    tasks.add("digits")
+    tasks.add("letters", start="digits")
+    tasks.add("others", ticket="others.ticket")
+    tasks.switch("digits")
+    tasks.pack("letters")
+    tasks.remove("others")
+    tasks.save("tasks")
+    loaded: mpt.TaskMasks = mpt.TaskMasks.load("tasks", max_weights=10**6)
+    names: tuple[str, ...] = loaded.names
+    print(names, loaded.current, loaded.model.name, len(tasks))
+    return sum(row.ticket_bytes for row in loaded.summary().rows)
+
+
 def shipped(model: keras.Model) -> list[int]:
     mpt.save_ticket(model, "my.ticket", base=None, values_dtype="float16")
     loaded: keras.Model = mpt.load_ticket("my.ticket", max_weights=10**6)

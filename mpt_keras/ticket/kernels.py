@@ -4,6 +4,7 @@ A record is a dictionary, for JSON, and arrays beside it. How the kept weights
 are stored, its entry `"kernel"` says:
 
 - `"drawn"`: they follow from the seed;
+- `"base"`: they are those of the ticket that this one is an update of;
 - `"signs"`: all have one magnitude, and their signs are stored;
 - `"values"`: they are stored.
 """
@@ -185,10 +186,15 @@ def encode_kernel(
             record[key] = dataclasses.asdict(known)
     drawn = None if draw is None else draw.values(kernel.shape)
     start = _start(scores, drawn, kernel.shape)
-    before = None if base is None else base.mask
     positions = None if frozen is None else frozen.positions(kernel.shape)
     free = None if positions is None else positions == 0
-    encoded = encode_mask(mask, start, before, free)
+    encoded, before = encode_mask(mask, start, None, free), None
+    if base is not None:
+        update = encode_mask(mask, start, base.mask, free)
+        if len(update) <= len(encoded):
+            encoded, before = update, base.mask
+        else:  # of another task, say: the two masks share too little
+            record["alone"] = True
     decoded = _decoded(encoded, mask.shape, kept.size, start, before, positions)
     if not np.array_equal(decoded, mask):
         # A file that cannot be read is worse than none.
@@ -196,6 +202,8 @@ def encode_kernel(
     arrays = {f"masks/{name}": _bytes(encoded)}
     if drawn is not None and _same(rounded(drawn, dtype), kernel):
         record["kernel"] = "drawn"
+    elif base is not None and _same(_kept_by(base, mask), kept):
+        record["kernel"] = "base"
     elif (of_all := magnitude()) is not None:
         signs = kept > 0
         if drawn is not None:  # most are as drawn
@@ -247,13 +255,14 @@ def decode_kernel(
     drawn = None if draw is None else draw.values(shape)
     encoded = _bytes_of(arrays, f"masks/{name}")
     frozen = frozen_in(record)
+    is_alone = base is None or "alone" in record
     try:
         mask = _decoded(
             encoded,
             shape,
             kept,
             _start(scores, drawn, shape),
-            None if base is None else base.mask,
+            None if is_alone else base.mask,
             None if frozen is None else frozen.positions(shape),
         )
     except ValueError as error:
@@ -264,8 +273,11 @@ def decode_kernel(
         values = kernel.compress(mask.ravel(), axis=None)
     else:
         draw = None
-        stored = _signs if record["kernel"] == "signs" else _values
-        values, used = stored(record, arrays, mask, drawn)
+        if record["kernel"] == "base":
+            values = _values_of_base(record, base, mask)
+        else:
+            stored = _signs if record["kernel"] == "signs" else _values
+            values, used = stored(record, arrays, mask, drawn)
         kernel = _in_place(values, mask)
     negative = np.packbits(kernel < 0) if (np.abs(values) > 0).all() else None
     if record["binarize"]:
@@ -328,6 +340,23 @@ def _start(scores, drawn, shape):
 def _same(one, other):
     """Whether two float32 arrays have the same bits."""
     return np.array_equal(one.view("uint32"), other.view("uint32"))
+
+
+def _kept_by(base, mask):
+    """Weights of another ticket's kernel at a mask; none if it lacks some."""
+    if not base.mask[mask].all():
+        return np.zeros(0, "float32")
+    return base.kernel[mask]
+
+
+def _values_of_base(record, base, mask):
+    values = np.zeros(0) if base is None else _kept_by(base, mask)
+    if values.size != record["kept"]:
+        raise TicketError(
+            f"The weights of '{record['name']}' are said to be those of "
+            "another ticket, which does not keep them."
+        )
+    return values
 
 
 def _signs(record, arrays, mask, drawn):

@@ -77,9 +77,9 @@ def _rebuilt(ticket, custom_objects):
     with without_values() as variables:
         model = network(ticket.config, custom_objects)
     slots = list(slots_of(model).values())
-    pairs = _kernel_pairs(ticket, slots)
+    pairs = kernel_pairs(ticket, slots)
     weights = other_weights(model, [slot for slot, _ in pairs])
-    _check_weights(ticket, weights)
+    check_weights(ticket, weights)
     values = {}
     for slot, stored in pairs:
         values |= _values_of(slot, stored)
@@ -92,7 +92,8 @@ def _rebuilt(ticket, custom_objects):
         value = values.get(id(variable))
         initialize(variable, None if value is None else value())
     for slot, stored in pairs:
-        _select(slot, stored)
+        if slot.masked is not None:
+            see_selected(slot.masked, stored.mask)
     for _, layer in walk(model):
         _finish(layer)
     if ticket.trainable is not None:
@@ -100,7 +101,7 @@ def _rebuilt(ticket, custom_objects):
     return model
 
 
-def _kernel_pairs(ticket, slots):
+def kernel_pairs(ticket, slots):
     """Pairs of `Slot` and `StoredKernel`, by place: names are not for ever.
 
     Raises:
@@ -129,7 +130,7 @@ def _kernel_pairs(ticket, slots):
     return pairs
 
 
-def _check_weights(ticket, weights):
+def check_weights(ticket, weights):
     """Raises `TicketError` unless file and network have the same weights."""
     pairs = itertools.zip_longest(
         weights.items(), ticket.weights.items(), fillvalue=("none", None)
@@ -177,27 +178,26 @@ def _scores_of(stored):
     if stored.frozen is None:
         return scores_that_select(scores, stored.mask)
     free = stored.frozen.positions(stored.shape) == 0
-    scores[free] = scores_that_select(scores[free], stored.mask[free])
-    scores[~free] = 0
-    return scores
+    return scores_that_select(scores, stored.mask, free)
 
 
-def _select(slot, stored):
-    """Sees to it that the mask is selected, whatever the scores are."""
-    if slot.masked is None:
-        return
-    scores = np.abs(
-        np.asarray(ops.convert_to_numpy(slot.masked.scores), "float32")
-    )
-    mask, free = stored.mask, slot.masked.free()
+def see_selected(masked, mask):
+    """Sees to it that a kernel selects a mask, whatever its scores are.
+
+    Args:
+        masked: `MaskedKernel` that keeps as many weights as the mask.
+        mask: Boolean array.
+    """
+    scores = np.abs(np.asarray(ops.convert_to_numpy(masked.scores), "float32"))
+    free, chosen = masked.free(), mask
     if free is not None:
-        scores, mask = scores[free], mask[free]
-    lowest_kept = scores.min(where=mask, initial=np.inf)
-    if not lowest_kept > scores.max(where=~mask, initial=-1.0):
-        slot.masked.set_mask(stored.mask)
+        scores, chosen = scores[free], mask[free]
+    lowest_kept = scores.min(where=chosen, initial=np.inf)
+    if not lowest_kept > scores.max(where=~chosen, initial=-1.0):
+        masked.set_mask(mask)
 
 
-def scores_that_select(scores, mask):
+def scores_that_select(scores, mask, free=None):
     """Scores of which those on the wrong side of the threshold are moved.
 
     With `a` the largest magnitude that the number of weights kept would prune
@@ -208,7 +208,13 @@ def scores_that_select(scores, mask):
     Args:
         scores: Float32 array.
         mask: Boolean array of its shape.
+        free: Boolean array of its shape, False at the weights that are frozen
+            and whose scores are 0; None if there are none.
     """
+    if free is not None:
+        scores[free] = scores_that_select(scores[free], mask[free])
+        scores[~free] = 0.0
+        return scores
     magnitudes = np.abs(scores)
     pruned = mask.size - np.count_nonzero(mask)
     if not 0 < pruned < mask.size:

@@ -49,7 +49,7 @@ _FIELDS = {
     "kept": _is_size,
     "dtype": lambda value: value in _DTYPES,
     "binarize": lambda value: value is None or isinstance(value, bool),
-    "kernel": lambda value: value in ("drawn", "signs", "values"),
+    "kernel": lambda value: value in ("drawn", "signs", "values", "base"),
 }
 _OPTIONAL_FIELDS = {
     "gain": _is_number,
@@ -58,6 +58,7 @@ _OPTIONAL_FIELDS = {
     "draw": lambda value: isinstance(value, dict),
     "scores": lambda value: isinstance(value, dict),
     "frozen": _is_frozen_part,
+    "alone": lambda value: value is True,
 }
 
 

@@ -12,7 +12,12 @@ from keras import ops
 from mpt_keras import files, sums
 from mpt_keras.ticket.container import Contents, as_json, pack
 from mpt_keras.ticket.errors import TicketError
-from mpt_keras.ticket.kernels import StoredKernel, encode_kernel, feed
+from mpt_keras.ticket.kernels import (
+    StoredKernel,
+    encode_kernel,
+    feed,
+    rounded,
+)
 from mpt_keras.ticket.networks import made_again, training_flags
 from mpt_keras.ticket.reading import (
     Ticket,
@@ -53,8 +58,9 @@ def save_ticket(
             that have zeros in their kernels.
         path: The file; replaced if it is there. `load_ticket` takes any name.
         base: A ticket, or its file, of the same network, such as that of an
-            epoch before: only what differs from it is stored, and loading
-            needs it.
+            epoch before, or one that all tasks of `TaskMasks` share: only
+            what differs from it is stored, and loading needs it. Masks that
+            share little with those of the base are stored by themselves.
         values_dtype: `"float32"`; or `"float16"`, which rounds the kept
             weights of pruned ordinary layers, and so changes predictions.
 
@@ -92,8 +98,17 @@ def _check_keeps_base(path, base):
         )
 
 
-def ticket_bytes(model, base=None, values_dtype="float32") -> bytes:
-    """The bytes of the file that `save_ticket` writes; the same arguments."""
+def ticket_bytes(
+    model, base=None, values_dtype="float32", every_weight=False
+) -> bytes:
+    """The bytes of the file that `save_ticket` writes.
+
+    Args:
+        model, base, values_dtype: As for `save_ticket`.
+        every_weight: Whether a masked kernel that follows from no seed is
+            stored as it is, with the weights that are pruned: the base of
+            tickets that keep others of them.
+    """
     if not isinstance(model, keras.Model):
         raise ValueError(f"Expected a Keras model. Received: {model!r}")
     if not model.built:
@@ -109,7 +124,9 @@ def ticket_bytes(model, base=None, values_dtype="float32") -> bytes:
     base = as_ticket(base)
     config = _config(model)
     again = made_again(config, model)
-    records, arrays, rebuilt, slots = _kernels(model, values_dtype, base)
+    records, arrays, rebuilt, slots = _kernels(
+        model, values_dtype, base, every_weight
+    )
     if not records:
         raise ValueError(
             f"There is no ticket in model '{model.name}': it holds no masked "
@@ -184,12 +201,17 @@ def ticket_of(model: keras.Model) -> Ticket:
     )
 
 
-def _kernels(model, values_dtype, base):
+def _kernels(model, values_dtype, base, every_weight):
     """Records, arrays, the checksum of what is rebuilt, and the slots."""
     records, arrays, digest, stored = [], {}, hashlib.sha256(), []
     for place, (name, slot) in enumerate(slots_of(model).items()):
         if slot.masked is not None:
             kernel, mask, facts = _of_a_masked_layer(slot)
+            if every_weight and not _is_drawn(kernel, slot, facts["draw"]):
+                mask = np.ones_like(mask)
+                facts |= {"magnitude": lambda: None}
+                if facts["binarize"]:
+                    facts["gain"] = _gain(kernel, mask)
         else:
             kernel, mask, facts = _of_an_ordinary_layer(slot)
             if mask.all() or kernel.dtype != np.float32:
@@ -232,6 +254,18 @@ def _of_a_masked_layer(slot):
             ),
         },
     )
+
+
+def _is_drawn(kernel, slot, draw):
+    """Whether a kernel still is what its seed gives."""
+    if draw is None:
+        return False
+    dtype = keras.backend.standardize_dtype(slot.kernel.dtype)
+    return _are_the_same(rounded(draw.values(kernel.shape), dtype), kernel)
+
+
+def _gain(kernel, mask):
+    return float(sums.mean_kept(kernel, mask, np.float32(mask.sum()), np))
 
 
 def _magnitude(kernel, mask, gain):

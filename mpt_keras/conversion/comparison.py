@@ -55,6 +55,43 @@ def check_predicts_the_same(frozen, model, holders):
     raise refusal(model, holders, found)
 
 
+def difference(copy, layer):
+    """Why a copy of a layer cannot stand for it, or None.
+
+    On random input of the shapes that the layer was called with.
+    """
+    try:
+        inputs = _random_inputs_of_call(layer)
+        expected = _predictions(layer, inputs)
+    except Exception as error:
+        return f"it cannot be called on random input to compare: {error}"
+    try:
+        received = _predictions(copy, inputs)
+    except Exception as error:
+        return f"it fails with masked layers inside: {error}"
+    same = len(expected) == len(received)
+    if same and all(map(_are_the_same, received, expected)):
+        return None
+    return "it predicts something else with masked layers inside"
+
+
+def _random_inputs_of_call(layer):
+    if not layer._inbound_nodes:
+        return _random_inputs(layer)
+    draw = np.random.default_rng(0)
+    arguments = layer._inbound_nodes[0].arguments
+
+    def value(given):
+        if isinstance(given, keras.KerasTensor):
+            return _random(draw, given.shape, given.dtype)
+        return given
+
+    return tuple(
+        keras.tree.map_structure(value, given)
+        for given in (arguments.args, arguments.kwargs)
+    )
+
+
 def refusal(model, holders, found):
     """The error for code that needs masked layers, or is lost in a copy."""
     return ValueError(

@@ -37,7 +37,7 @@ def copied_with_config(layer):
     except Exception as error:
         raise ValueError(
             f"Cannot copy layer '{layer.name}' ({type(layer).__name__}) of "
-            "the model to freeze. Expected a layer that Keras can save and "
+            "the model. Expected a layer that Keras can save and "
             "load: its class, and the functions that it uses, registered with "
             "@keras.saving.register_keras_serializable(), a `get_config` that "
             "returns the arguments of its constructor, and a `build` where "

@@ -102,12 +102,12 @@ def _leaves(model):
 
     visit(model, "", None, {id(model)})
     choices = list(found.values())
-    often = collections.Counter(
-        choice.layer.name for choice in choices if choice.has_masked_form
-    )
-    for choice in choices:
-        if often[choice.layer.name] > 1:
-            choice.name = choice.paths[0]
+    for able in (True, False):
+        some = [choice for choice in choices if choice.has_masked_form is able]
+        often = collections.Counter(choice.layer.name for choice in some)
+        for choice in some:
+            if often[choice.layer.name] > 1:
+                choice.name = choice.paths[0]
     return choices
 
 

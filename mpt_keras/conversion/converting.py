@@ -273,16 +273,18 @@ class _Copies:
 
     def _graph(self, model):
         if isinstance(model, keras.Sequential):
-            (source,) = model.inputs
-            start = keras.Input(
-                batch_shape=source.shape, dtype=source.dtype, name=source.name
-            )
             parts = [self.layer(layer) for layer in model.layers]
-            copy = keras.Sequential([start, *parts], name=model.name)
+            copy = keras.Sequential(
+                [_input(model.inputs[0]), *parts], name=model.name
+            )
         else:
             # A view without the compiled state, which is not to be cloned.
             view = keras.Model(model.input, model.output, name=model.name)
-            copy = keras.models.clone_model(view, clone_function=self.layer)
+            copy = keras.models.clone_model(
+                view,
+                input_tensors=keras.tree.map_structure(_input, view.input),
+                clone_function=self.layer,
+            )
         if not model.trainable:
             copy.trainable = False
         return copy
@@ -301,6 +303,17 @@ class _Copies:
         return (
             copy if is_of_keras(copy) else as_converted(copy, original, masked)
         )
+
+
+def _input(tensor):
+    source = tensor._keras_history.operation
+    return keras.Input(
+        batch_shape=tensor.shape,
+        dtype=tensor.dtype,
+        sparse=tensor.sparse,
+        name=source.name,
+        optional=getattr(source, "optional", False),
+    )
 
 
 def _report(model, choices, copies):

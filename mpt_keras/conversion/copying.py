@@ -1,5 +1,6 @@
 """Copies of layers by way of Keras' own saving."""
 
+import contextlib
 import json
 import warnings
 import zipfile
@@ -66,13 +67,11 @@ def _saved_and_loaded(layer):
     ):
         return _through_a_file(layer)
     # What a custom layer makes in its call, Keras makes again in a graph.
-    nodes = list(layer._inbound_nodes)
-    try:
+    node = layer._inbound_nodes[0]
+    with _graph_as_it_was([*node.input_tensors, *node.outputs]):
         graph, config = _through_a_file(
-            keras.Model(nodes[0].input_tensors, nodes[0].outputs)
+            keras.Model(node.input_tensors, node.outputs)
         )
-    finally:
-        layer._inbound_nodes[:] = nodes  # the given layer stays as it is
     (copy,) = (
         layer
         for layer in graph.layers
@@ -85,6 +84,25 @@ def _saved_and_loaded(layer):
         if entry["class_name"] != "InputLayer"
     )
     return copy, config
+
+
+@contextlib.contextmanager
+def _graph_as_it_was(tensors):
+    """A graph of some of a model's tensors leaves no trace in the model."""
+    layers = [tensor._keras_history.operation for tensor in tensors]
+    nodes = [
+        (kept, list(kept))
+        for layer in layers
+        for kept in (layer._inbound_nodes, layer._outbound_nodes)
+    ]
+    histories = [tensor._keras_history for tensor in tensors]
+    try:
+        yield
+    finally:
+        for kept, before in nodes:
+            kept[:] = before
+        for tensor, history in zip(tensors, histories, strict=True):
+            tensor._keras_history = history
 
 
 def _through_a_file(layer):

@@ -99,12 +99,16 @@ class ConversionReport:
         weights = sum(row.weights for row in self.masked)
         others = sum(row.weights for row in self.left_alone)
         return (
-            f"Masked: {len(self.masked)} layers, {weights:,} weights. "
-            f"Left alone: {len(self.left_alone)} layers, {others:,} weights."
+            f"Masked: {_count(self.masked)}, {weights:,} weights. "
+            f"Left alone: {_count(self.left_alone)}, {others:,} weights."
         )
 
     def __str__(self):
         return self.text()
+
+
+def _count(rows):
+    return f"{len(rows)} layer{'' if len(rows) == 1 else 's'}"
 
 
 def _cells(row):

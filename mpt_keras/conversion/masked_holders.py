@@ -4,9 +4,8 @@ import copy
 
 import keras
 
+from mpt_keras.conversion.rebuilding import GRAPHS
 from mpt_keras.conversion.swapping import swap_layers
-
-_GRAPHS = (keras.Sequential, keras.Function)
 
 
 @keras.saving.register_keras_serializable(package="mpt_keras")
@@ -65,7 +64,7 @@ def put_inside(holder, replacements):
         inner = layer._flatten_layers(include_self=False)
         if not any(id(one) in others for one in inner):
             return layer
-        if not isinstance(layer, _GRAPHS):
+        if not isinstance(layer, GRAPHS):
             swap_layers(layer, swap)
             return layer
         if id(layer) not in graphs:

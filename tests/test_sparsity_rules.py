@@ -56,7 +56,8 @@ def test_erk_is_that_of_the_paper(shapes, sparsity):
     sizes = [math.prod(shape) for shape in shapes]
     kept = (1.0 - found) @ sizes
     assert kept == pytest.approx((1.0 - sparsity) * sum(sizes))
-    assert (found >= 0.0).all() and (found < 1.0).all()
+    assert (found >= 0.0).all()
+    assert (found < 1.0).all()
 
 
 @pytest.mark.parametrize("sparsity", [0.0, 0.3, 0.9, 0.99])

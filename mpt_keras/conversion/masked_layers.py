@@ -151,7 +151,7 @@ def kernel_shapes(layer, name):
             for attribute in masked_class.kernel_initializers
         }
     if len(found) == 1:
-        return {name: shape for shape in found.values()}
+        return {name: next(iter(found.values()))}
     return {f"{name}/{kernel}": shape for kernel, shape in found.items()}
 
 

@@ -18,6 +18,7 @@ from mpt_keras.layers.traversal import masked_layers
 Layers = str | Sequence[str] | Callable[[str, keras.layers.Layer], Any] | None
 
 EXCLUDED = "excluded by `layers`"
+_WRAPPERS = (keras.layers.Wrapper, keras.layers.Bidirectional)
 
 
 @dataclasses.dataclass
@@ -64,7 +65,8 @@ def choose(model, layers: Layers) -> list[Choice]:
         )
     if layers is not None:
         _exclude(able, choices, layers, model)
-    for choice in able:
+    for choice in choices:
+        _check_without_lora(choice)
         if choice.reason is None:
             _check_can_be_masked(choice)
     for choice in choices:
@@ -136,7 +138,7 @@ def _reason(layer):
     if not layer.weights:
         return "no weights"
     if is_of_keras(layer):
-        if isinstance(layer, keras.layers.Wrapper):
+        if isinstance(layer, _WRAPPERS):
             return "a wrapper that computes with its layer's weights itself"
         if all(len(weight.shape) < 2 for weight in layer.weights):
             return "no kernel"
@@ -217,6 +219,18 @@ def _no_match(pattern, able, choices, model):
     )
 
 
+def _check_without_lora(choice):
+    # Keras saves such a layer merged, so that not even a copy can be made.
+    for layer in choice.layer._flatten_layers():
+        if getattr(layer, "lora_enabled", False):
+            raise ValueError(
+                f"Layer '{choice.name}' is fine-tuned with LoRA, whose weights "
+                "a converted model has no place for. Give a model without: "
+                "save the weights of this one, which merges them, and load "
+                "them into a model that was built anew."
+            )
+
+
 def _check_can_be_masked(choice):
     for layer in choice.layer._flatten_layers():
         if not layer.built and layer is choice.layer:
@@ -224,12 +238,6 @@ def _check_can_be_masked(choice):
                 f"Layer '{choice.name}' has no weights yet, because it was "
                 "never called. Call the model on a batch, or leave the layer "
                 "out by `layers`."
-            )
-        if getattr(layer, "lora_enabled", False):
-            raise ValueError(
-                f"Layer '{choice.name}' is fine-tuned with LoRA, whose weights "
-                "a masked layer has no place for. Save and load its weights "
-                "without LoRA, or leave the layer out by `layers`."
             )
         if getattr(layer.dtype_policy, "quantization_mode", None):
             raise ValueError(

@@ -97,9 +97,10 @@ def _random_inputs_of_call(layer, size):
             return _random(draw, given.shape, size, given.dtype)
         return given
 
+    kwargs = {k: v for k, v in arguments.kwargs.items() if k != "training"}
     return tuple(
         keras.tree.map_structure(value, given)
-        for given in (arguments.args, arguments.kwargs)
+        for given in (arguments.args, kwargs)
     )
 
 

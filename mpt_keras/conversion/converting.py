@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from mpt_keras import seeds, sparsity_rules
+from mpt_keras import quantizers, seeds, sparsity_rules
 from mpt_keras.callbacks.global_sparsity import prune_globally
 from mpt_keras.conversion.choosing_layers import Layers, choose
 from mpt_keras.conversion.comparison import difference
@@ -125,6 +125,7 @@ def convert(
         sparsity = 0.0 if keep else 0.5
     rule = sparsity_rules.as_rule(sparsity)
     binarize = not keep if binarize is None else binarize
+    quantizers.get(input_quantizer)  # or an error
     seed = seeds.check_seed(seed)
     _check_model(model)
     drawn = random.getstate()

@@ -427,24 +427,12 @@ class Block(layers.Layer):
 
 
 @register
-class Scaled(Block):
-    """Uses more of a layer than calling it."""
+class Particular(Block):
+    """Computes something else with a layer of another class."""
 
     def call(self, inputs):
-        kernel = ops.convert_to_tensor(self.again.kernel)
-        return super().call(inputs) * ops.mean(ops.abs(kernel)) + self.again(
-            ops.matmul(inputs, kernel)
-        )
-
-
-@register
-class Pruned(Block):
-    """Computes with a kernel that a masked layer has under another name."""
-
-    def call(self, inputs):
-        return ops.matmul(inputs, self.again._kernel) * (
-            2.0 if type(self.again) is layers.Dense else 1.0
-        )
+        is_plain = type(self.again) is layers.Dense
+        return self.again(inputs) * (2.0 if is_plain else 1.0)
 
 
 def blocks(block=Block, count=2):
@@ -469,8 +457,29 @@ def test_layers_that_custom_layers_hold(rng, tmp_path):
     assert [layer.sparsity for layer in mpt.masked_layers(loaded)] == [0.25] * 5
 
 
+@register
+class Joined(Block):
+    def call(self, inputs, other=None):
+        return super().call(inputs) + self.dense[1](other)
+
+
+def test_inputs_that_several_custom_layers_share(rng, tmp_path):
+    x, other = inputs = [keras.Input((4,), name=name) for name in "xy"]
+    for number in range(3):
+        x = Joined(name=f"block_{number}")(x, other=other)
+    model = keras.Model(inputs, x)
+    before = state(model)
+    arrays = [images(rng, (3, 4)) for _ in inputs]
+    check_same_bits(mpt.convert(model, kernel="keep"), model, arrays)
+    masked = mpt.convert(model)
+    assert state(model) == before
+    masked.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    check_same_bits(loaded, masked, arrays)
+
+
 def test_layers_that_a_custom_layer_uses_otherwise_are_left_alone(rng):
-    model = blocks(Pruned, 1)
+    model = blocks(Particular, 1)
     masked = mpt.convert(model)
     assert [layer.name for layer in mpt.masked_layers(masked)] == ["head"]
     reasons = {row.reason for row in mpt.conversion_report(masked).left_alone}

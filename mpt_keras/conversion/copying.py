@@ -68,10 +68,12 @@ def _saved_and_loaded(layer):
         return _through_a_file(layer)
     # What a custom layer makes in its call, Keras makes again in a graph.
     node = layer._inbound_nodes[0]
-    with _graph_as_it_was([*node.input_tensors, *node.outputs]):
-        graph, config = _through_a_file(
-            keras.Model(node.input_tensors, node.outputs)
-        )
+    # Attention to itself takes one tensor twice.
+    inputs = list(
+        {id(tensor): tensor for tensor in node.input_tensors}.values()
+    )
+    with _graph_as_it_was([*inputs, *node.outputs]):
+        graph, config = _through_a_file(keras.Model(inputs, node.outputs))
     (copy,) = (
         layer
         for layer in graph.layers

@@ -184,7 +184,8 @@ def masked_layer(layer, settings):
         numbers = iter(settings.sparsity)
         for inner in inside:
             several = len(inner.masked_kernels)
-            inner.sparsity = tuple(itertools.islice(numbers, several))
+            own = tuple(itertools.islice(numbers, several))
+            inner.sparsity = own if several > 1 else own[0]
     kernels = [m for inner in inside for m in inner.masked_kernels]
     drawn = set()
     if settings.kernel == "random":

@@ -412,7 +412,7 @@ class Block(layers.Layer):
         self.norm = layers.LayerNormalization()
         self.norm.build(input_shape)
         self.dense = [layers.Dense(self.width) for _ in range(2)]
-        self.again = self.dense[0]
+        self._self_again = self.again = self.dense[0]
         for dense in self.dense:
             dense.build(input_shape)
 
@@ -420,7 +420,7 @@ class Block(layers.Layer):
         x = self.norm(inputs)
         for dense in self.dense:
             x = ops.relu(dense(x))
-        return inputs + self.again(x)
+        return inputs + self._self_again(x)
 
     def get_config(self):
         return {**super().get_config(), "width": self.width}

@@ -74,6 +74,12 @@ def put_inside(holder, replacements):
         return graphs[id(layer)]
 
     swap_layers(holder, swap)
+    for place in replacements:
+        held[place].call = _refuse_call  # whoever still calls it is to fail
+
+
+def _refuse_call(*args, **kwargs):
+    raise TypeError("it calls an ordinary layer that a masked one replaced")
 
 
 def as_converted(layer, original, masked):

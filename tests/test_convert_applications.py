@@ -72,8 +72,12 @@ def test_every_family(family, rng, tmp_path):
     masked.compile("sgd", "sparse_categorical_crossentropy")
     loss = masked.train_on_batch(x, np.array([0, 1]))
     assert np.isfinite(loss)
-    np.testing.assert_array_equal(
-        mpt.freeze(masked).predict_on_batch(x), masked.predict_on_batch(x)
+    # TensorFlow regroups the sums of shortcuts, in each graph in its own way.
+    np.testing.assert_allclose(
+        mpt.freeze(masked).predict_on_batch(x),
+        masked.predict_on_batch(x),
+        rtol=1e-4,
+        atol=1e-5,
     )
     mpt.save_ticket(masked, tmp_path / "a.ticket")
     loaded = mpt.load_ticket(tmp_path / "a.ticket")

@@ -15,9 +15,13 @@ from . import quantizers as quantizers
 from . import runtime as runtime
 from . import schedules as schedules
 from . import selection as selection
+from . import sparsity_rules as sparsity_rules
 from . import ticket as ticket
 from . import weight_recycling as weight_recycling
+from .conversion import conversion_report as conversion_report
+from .conversion import convert as convert
 from .conversion import freeze as freeze
+from .conversion import register_conversion as register_conversion
 from .engines import export as export
 from .layers import MaskedLayer as MaskedLayer
 from .layers import MPTConv1D as MPTConv1D

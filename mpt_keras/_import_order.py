@@ -16,7 +16,8 @@ _PACKAGE = __name__.partition(".")[0]
 _WITHOUT_KERAS = {
     *("command_line", "compiled", "config", "drawing", "figures", "files"),
     "frozen_part",
-    *("runtime", "schedules", "seeds", "sparsity", "sums", "ticket"),
+    *("runtime", "schedules", "seeds", "sparsity", "sparsity_rules"),
+    *("sums", "ticket"),
     *("ticket.compiled_masks", "ticket.container", "ticket.errors"),
     *("ticket.kernels", "ticket.logarithms", "ticket.mask_codec"),
     *("ticket.mask_model", "ticket.mask_settings", "ticket.mask_totals"),

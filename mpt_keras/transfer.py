@@ -31,6 +31,20 @@ def transfer_weights(source: keras.Model, target: keras.Model) -> None:
     >>> masked = mpt_keras.models.lenet_300_100(seed=1)
     >>> mpt_keras.transfer_weights(dense, masked)
     """
+    pairs = weight_pairs(source, target)
+    values = [ops.convert_to_numpy(ours) for ours, _ in pairs]
+    for (_, theirs), value in zip(pairs, values, strict=True):
+        theirs.assign(value)
+    for layer, _ in _layers_with_weights(target):
+        if hasattr(layer, "finalize_state"):  # what Normalization derives
+            layer.finalize_state()
+
+
+def weight_pairs(source, target):
+    """Pairs of a weight and the one of the twin that stands for it.
+
+    Arguments and errors as for `transfer_weights`.
+    """
     sources, targets = map(_layers_with_weights, (source, target))
     if len(sources) != len(targets):
         raise ValueError(
@@ -41,12 +55,7 @@ def transfer_weights(source: keras.Model, target: keras.Model) -> None:
     pairs = []
     for layers in zip(sources, targets, strict=True):
         pairs += _pairs(*layers)
-    values = [ops.convert_to_numpy(ours) for ours, _ in pairs]
-    for (_, theirs), value in zip(pairs, values, strict=True):
-        theirs.assign(value)
-    for layer, _ in targets:
-        if hasattr(layer, "finalize_state"):  # what Normalization derives
-            layer.finalize_state()
+    return pairs
 
 
 def _layers_with_weights(model):

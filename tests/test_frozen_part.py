@@ -245,9 +245,11 @@ def test_without_the_option_nothing_is_there():
 @pytest.mark.parametrize("kind", every_layer.LAYERS)
 def test_every_kind_of_layer(kind):
     cls, arguments, shape = every_layer.LAYERS[kind]
+    is_attention = "attention" in kind
     layer = cls(**arguments, seed=0, **HALF)
-    layer.build((None, *shape))
-    for masked in layer.masked_kernels:
+    layer(np.ones((1, *shape)), *[np.ones((1, *shape))] * is_attention)
+    held = mpt.masked_layers(layer)
+    for masked in [kernel for one in held for kernel in one.masked_kernels]:
         positions, mask = as_numpy(masked.frozen), as_numpy(masked.mask())
         quarter = masked.size // 4
         assert np.count_nonzero(positions < 0) == quarter

@@ -14,7 +14,22 @@ from mpt_keras.callbacks.masked_model_callback import (
 )
 from mpt_keras.callbacks.schedule import check_callable, warn_of_early_end
 from mpt_keras.global_selection import shares_of_global_selection
+from mpt_keras.layers.traversal import masked_layers
 from mpt_keras.sparsity import check_sparsity, pruned_count
+
+
+def prune_globally(model, sparsity):
+    """Prunes a fraction of all masked weights, those of smallest scores.
+
+    As `GlobalSparsity` does before a batch, once.
+
+    Args:
+        model: A built model with masked layers.
+        sparsity: Number in [0, 1), the fraction of all weights pruned.
+    """
+    callback = GlobalSparsity(sparsity, layers=masked_layers(model))
+    callback.set_model(model)
+    callback.refresh()
 
 
 @compilation.in_one_graph

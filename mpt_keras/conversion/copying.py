@@ -1,5 +1,6 @@
 """Copies of layers by way of Keras' own saving."""
 
+import contextlib
 import json
 import warnings
 import zipfile
@@ -37,7 +38,7 @@ def copied_with_config(layer):
     except Exception as error:
         raise ValueError(
             f"Cannot copy layer '{layer.name}' ({type(layer).__name__}) of "
-            "the model to freeze. Expected a layer that Keras can save and "
+            "the model. Expected a layer that Keras can save and "
             "load: its class, and the functions that it uses, registered with "
             "@keras.saving.register_keras_serializable(), a `get_config` that "
             "returns the arguments of its constructor, and a `build` where "
@@ -66,15 +67,13 @@ def _saved_and_loaded(layer):
     ):
         return _through_a_file(layer)
     # What a custom layer makes in its call, Keras makes again in a graph.
-    nodes = list(layer._inbound_nodes)
+    node = layer._inbound_nodes[0]
     # Attention to itself takes one tensor twice.
-    inputs = {id(tensor): tensor for tensor in nodes[0].input_tensors}
-    try:
-        graph, config = _through_a_file(
-            keras.Model(list(inputs.values()), nodes[0].outputs)
-        )
-    finally:
-        layer._inbound_nodes[:] = nodes  # the given layer stays as it is
+    inputs = list(
+        {id(tensor): tensor for tensor in node.input_tensors}.values()
+    )
+    with _graph_as_it_was([*inputs, *node.outputs]):
+        graph, config = _through_a_file(keras.Model(inputs, node.outputs))
     (copy,) = (
         layer
         for layer in graph.layers
@@ -87,6 +86,25 @@ def _saved_and_loaded(layer):
         if entry["class_name"] != "InputLayer"
     )
     return copy, config
+
+
+@contextlib.contextmanager
+def _graph_as_it_was(tensors):
+    """A graph of some of a model's tensors leaves no trace in the model."""
+    layers = [tensor._keras_history.operation for tensor in tensors]
+    nodes = [
+        (kept, list(kept))
+        for layer in layers
+        for kept in (layer._inbound_nodes, layer._outbound_nodes)
+    ]
+    histories = [tensor._keras_history for tensor in tensors]
+    try:
+        yield
+    finally:
+        for kept, before in nodes:
+            kept[:] = before
+        for tensor, history in zip(tensors, histories, strict=True):
+            tensor._keras_history = history
 
 
 def _through_a_file(layer):

@@ -38,16 +38,11 @@ def plain_layer(layer):
         ValueError: If a score is NaN.
     """
     _, keras_class = masked_and_keras_class(layer)
-    config = _config_without_activation(layer, keras_class)
+    config = config_without_activation(layer, keras_class)
     # The kernel is assigned, and our initializers are custom objects.
     config |= dict.fromkeys(layer.kernel_initializers.values(), "zeros")
     plain = keras_class.from_config(config)
-    if "activation" in config:
-        # The function itself, because not every function can be looked up.
-        has_state = isinstance(layer.activation, keras.layers.Layer)
-        plain.activation = (
-            copied(layer.activation) if has_state else layer.activation
-        )
+    give_activation(plain, layer)
     if not layer.built:
         return plain
     layer.check_scores()
@@ -90,7 +85,8 @@ def _assign(plain, layer):
         plain.bias.assign(ops.copy(layer.bias))
 
 
-def _config_without_activation(layer, keras_class):
+def config_without_activation(layer, keras_class):
+    """What a Keras class needs to make the layer, all but its activation."""
     activation = getattr(layer, "activation", None)
     if activation is None:
         return keras_class.get_config(layer)
@@ -101,3 +97,13 @@ def _config_without_activation(layer, keras_class):
         return {**keras_class.get_config(layer), "activation": None}
     finally:
         layer.activation = activation
+
+
+def give_activation(layer, source):
+    """Gives a layer the activation of another; a copy where it is a layer."""
+    activation = getattr(source, "activation", None)
+    if activation is None:
+        return
+    # The function itself, because not every function can be looked up.
+    has_state = isinstance(activation, keras.layers.Layer)
+    layer.activation = copied(activation) if has_state else activation

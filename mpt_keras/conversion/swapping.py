@@ -1,5 +1,11 @@
 """Other layers in the place of those that a layer holds."""
 
+# What TensorFlow and PyTorch keep themselves.
+_OF_BACKENDS = (
+    *("_self_unconditional_", "_self_setattr_", "_self_update_uid"),
+    *("_self_name_based_", "_self_saveable_", "_modules"),
+)
+
 
 def swap_layers(layer, swap):
     """Replaces the layers that a layer holds, in all that refers to them.
@@ -23,8 +29,8 @@ def swap_layers(layer, swap):
     # PyTorch's modules keep layers apart from other attributes.
     attributes = vars(layer) | vars(layer).get("_modules", {})
     for name, value in attributes.items():
-        if name.startswith("_self_") or name == "_modules":
-            continue  # what TensorFlow and PyTorch keep themselves
+        if name.startswith(_OF_BACKENDS):
+            continue
         other = _swapped(value, pairs)
         if other is not value:
             setattr(layer, name, other)

@@ -3,11 +3,13 @@ from typing import Any, Protocol
 
 import keras
 
+from mpt_keras.sparsity_rules import Rule
+
 class _Network(Protocol):
     def __call__(
         self,
         *,
-        sparsity: float = ...,
+        sparsity: Rule = ...,
         binarize: bool = ...,
         binary_activations: bool | str | Callable[..., Any] = ...,
         trained_batch_norm: bool = ...,

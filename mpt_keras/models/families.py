@@ -6,15 +6,21 @@ All networks take the same options beside their own shape.
 import dataclasses
 import functools
 import inspect
+import numbers
 import re
 import textwrap
 
 import keras
 
+from mpt_keras import sparsity_rules
+from mpt_keras.callbacks.global_sparsity import prune_globally
+from mpt_keras.layers.traversal import masked_kernels
 from mpt_keras.models.layer_factory import LayerFactory
 
 _OPTIONS = """\
-sparsity: Number in [0, 1), the fraction of weights pruned per layer.
+sparsity: Number in [0, 1), the fraction of weights pruned per layer; a
+    rule of `mpt_keras.sparsity_rules`, such as `ERK(0.9)`; or a dictionary
+    of names or patterns of layers, with a number or rule for each.
 binarize: True for binary weights (biprop), False for edge-popup.
 binary_activations: False for ReLU; True for `"approx_sign"`; or a
     quantizer.
@@ -76,7 +82,10 @@ def family(build):
             for field in dataclasses.fields(LayerFactory)
             if field.name in given
         }
-        return build(LayerFactory(**chosen), **given)
+        rule = chosen.get("sparsity", 0.5)
+        if isinstance(rule, numbers.Real) or not chosen.get("masked", True):
+            return build(LayerFactory(**chosen), **given)
+        return _pruned_by_rule(build, chosen, given)
 
     wrapped.__signature__ = signature
     wrapped.__doc__ = re.sub(
@@ -85,6 +94,21 @@ def family(build):
         build.__doc__ or "",
     )
     return wrapped
+
+
+def _pruned_by_rule(build, chosen, given):
+    rule = sparsity_rules.as_rule(chosen["sparsity"])
+    # A first network tells the names and shapes of the kernels.
+    first = build(LayerFactory(**{**chosen, "sparsity": 0.5}), **given)
+    shapes = {
+        name: tuple(masked.kernel.shape)
+        for name, masked in masked_kernels(first).items()
+    }
+    found = sparsity_rules.sparsity_per_kernel(rule, shapes)
+    model = build(LayerFactory(**{**chosen, "sparsity": found}), **given)
+    if isinstance(rule, sparsity_rules.Global):
+        prune_globally(model, rule.sparsity)
+    return model
 
 
 def _bound(name, signature, args, kwargs):

@@ -23,11 +23,13 @@ _KERNEL_INITIALIZERS = {
 class LayerFactory:
     """Makes the layers of one network; its fields are the network's options.
 
+    Its sparsity may be a dictionary, name of the layer -> number.
+
     Whatever has no parameters comes without a name of its own, so that the
     same network can be built twice.
     """
 
-    sparsity: float = 0.5
+    sparsity: float | dict[str, float] = 0.5
     binarize: bool = True
     binary_activations: Any = False
     trained_batch_norm: bool = False
@@ -44,7 +46,8 @@ class LayerFactory:
     frozen_kept: float = 0.0
 
     def __post_init__(self):
-        check_sparsity(self.sparsity)
+        if not isinstance(self.sparsity, dict):
+            check_sparsity(self.sparsity)
         check_fractions(self.frozen_pruned, self.frozen_kept)
         is_number = isinstance(self.width, numbers.Real)
         if not is_number or not 0 < self.width < float("inf"):
@@ -86,13 +89,13 @@ class LayerFactory:
             strides=strides,
             padding="valid" if zeros else "same",
             name=name,
-            **self._weights(role),
+            **self._weights(role, name),
         )
         return [*zeros, convolution]
 
     def dense(self, units, role=None, name=None):
         layer = MPTDense if self._is_masked(role) else keras.layers.Dense
-        return layer(units, name=name, **self._weights(role))
+        return layer(units, name=name, **self._weights(role, name))
 
     def norm(self, name=None):
         options = dict.fromkeys(("center", "scale"), self.trained_batch_norm)
@@ -117,7 +120,7 @@ class LayerFactory:
         )
         return self.masked and not exempt
 
-    def _weights(self, role):
+    def _weights(self, role, name):
         """The arguments of the next layer that has weights."""
         seed = next(self._seeds)
         # A masked layer seeds its kernel itself, where it has no seed.
@@ -130,9 +133,12 @@ class LayerFactory:
                 ),
                 "kernel_regularizer": self.regularizer,
             }
+        sparsity = self.sparsity
+        if isinstance(sparsity, dict):
+            sparsity = sparsity[name]
         return {
             "kernel_initializer": self._initializer(kernel_seed, masked=True),
-            "sparsity": self.sparsity,
+            "sparsity": sparsity,
             "frozen_pruned": self.frozen_pruned,
             "frozen_kept": self.frozen_kept,
             "binarize": self.binarize,

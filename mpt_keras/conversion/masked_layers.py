@@ -16,7 +16,7 @@ from mpt_keras.conversion.plain_layers import (
     config_without_activation,
     give_activation,
 )
-from mpt_keras.layers.constructor import refuse_meaningless
+from mpt_keras.layers.constructor import without_effect
 from mpt_keras.layers.masked import MaskedLayer
 from mpt_keras.layers.ordinary import ordinary_kernels
 from mpt_keras.layers.traversal import masked_layers
@@ -216,17 +216,14 @@ def _by_counterpart(layer, settings):
     config = config_without_activation(layer, type(layer))
     for name in options_without_effect(layer):
         config[name] = None
-    for name in _kernel_initializers(masked_class):
+    for name in masked_class.kernel_initializers.values():
         config.pop(name, None)
-    masked = masked_class.from_config({**config, **settings.arguments()})
+    arguments = settings.arguments()
+    for name in getattr(masked_class, "_refused_arguments", ()):
+        arguments.pop(name, None)  # indices are not quantized
+    masked = masked_class.from_config({**config, **arguments})
     give_activation(masked, layer)
     return masked
-
-
-def _kernel_initializers(masked_class):
-    if issubclass(masked_class, MaskedLayer):
-        return masked_class.kernel_initializers.values()
-    return ["kernel_initializer"]
 
 
 def options_without_effect(layer):
@@ -234,15 +231,11 @@ def options_without_effect(layer):
     if type(layer) in _CONVERSIONS:
         return []
     config = config_without_activation(layer, type(layer))
-    return [name for name, value in config.items() if _is_refused(name, value)]
-
-
-def _is_refused(name, value):
-    try:
-        refuse_meaningless({name: value}, "")
-    except ValueError:
-        return True
-    return False
+    initializers = _counterpart(layer).kernel_initializers.values()
+    unused = without_effect(initializers)
+    return [
+        name for name in config if name in unused and config[name] is not None
+    ]
 
 
 def _start_from_magnitudes(masked_kernel):

@@ -80,24 +80,35 @@ def refuse_meaningless(options, kernel_initializers, reasons, where):
 
     Args:
         options: Dictionary, name of the argument -> value.
-        kernel_initializers: Names of the arguments that initialize frozen
-            kernels, whose regularizers and constraints have none.
+        kernel_initializers: As for `without_effect`.
         reasons: Dictionary, name of another argument -> why it has none.
         where: Text for errors.
     """
-    of_training = set(_OF_FINE_TUNING)
-    for name in kernel_initializers:
-        kernel = name.removesuffix("_initializer")
-        of_training |= {f"{kernel}_regularizer", f"{kernel}_constraint"}
+    of_training = dict.fromkeys(
+        without_effect(kernel_initializers),
+        "whose kernel is frozen; it is the scores that train "
+        "(`scores_regularizer`)",
+    )
     for name, value in options.items():
-        reason = reasons.get(name)
-        if name in of_training:
-            reason = (
-                "whose kernel is frozen; it is the scores that train "
-                "(`scores_regularizer`)"
-            )
+        reason = (reasons | of_training).get(name)
         if value is not None and reason:
             raise ValueError(
                 f"Argument `{name}` has no effect on a masked layer, "
                 f"{reason}. Expected None. Received: {name}={value!r}{where}"
             )
+
+
+def without_effect(kernel_initializers):
+    """Names of arguments that have no effect on frozen kernels.
+
+    Args:
+        kernel_initializers: Names of the arguments that initialize them.
+    """
+    kernels = [
+        name.removesuffix("_initializer") for name in kernel_initializers
+    ]
+    return {
+        *_OF_FINE_TUNING,
+        *(f"{kernel}_regularizer" for kernel in kernels),
+        *(f"{kernel}_constraint" for kernel in kernels),
+    }

@@ -203,6 +203,11 @@ def run():
     classes, others = read_tasks()
     first = next(iter(others))
     images, held_out = others.pop(first)
+    count = FLAGS.train_images
+    others = {
+        name: ([part[:count] for part in split], test)
+        for name, (split, test) in others.items()
+    }
     pretrained = network(images[0], classes)
     train(pretrained, *images, FLAGS.learning_rate)
     before = accuracy(pretrained, *held_out)
@@ -226,8 +231,8 @@ def run():
     for name, (images, _) in others.items():
         for parts, what in _WEIGHTS.items():
             model = train_on(pretrained, images, parts)
-            count = sum(np.prod(w.shape) for w in model.trainable_weights)
-            note(name, what, model, 4 * int(count))
+            size = sum(np.prod(w.shape) for w in model.trainable_weights)
+            note(name, what, model, 4 * int(size))
     print_table([rows[0], *sorted(rows[1:], key=lambda row: row[0])])
     print(
         f"{first}: {after:.2%} still. {shared:,} bytes are the network, over "

@@ -56,8 +56,8 @@ flags.DEFINE_integer("batch_size", 128, "Images per step.", lower_bound=1)
 flags.DEFINE_integer(
     "train_images", None, "The first so many, instead of all.", lower_bound=1
 )
-flags.DEFINE_float("learning_rate", 1e-3, "Of Adam at first, for weights.")
-flags.DEFINE_float("scores_learning_rate", 3e-3, "Likewise, for tickets.")
+flags.DEFINE_float("learning_rate", 3e-3, "Of Adam at first, for weights.")
+flags.DEFINE_float("scores_learning_rate", 0.03, "Likewise, for tickets.")
 flags.DEFINE_string("output_dir", None, "Folder for tickets and figures.")
 define(
     (Place,),

@@ -326,6 +326,7 @@ def test_masks_over_pretrained_weights(kind, tmp_path):
     folder = tmp_path / "masks"
     words = ("--epochs=6", "--width=4", "--learning_rate=0.005")
     words += ("--batch_size=32", f"--output_dir={folder}")
+    words += ("--train_images=120",)
     first, other = "from-0-to-4", "from-5-to-9"
     if kind == "images":
         first, other = "mnist", "lines"

@@ -50,7 +50,7 @@ flags.DEFINE_integer("batch_size", 64, "Images per step.", lower_bound=1)
 flags.DEFINE_integer(
     "train_images", None, "Of each other task; all by default.", lower_bound=1
 )
-flags.DEFINE_float("learning_rate", 1e-3, "Of Adam at first, for weights.")
+flags.DEFINE_float("learning_rate", 3e-3, "Of Adam at first, for weights.")
 flags.DEFINE_float("scores_learning_rate", 3e-3, "Likewise, beside masks.")
 flags.DEFINE_integer("seed", 0, "Of everything.", lower_bound=0)
 flags.DEFINE_string("output_dir", "pretrained_masks", "Folder for tickets.")

@@ -79,8 +79,14 @@ def read_tasks():
     if FLAGS.other_images:
         found = {FLAGS.dataset: splits(data)}
         for path in FLAGS.other_images:
+            name = pathlib.Path(path).stem
+            if name in found:
+                raise ValueError(
+                    f"Two tasks would be called '{name}'. Expected files of "
+                    f"other names. Received: other_images={path}"
+                )
             other = read_images(FLAGS.dataset, Place(images=path))
-            found[pathlib.Path(path).stem] = splits(other)
+            found[name] = splits(other)
         return data.classes, found
     half = data.classes // 2
     return half, {
@@ -161,8 +167,10 @@ def with_new_head(model):
 
 def search(pretrained, kernel, others, folder):
     """Searches masks for other tasks; returns what is then in files."""
+    # A network whose biases know nothing either, for random weights.
+    untrained = keras.models.clone_model(pretrained)
     model = mpt.convert(
-        pretrained,
+        pretrained if kernel == "keep" else untrained,
         sparsity=0.0,
         binarize=False,
         kernel=kernel,

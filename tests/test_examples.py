@@ -358,6 +358,12 @@ def test_masks_over_pretrained_weights(kind, tmp_path):
         for what in ("a new head alone", "all weights")
     )
     assert head < everything
+    if kind == "images":
+        words = ("--dataset=mnist", f"--images={mnist}")
+        words += 2 * (f"--other_images={mnist}",)
+        twice = f"--output_dir={tmp_path / 'twice'}"
+        message = fail("pretrained_masks", *words, twice)
+        assert "Two tasks would be called 'a'" in message
     message = fail("pretrained_masks", f"--output_dir={folder}")
     assert "is there already. Expected a new folder" in message
 

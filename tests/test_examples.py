@@ -267,6 +267,107 @@ def test_tasks(kind, tmp_path):
     assert "is there already. Expected a new folder" in message
 
 
+def row_of(table, *names):
+    """The figures in the row of a printed table that begins with names."""
+    return re.search(" +".join((*names, "(.*)")), table).group(1).split()
+
+
+def test_a_vision_transformer(tmp_path):
+    words = ("--epochs=3", "--width=16", "--blocks=1", "--patch=4")
+    words += ("--batch_size=32", "--learning_rate=0.01")
+    words += ("--scores_learning_rate=0.03", f"--output_dir={tmp_path}")
+    printed = succeed("vision_transformer", *words)
+    for way in ("dense", "mpt_1_32", "edge_popup"):
+        accuracy, kept, size, _ = row_of(printed, way)
+        assert float(accuracy) > 20
+        file = tmp_path / f"{way}-seed0.ticket"
+        if way == "dense":
+            assert not file.exists()
+            weights = int(kept.replace(",", ""))
+            continue
+        assert f"{file.stat().st_size:,}" == size
+        model = mpt.load_ticket(file)
+        masks = [layer.mask() for layer in mpt.masked_layers(model)]
+        count = sum(int(np.count_nonzero(mask)) for mask in masks)
+        assert f"{count:,}" == kept
+        assert count == weights / 2
+        assert all(
+            layer.binarize == (way == "mpt_1_32")
+            for layer in mpt.masked_layers(model)
+        )
+    # What is there is not trained again.
+    again = succeed("vision_transformer", *words)
+    assert again == printed[printed.index("method") :]
+    message = fail("vision_transformer", *words, "--width=8")
+    assert "holds figures of other settings: width=16" in message
+
+
+def test_patches_that_do_not_fit():
+    message = fail("vision_transformer", "--patch=3")
+    assert message.startswith("vision_transformer.py: Images of 8x8 pixels")
+    assert "Received: patch=3" in message
+
+
+def other_images(path, seed):
+    """A file of images of MNIST's size, of which classes are rows."""
+    draw = np.random.default_rng(seed)
+    arrays = {}
+    for split, count in (("train", 128), ("test", 64)):
+        labels = draw.integers(0, 10, count)
+        images = draw.integers(0, 40, (count, 28, 28, 1), "uint8")
+        images[np.arange(count), 2 * labels + seed] = 255
+        arrays |= {f"{split}_images": images, f"{split}_labels": labels}
+    np.savez(path, **arrays)
+    return path
+
+
+@pytest.mark.parametrize("kind", ["classes", "images"])
+def test_masks_over_pretrained_weights(kind, tmp_path):
+    folder = tmp_path / "masks"
+    words = ("--epochs=6", "--width=4", "--learning_rate=0.005")
+    words += ("--batch_size=32", f"--output_dir={folder}")
+    words += ("--train_images=120",)
+    first, other = "from-0-to-4", "from-5-to-9"
+    if kind == "images":
+        first, other = "mnist", "lines"
+        mnist = other_images(tmp_path / "a.npz", 0)
+        lines = other_images(tmp_path / "lines.npz", 1)
+        words += ("--dataset=mnist", f"--images={mnist}")
+        words += (f"--other_images={lines}",)
+    printed = succeed("pretrained_masks", *words)
+    before, after = re.findall(rf"{first}: ([\d.]+)%", printed)
+    assert float(before) > 50
+    assert before == after
+    for kernel, what in (
+        ("keep", "masks over its weights"),
+        ("random", "masks over random weights"),
+    ):
+        accuracy, size = row_of(printed, other, what)
+        file = folder / kernel / "tasks" / f"{other}.ticket"
+        assert f"{file.stat().st_size:,}" == size
+        if kernel == "keep":
+            assert float(accuracy) > 20
+        tasks = mpt.TaskMasks.load(folder / kernel)
+        tasks.switch(other)
+        for layer in mpt.masked_layers(tasks.model):
+            assert layer.name != "logits"
+            mask = keras.ops.convert_to_numpy(layer.mask())
+            assert (mask == 0).sum() == int(0.3 * mask.size)
+    head, everything = (
+        int(row_of(printed, other, what)[1].replace(",", ""))
+        for what in ("a new head alone", "all weights")
+    )
+    assert head < everything
+    if kind == "images":
+        words = ("--dataset=mnist", f"--images={mnist}")
+        words += 2 * (f"--other_images={mnist}",)
+        twice = f"--output_dir={tmp_path / 'twice'}"
+        message = fail("pretrained_masks", *words, twice)
+        assert "Two tasks would be called 'a'" in message
+    message = fail("pretrained_masks", f"--output_dir={folder}")
+    assert "is there already. Expected a new folder" in message
+
+
 def test_a_microcontroller(tmp_path):
     path = tmp_path / "digits.c"
     printed = succeed(
@@ -368,6 +469,7 @@ def test_serving_imports_no_keras():
 def test_examples_are_files_of_their_own():
     assert {path.stem for path in EXAMPLES.glob("*.py")} == {
         *("quickstart", "serve_savedmodel", "microcontroller", "tasks"),
+        *("vision_transformer", "pretrained_masks"),
         *("cifar10_biprop", "imagenet_biprop", "lottery_ticket", "kd_ticket"),
     }
     # The first code that a user reads needs nothing but the library.

@@ -115,7 +115,8 @@ def with_gradient(function, gradient):
         # that it compiles or computes twice.
         call = jax.custom_vjp(lambda *tensors: function(*tensors))
         call.defvjp(
-            lambda *tensors: (function(*tensors), tensors),
+            # Not of the function itself, or a second gradient would be 0.
+            lambda *tensors: (call(*tensors), tensors),
             lambda tensors, upstream: (
                 gradient(upstream, *tensors),
                 *[None] * (len(tensors) - 1),
@@ -141,7 +142,10 @@ def with_gradient(function, gradient):
 
 def as_tensor(array):
     """A new NumPy array as a tensor; nobody may use the array afterwards."""
-    if keras.backend.backend() == "tensorflow" and tf.executing_eagerly():
+    is_aligned = array.ctypes.data % 64 == 0  # or TensorFlow ends the process
+    is_alone = array.flags.c_contiguous and array.flags.writeable
+    on_tensorflow = keras.backend.backend() == "tensorflow"
+    if on_tensorflow and tf.executing_eagerly() and is_aligned and is_alone:
         # In the array's memory: TensorFlow would copy it, and keep both.
         return tf.experimental.dlpack.from_dlpack(array.__dlpack__())
     return ops.convert_to_tensor(array)

@@ -4,6 +4,7 @@ Whoever selects by magnitude then prunes or keeps these weights for ever,
 whatever the scores of the others are.
 """
 
+import numpy as np
 from keras import ops
 
 from mpt_keras import compilation
@@ -12,6 +13,9 @@ from mpt_keras.threshold import as_bits, magnitude_keys
 _INFINITY = 0x7F800000
 # The smallest normal number: what is smaller, some processors take for 0.
 _SMALLEST = 0x00800000
+_HIGHEST_KEY = _INFINITY - 1 - _SMALLEST
+# Magnitudes from here on are equal.
+HIGHEST = np.int32(_HIGHEST_KEY).view("float32")
 
 
 @compilation.fused
@@ -32,7 +36,7 @@ def in_order(scores, positions=None):
     """
     bits = magnitude_keys(as_bits(scores))
     # Of positive numbers, the bits order as the numbers do.
-    bits = ops.minimum(bits, _INFINITY - 1 - _SMALLEST) + _SMALLEST
+    bits = ops.minimum(bits, _HIGHEST_KEY) + _SMALLEST
     if positions is not None:
         outside = ops.where(positions > 0, _INFINITY, 0)
         bits = ops.where(positions == 0, bits, ops.cast(outside, "int32"))

@@ -34,7 +34,9 @@ from mpt_keras.ticket.slots import other_weights, slots_of
 _NETWORK, _START, _INDEX = "network.ticket", "start.ticket", "tasks.json"
 # A name is that of a file, on every system.
 _NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_. -]{0,98}[A-Za-z0-9_-])?")
-_NO_FILES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
+# So that sums of scores are finite.
+_LARGEST_SCORE = 2.0**100
+_NO_FILES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d) *(\..*)?", re.IGNORECASE)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -169,6 +171,7 @@ class _Bits:
     def put(self, masked, start):
         mask = self.mask
         first = start.scores.astype("float32")
+        first = first.clip(-_LARGEST_SCORE, _LARGEST_SCORE)
         scores = scores_that_select(first, mask, masked.free())
         masked.scores.assign(scores)
         masked.pruned.assign(mask.size - np.count_nonzero(mask))
@@ -270,7 +273,7 @@ class TaskMasks:
         self._layers = masked_layers(model)
         self._asked = [layer._sparsities for layer in self._layers]
         self._frozen, self._others = _divided(model, self._masked)
-        self._checksum = self._frozen_checksum()
+        self._shared = self._what_is_shared()
         self._start = self._read()
         self._tasks: dict[str, _Task] = {}
         self._current = None
@@ -372,8 +375,9 @@ class TaskMasks:
 
         Raises:
             ValueError: If there is no such task; if a frozen kernel is no
-                longer that of the network (as after `WeightRecycling`); or if
-                the optimizer cannot be set back. Nothing is changed then.
+                longer that of the network (as after `WeightRecycling`), or
+                `binarize` of a layer not what it was; or if the optimizer
+                cannot be set back. Nothing is changed then.
 
         Example:
 
@@ -598,6 +602,12 @@ class TaskMasks:
     def _read_ticket(self, ticket):
         if isinstance(ticket, Ticket):
             return ticket
+        if not isinstance(ticket, (str, bytes, os.PathLike)):
+            raise ValueError(
+                "Invalid value for argument `ticket`. Expected a ticket's "
+                "file, or what `read_ticket` returns. Received: "
+                f"{type(ticket).__name__}"
+            )
         with _of_file(pathlib.Path(os.fsdecode(ticket))) as path:
             data = path.read_bytes()
             base = Contents(data).base and self._network()
@@ -713,8 +723,12 @@ class TaskMasks:
         finally:
             self._write(held)
 
-    def _frozen_checksum(self):
-        return {name: _checksum([v]) for name, v in self._frozen.items()}
+    def _what_is_shared(self):
+        """Pairs of a name and what may not change; names may be alike."""
+        checksums = [(v.path, _checksum([v])) for v in self._frozen]
+        return checksums + [
+            (f"{one.layer_name}.binarize", one.binarize) for one in self._masked
+        ]
 
     def _scores_checksum(self):
         return _checksum(
@@ -725,14 +739,16 @@ class TaskMasks:
 
     def _check_frozen(self):
         """Raises `ValueError` if what all tasks share has changed."""
-        for name, checksum in self._frozen_checksum().items():
-            if checksum != self._checksum[name]:
+        for now, before in zip(
+            self._what_is_shared(), self._shared, strict=True
+        ):
+            if now != before:
                 raise ValueError(
-                    f"'{name}' of model '{self.model.name}' has changed since "
-                    "TaskMasks was made of the model, and with it what every "
-                    "task predicts. Expected frozen kernels, and layers such "
-                    "as Normalization, as they were: without WeightRecycling, "
-                    "and adapted before."
+                    f"'{now[0]}' of model '{self.model.name}' has changed "
+                    "since TaskMasks was made of the model, and with it what "
+                    "every task predicts. Expected frozen kernels, `binarize` "
+                    "and layers such as Normalization as they were: without "
+                    "WeightRecycling, and adapted before."
                 )
 
     def _check_known(self, name, argument="name"):
@@ -750,12 +766,13 @@ class TaskMasks:
 
 
 def _divided(model, masked):
-    """What all tasks share, by name, and what each has beside its scores."""
-    frozen = {one.kernel.path: one.kernel for one in masked}
+    """What all tasks share, and what each has beside its scores."""
+    frozen = [one.kernel for one in masked]
+    frozen += [one.frozen for one in masked if one.frozen is not None]
     for _, layer in walk(model):
         if hasattr(layer, "finalize_state"):  # compiled in as constants
-            frozen |= {variable.path: variable for variable in layer.weights}
-    left_out = {id(variable) for variable in frozen.values()}
+            frozen += layer.weights
+    left_out = {id(variable) for variable in frozen}
     for one in masked:
         left_out |= {id(one.scores), id(one.pruned)}
     return frozen, [v for v in model.weights if id(v) not in left_out]

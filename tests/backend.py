@@ -109,3 +109,26 @@ def _torch(function, variables):
         total, [v.value for v in variables], materialize_grads=True
     )
     return value, gradients
+
+
+def second_gradient(function, values):
+    """The gradient of the sum of a function's gradient, by reverse mode twice.
+
+    Args:
+        function: Takes a tensor, returns a scalar one.
+        values: Array.
+    """
+    if NAME == "jax":
+        first = jax.grad(function)
+        return as_numpy(jax.grad(lambda x: ops.sum(first(x)))(values))
+    if NAME == "torch":
+        x = torch.tensor(values, requires_grad=True)
+        (first,) = torch.autograd.grad(function(x), x, create_graph=True)
+        return as_numpy(torch.autograd.grad(first.sum(), x)[0])
+    x = tf.constant(values)
+    with tf.GradientTape() as outer, tf.GradientTape() as inner:
+        outer.watch(x)
+        inner.watch(x)
+        total = function(x)
+        first = inner.gradient(total, x)
+    return as_numpy(outer.gradient(first, x))

@@ -83,3 +83,17 @@ def test_jax_compiles_a_function_once_per_signature(scaled):
         np.testing.assert_array_equal(scale(x, x), [1, 1])
         np.testing.assert_array_equal(scale(y, y, by=2.0), [2, 2, 2])
     assert traces == [(2,), (3,)]
+
+
+def test_arrays_of_any_memory_become_tensors():
+    memory = np.zeros(4 * 100 + 64, "uint8")
+    for start in range(-memory.ctypes.data % 64, 64, 4):
+        array = memory[start : start + 400].view("float32")
+        array[:] = np.arange(100)
+        for given in (array, array[::2], array.reshape(10, 10).T):
+            expected = given.copy()
+            tensor = compilation.as_tensor(given)
+            np.testing.assert_array_equal(tensor + 1.0, expected + 1.0)
+    array = np.arange(100, dtype="float32")
+    array.flags.writeable = False
+    np.testing.assert_array_equal(compilation.as_tensor(array), array)

@@ -166,6 +166,22 @@ def test_masks_are_those_of_a_sort(pruned, kept, share, levels, seed):
     np.testing.assert_array_equal(masked.arrays()[1], expected)
 
 
+def test_scores_of_which_the_largest_are_equal():
+    layer = dense(frozen_pruned=0.2, frozen_kept=0.1)
+    (masked,) = layer.masked_kernels
+    shape = tuple(layer.scores.shape)
+    draw = np.random.default_rng(0)
+    for scores in (
+        draw.uniform(1.5e38, 3.3e38, shape),
+        np.where(draw.random(shape) < 0.7, np.inf, 3e38),
+    ):
+        masked.scores.assign(scores.astype("float32"))
+        equal = np.minimum(scores, np.float32(2.0**127))
+        expected = mask_by_sorting(equal, frozen(layer), masked.size // 2)
+        np.testing.assert_array_equal(as_numpy(layer.mask()), expected)
+        np.testing.assert_array_equal(masked.arrays()[1], expected)
+
+
 @pytest.mark.parametrize("binarize", [True, False])
 def test_forward_and_gradient(binarize, rng):
     layer = dense(binarize=binarize)

@@ -154,6 +154,20 @@ def test_frozen_weights_are_what_the_document_says(shape, known):
     )
 
 
+def test_a_few_free_weights_of_many():
+    # Of so many, the encoder looks at every fourth column alone.
+    free = np.zeros((600, 1000), bool)
+    free[[7, 100, 500], [1, 2, 3]] = True
+    mask = np.zeros_like(free)
+    mask[100, 2] = True
+    draw = np.random.default_rng(0)
+    quantiles = draw.integers(1 << 16, size=free.shape).astype("uint16")
+    for start in (None, Start(quantiles, None)):
+        data = encode_mask(mask, start, None, free)
+        found = decode_mask(data, mask.shape, 1, start, None, free)
+        np.testing.assert_array_equal(found, mask)
+
+
 @settings(deadline=None, max_examples=examples(60))
 @given(
     shape=st.lists(st.integers(1, 9), min_size=1, max_size=4),

@@ -2,7 +2,13 @@ import keras
 import numpy as np
 import oracle
 import pytest
-from backend import FORMS, NAME, as_numpy, value_and_gradients
+from backend import (
+    FORMS,
+    NAME,
+    as_numpy,
+    second_gradient,
+    value_and_gradients,
+)
 from keras import ops
 
 from mpt_keras import MPTDense, masking
@@ -12,6 +18,19 @@ from mpt_keras.sparsity import pruned_count
 def kept_of(scores, sparsity):
     size = scores.size
     return ops.convert_to_tensor(size - pruned_count(sparsity, size), "int32")
+
+
+@pytest.mark.parametrize("binarize", [True, False])
+def test_second_gradients_go_straight_through_as_well(binarize, rng):
+    scores, kernel = rng.standard_normal((2, 60)).astype("float32")
+
+    def energy(scores):
+        return ops.sum(masking.masked_kernel(scores, kernel, 20, binarize) ** 2)
+
+    # The first one is 2 * masked_kernel * kernel * sign(scores).
+    np.testing.assert_allclose(
+        second_gradient(energy, scores), 2 * kernel**2, rtol=1e-5
+    )
 
 
 @pytest.mark.parametrize("binarize", [True, False])

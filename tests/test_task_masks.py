@@ -414,6 +414,7 @@ def test_models_without_tasks(make, message):
         (lambda t: t.add("new", start="dogz"), "`start`.*mean 'dogs'"),
         (lambda t: t.add("Cats"), "there is 'cats'. Received: name='Cats'"),
         (lambda t: t.add("a", "cats", "b"), "Received both"),
+        (lambda t: t.add("a", ticket=3), "`ticket`.*Received: int"),
     ],
 )
 def test_wrong_words_change_nothing(trained, act, message):
@@ -430,7 +431,7 @@ def test_names_that_are_none_of_files(trained):
     tasks, _ = trained
     for name in (
         *("", ".", "..", "a/b", "a\\b", "../a", "a.", " a", "a:b"),
-        *("a\n", "CON", "nul.txt", 101 * "a", "ä", None, 3),
+        *("a\n", "CON", "nul.txt", "con .x", 101 * "a", "ä", None, 3),
     ):
         with pytest.raises(ValueError, match="Expected at most 100 letters"):
             tasks.add(name)
@@ -484,6 +485,72 @@ def test_kernels_that_no_longer_are_the_networks(trained, tmp_path):
     assert not (tmp_path / "new").exists()
     kernel.assign(first)
     tasks.switch("cats")
+
+
+def test_layers_that_are_no_longer_masked_so(trained, tmp_path):
+    tasks, found = trained
+    layer = tasks.model.get_layer("dense")
+    layer.binarize = False
+    for act in (
+        lambda: tasks.add("new"),
+        lambda: tasks.switch("cats"),
+        lambda: tasks.save(tmp_path / "new"),
+    ):
+        with pytest.raises(ValueError, match=r"'dense.binarize' of model"):
+            act()
+    layer.binarize = True
+    check_predicts(tasks, found)
+
+
+def test_frozen_parts_belong_to_the_network(tmp_path):
+    options = {"frozen_pruned": 0.2, "frozen_kept": 0.1}
+    draw = np.random.default_rng(1)
+    tasks = mpt.TaskMasks(network(**options))
+    found = {}
+    for name in LABELS:
+        tasks.add(name)
+        search(tasks.model, draw)
+        found[name] = predictions(tasks.model)
+    tasks.save(tmp_path)
+    check_predicts(mpt.TaskMasks.load(tmp_path), found)
+    tasks.pack()
+    check_predicts(tasks, found)
+
+
+def test_layers_of_the_same_name_in_models_that_are_nested(tmp_path):
+    def part(seed):
+        options = {"name": "dense", "frozen_kept": 0.1, "seed": seed}
+        return keras.Sequential(
+            [keras.Input((4,)), mpt.MPTDense(4, **options)], name=f"part{seed}"
+        )
+
+    model = keras.Sequential([keras.Input((4,)), part(1), part(2)])
+    tasks = mpt.TaskMasks(model)
+    tasks.add("one")
+    tasks.save(tmp_path)
+    images = DRAWN.standard_normal((5, 4)).astype("float32")
+    loaded = mpt.TaskMasks.load(tmp_path).model
+    assert_same(loaded(images), model(images))
+    second = model.layers[1].layers[0]
+    second.kernel.assign(-as_numpy(second.kernel))
+    with pytest.raises(ValueError, match="dense/kernel' of model"):
+        tasks.add("two")
+
+
+def test_infinite_scores_to_begin_with():
+    model = network()
+    scores = model.get_layer("dense").scores
+    drawn = as_numpy(scores)
+    scores.assign(np.where(DRAWN.random(drawn.shape) < 0.8, np.inf, drawn))
+    tasks = mpt.TaskMasks(model)
+    tasks.add("cats")
+    scores.assign(drawn)
+    predicted = predictions(model)
+    tasks.pack()
+    tasks.add("dogs")
+    tasks.switch("cats")
+    assert_same(predictions(model), predicted)
+    assert np.isfinite(as_numpy(scores)).all()
 
 
 def test_normalizations_are_part_of_the_network():

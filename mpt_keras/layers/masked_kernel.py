@@ -125,7 +125,8 @@ class MaskedKernel:
         kept -= self.frozen_part.kept
         if kept:
             free = frozen == 0
-            mask[free] = selection.top_mask_of_array(scores[free], kept)
+            magnitudes = np.minimum(np.abs(scores[free]), frozen_order.HIGHEST)
+            mask[free] = selection.top_mask_of_array(magnitudes, kept)
         return mask
 
     def effective_array(self):

@@ -28,6 +28,11 @@ def choose_settings(mask, kept, start, base, free=None):
         array = array.reshape(rows, columns)[:_LOOKED_AT, ::step]
         return np.ascontiguousarray(array)
 
+    coded = ...
+    if free is not None:
+        coded = part(free)
+        if not coded.any():  # of the few that there are, none is looked at
+            return Settings(0)
     mask = part(mask)
 
     guess = np.full(mask.shape, 2 * kept > size)
@@ -45,7 +50,6 @@ def choose_settings(mask, kept, start, base, free=None):
     if base is not None:
         guess = part(base)
     changes = mask.astype("int8") - guess
-    coded = ... if free is None else part(free)
     counts = [
         _counts(distances[coded], changes[coded] != 0) for distances in away
     ]

@@ -476,12 +476,59 @@ def test_inputs_that_several_custom_layers_share(rng, tmp_path):
     check_same_bits(loaded, masked, arrays)
 
 
-def test_layers_that_a_custom_layer_uses_otherwise_are_left_alone(rng):
-    model = blocks(Particular, 1)
+@register
+class Peeking(Block):
+    """Multiplies by the kernel of a layer itself, unmasked as it would be."""
+
+    def call(self, inputs):
+        return ops.matmul(inputs, self.again.kernel) + self.again.bias
+
+
+@pytest.mark.parametrize(
+    ("block", "reason"),
+    [
+        (Particular, "predicts something else"),
+        (Peeking, "uses kernels otherwise"),
+    ],
+)
+def test_layers_that_a_custom_layer_uses_otherwise_are_left_alone(
+    block, reason
+):
+    model = blocks(block, 1)
     masked = mpt.convert(model)
     assert [layer.name for layer in mpt.masked_layers(masked)] == ["head"]
     reasons = {row.reason for row in mpt.conversion_report(masked).left_alone}
-    assert any("predicts something else" in (why or "") for why in reasons)
+    assert any(reason in (why or "") for why in reasons)
+
+
+@register
+class Transformer(layers.Layer):
+    """As in the examples of Keras: without `build`."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.attention = layers.MultiHeadAttention(2, 2)
+        self.feed_forward = keras.Sequential(
+            [layers.Dense(6, activation="relu"), layers.Dense(4)]
+        )
+        self.each = layers.TimeDistributed(layers.Dense(4))
+        self.norm = layers.LayerNormalization()
+
+    def call(self, inputs):
+        x = self.norm(inputs + self.attention(inputs, inputs))
+        return self.each(x + self.feed_forward(x))
+
+
+# Keras says so wherever it loads such a layer, and builds it by the call.
+@pytest.mark.filterwarnings("ignore:`build.*` was called on layer 'block'")
+def test_custom_layers_that_build_when_they_are_called(rng, tmp_path):
+    inputs = keras.Input((5, 4))
+    model = keras.Model(inputs, Transformer(name="block")(inputs))
+    x = images(rng, (3, 5, 4))
+    check_same_bits(mpt.convert(model, kernel="keep"), model, x)
+    masked = mpt.convert(model, seed=0)
+    assert len(mpt.masked_layers(masked)) == 7
+    check_uses(masked, x, tmp_path, {"tests_convert>Transformer": Transformer})
 
 
 def test_registered_classes(rng, tmp_path):
@@ -516,6 +563,11 @@ def test_registered_classes(rng, tmp_path):
     assert seen[-1].kernel == "random"
     mpt.register_conversion(Doubled)(lambda layer, settings: layer)
     with pytest.raises(ValueError, match="'own'"):
+        mpt.convert(model)
+    mpt.register_conversion(Doubled)(
+        lambda layer, settings: mpt.MPTDense(7, **settings.arguments())
+    )
+    with pytest.raises(ValueError, match=r"Cannot convert layer 'own'.*kernel"):
         mpt.convert(model)
     with pytest.raises(ValueError, match="layer_class"):
         mpt.register_conversion("Dense")
@@ -570,12 +622,17 @@ def shared_with_a_block():
         (network, {"layers": "norm"}, "no kernel"),
         (network, {"layers": []}, "layers"),
         (network, {"layers": [3]}, "layers"),
+        (network, {"layers": 3}, "layers"),
+        (network, {"layers": layers.Dense(2)}, "names or patterns"),
         (network, {"layers": lambda name, layer: False}, "true of none"),
         (network, {"kernel": "own"}, "'random'"),
         (network, {"sparsity": 1.0}, "sparsity"),
         (network, {"sparsity": {"conv": 0.5}}, "'separable/"),
         (network, {"binarize": 1}, "binarize"),
         (network, {"seed": -1}, "seed"),
+        (network, {"sparsity": {0: 0.5}}, "strings"),
+        (network, {"scores_regularizer": 3}, "scores_regularizer=3"),
+        (network, {"scores_regularizer": "l3"}, "scores_regularizer='l3'"),
         (network, {"input_quantizer": "sign"}, "sign"),
         (lambda: 3, {}, "Expected a Keras model"),
     ],

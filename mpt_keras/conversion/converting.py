@@ -21,7 +21,11 @@ from mpt_keras.conversion.copying import (
     copied_with_config,
     is_of_keras,
 )
-from mpt_keras.conversion.masked_holders import as_converted, put_inside
+from mpt_keras.conversion.masked_holders import (
+    as_converted,
+    places,
+    put_inside,
+)
 from mpt_keras.conversion.masked_layers import (
     ConversionSettings,
     kernel_shapes,
@@ -126,6 +130,7 @@ def convert(
     rule = sparsity_rules.as_rule(sparsity)
     binarize = not keep if binarize is None else binarize
     quantizers.get(input_quantizer)  # or an error
+    _check_regularizer(scores_regularizer)
     seed = seeds.check_seed(seed)
     _check_model(model)
     drawn = random.getstate()
@@ -156,6 +161,17 @@ def convert(
         prune_globally(masked, rule.sparsity)
     remember(masked, _report(model, choices, copies))
     return masked
+
+
+def _check_regularizer(regularizer):
+    try:
+        keras.regularizers.get(regularizer)
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            "Invalid value for argument `scores_regularizer`. Expected a Keras "
+            "regularizer, its name or None. Received: "
+            f"scores_regularizer={regularizer!r}"
+        ) from error
 
 
 def _check_model(model):
@@ -204,12 +220,28 @@ def _leave_holders_alone(choices, common):
         )
         trial = _Copies({id(choice.layer): unpruned for choice in held})
         try:
-            why = difference(trial.layer(holder), holder)
+            copy = trial.layer(holder)
+            why = difference(copy, holder)
+            if why is None:
+                _call_without_kernels(trial.masked, held)
+                if difference(copy, holder) is not None:
+                    why = "it uses kernels otherwise than by calling layers"
         except (AttributeError, TypeError, NotImplementedError) as error:
             why = f"it fails with masked layers inside: {error}"
         if why is not None:
             for choice in held:
                 choice.reason = f"held by '{holder.name}': {why}"
+
+
+def _call_without_kernels(masked, choices):
+    """Layers answer as before, and whoever reads their kernels finds 0."""
+    for choice in choices:
+        layer = masked[id(choice.layer)]
+        layer.call = choice.layer.call
+        for inner in masked_layers(layer):
+            for masked_kernel in inner.masked_kernels:
+                kernel = masked_kernel.kernel
+                kernel.assign(keras.ops.zeros_like(kernel))
 
 
 def _settings(choices, common, rule):
@@ -292,14 +324,10 @@ class _Copies:
 
     def _holder(self, layer):
         copy, original = copied_with_config(layer)
-        pairs = zip(
-            copy._flatten_layers(), layer._flatten_layers(), strict=True
-        )
-        masked = {
-            place: self._masked(inner, source)
-            for place, (inner, source) in enumerate(pairs)
-            if id(source) in self._settings
-        }
+        inside, masked = places(copy), {}
+        for place, source in places(layer).items():
+            if id(source) in self._settings:
+                masked[place] = self._masked(inside[place], source)
         put_inside(copy, masked)
         return (
             copy if is_of_keras(copy) else as_converted(copy, original, masked)

@@ -190,7 +190,7 @@ def masked_layer(layer, settings):
     drawn = set()
     if settings.kernel == "random":
         drawn = {id(masked_kernel.kernel) for masked_kernel in kernels}
-    for ours, theirs in weight_pairs(layer, masked):
+    for ours, theirs in _weight_pairs(layer, masked):
         if id(theirs) not in drawn:
             theirs.assign(ops.convert_to_numpy(ours))
     if settings.kernel == "keep":
@@ -198,6 +198,17 @@ def masked_layer(layer, settings):
             _start_from_magnitudes(masked_kernel)
     masked.trainable = layer.trainable
     return masked
+
+
+def _weight_pairs(layer, masked):
+    try:
+        return weight_pairs(layer, masked)
+    except ValueError as error:
+        raise ValueError(
+            f"Cannot convert layer '{layer.name}'. Expected a masked form with "
+            "the weights of the layer, by name and shape, beside scores; see "
+            f"`register_conversion`. {error}"
+        ) from error
 
 
 def _with_one_sparsity(layer, settings):

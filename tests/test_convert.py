@@ -157,6 +157,18 @@ def test_scores_over_kept_kernels_are_as_large_as_drawn_ones():
     assert np.log2(scale.max()) % 1 == 0
 
 
+@pytest.mark.parametrize("size", [1e-42, 1e-30, 1e38])
+def test_scores_over_kernels_of_any_size(size):
+    model = keras.Sequential([keras.Input((2,)), layers.Dense(2, name="a")])
+    model.get_layer("a").kernel.assign(size * np.array([[1, -2], [3, 2]]))
+    masked = mpt.convert(model, 0.75, kernel="keep").get_layer("a")
+    np.testing.assert_array_equal(
+        masked.mask(), [[False, False], [True, False]]
+    )
+    scores = np.abs(as_numpy(masked.scores)).mean()
+    assert 0.1 < scores < 1.0
+
+
 def test_kernels_of_zeros_do_not_change():
     model = keras.Sequential(
         [keras.Input((4,)), layers.Dense(2, kernel_initializer="zeros")]
@@ -305,6 +317,26 @@ def test_sparsity_by_rule():
     assert masked.get_layer("logits").sparsity == found["logits"]
 
 
+@pytest.mark.parametrize(
+    "attention",
+    [
+        layers.MultiHeadAttention(2, 3, use_gate=True, name="own"),
+        layers.GroupQueryAttention(4, 4, 2, name="own"),
+    ],
+)
+def test_sparsity_of_projections(attention):
+    inputs = keras.Input((5, 4))
+    outputs = layers.Dense(2, name="query")(attention(inputs, inputs))
+    model = keras.Model(inputs, outputs)
+    masked = mpt.convert(model, {"own/query": 0.75, "own": 0.25, "*": 0.5})
+    row, other = mpt.conversion_report(masked).masked
+    found = {f"own/{name}": 0.25 for name in masked.layers[1].projections}
+    assert row.sparsity == found | {"own/query": 0.75}
+    assert other.sparsity == {"query": 0.5}
+    for name, projection in masked.get_layer("own").projections.items():
+        assert projection.sparsity == row.sparsity[f"own/{name}"]
+
+
 def test_one_threshold():
     masked = mpt.convert(network(), sparsity=Global(0.5), seed=0)
     kernels = [
@@ -356,6 +388,8 @@ def test_frozen_layers_stay_frozen():
     ]
     dense = masked.get_layer("inner").get_layer("dense")
     assert dense.trainable_weights == []
+    remarks = {r.name: r.remark for r in mpt.conversion_report(masked).masked}
+    assert {n for n, why in remarks.items() if why} == {"inner/dense"}
     masked.get_layer("inner").trainable = True
     assert [weight.name for weight in dense.trainable_weights] == [
         "bias",
@@ -608,9 +642,25 @@ def shared_with_a_block():
     return keras.Model(inputs, block.dense[0](x))
 
 
+def with_a_variable_in_the_graph():
+    """A layer's kernel, in an operation that is no layer."""
+    inputs = keras.Input((4,))
+    dense = layers.Dense(4, name="dense")
+    return keras.Model(inputs, ops.matmul(dense(inputs), dense.kernel))
+
+
+def diverged():
+    model = network()
+    kernel = model.get_layer("conv").kernel
+    kernel.assign(as_numpy(kernel) * np.inf)
+    return model
+
+
 @pytest.mark.parametrize(
     ("make", "options", "message"),
     [
+        (with_a_variable_in_the_graph, {}, "'dense/kernel'.*share"),
+        (diverged, {"kernel": "keep"}, "'conv' holds.*not finite"),
         (unbuilt, {}, "not built"),
         (subclassed, {}, "subclassed.*keras.Model"),
         (without_kernels, {}, "nothing to mask"),

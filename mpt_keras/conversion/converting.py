@@ -1,6 +1,7 @@
 """Converting: from an ordinary Keras model to one of masked layers."""
 
 import dataclasses
+import itertools
 import math
 import random
 from typing import Any
@@ -151,6 +152,8 @@ def convert(
                 f"Nothing can be masked in model '{model.name}': "
                 f"{ {choice.name: choice.reason for choice in choices} }"
             )
+        if keep:
+            _check_finite(chosen)
         settings = _settings(choices, common, rule)
         copies = _Copies(settings)
         masked = copies.layer(model)
@@ -205,6 +208,36 @@ def _check_model(model):
                         "Expected a model that computes what its graph says. "
                         "Give keras.Model(model.inputs, model.outputs)."
                     )
+        if isinstance(layer, keras.Function):
+            _check_without_variables(layer)
+
+
+def _check_without_variables(model):
+    # An operation has no weights, so that a copy would use the same variable.
+    for node in itertools.chain(*model._nodes_by_depth.values()):
+        arguments = [node.arguments.args, node.arguments.kwargs]
+        for value in keras.tree.flatten(arguments):
+            if isinstance(value, keras.Variable):
+                raise ValueError(
+                    f"Operation '{node.operation.name}' of model "
+                    f"'{model.name}' computes with the variable "
+                    f"'{value.path}', which the converted model would share "
+                    "with this one. Expected weights that belong to layers. "
+                    "Do it in the `call` of a layer."
+                )
+
+
+def _check_finite(choices):
+    for choice in choices:
+        for weight in choice.layer.weights:
+            values = keras.ops.cast(weight, "float32")
+            if not keras.ops.all(keras.ops.isfinite(values)):
+                raise ValueError(
+                    f"Weight '{weight.path}' of layer '{choice.name}' holds "
+                    "numbers that are not finite, among which magnitudes "
+                    "choose none. Expected trained weights, or "
+                    "kernel='random'."
+                )
 
 
 def _leave_holders_alone(choices, common):
@@ -241,7 +274,7 @@ def _call_without_kernels(masked, choices):
         for inner in masked_layers(layer):
             for masked_kernel in inner.masked_kernels:
                 kernel = masked_kernel.kernel
-                kernel.assign(keras.ops.zeros_like(kernel))
+                kernel.assign(keras.ops.zeros(kernel.shape, kernel.dtype))
 
 
 def _settings(choices, common, rule):
@@ -359,16 +392,23 @@ def _report(model, choices, copies):
         )
         if masked is not None:
             shapes = kernel_shapes(layer, choice.name)
-            without = options_without_effect(layer)
             row = dataclasses.replace(
                 row,
                 masked_kind=type(masked).__name__,
                 weights=sum(map(math.prod, shapes.values())),
                 sparsity=dict(zip(shapes, _sparsities(masked), strict=True)),
-                remark=f"without {', '.join(without)}" if without else None,
+                remark=_remark(layer, masked),
             )
         rows.append(row)
     return ConversionReport(model.name, tuple(rows))
+
+
+def _remark(layer, masked):
+    without = options_without_effect(layer)
+    remarks = [f"without {', '.join(without)}"] if without else []
+    if not masked.trainable:
+        remarks.append("not trainable, as it was")
+    return "; ".join(remarks) or None
 
 
 def _sparsities(layer):

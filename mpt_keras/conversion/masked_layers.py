@@ -138,7 +138,11 @@ def kernel_shapes(layer, name):
     masked_class = _counterpart(layer)
     if type(layer) in _CONVERSIONS or not issubclass(masked_class, MaskedLayer):
         inner = ordinary_kernels(layer, trainable=False)
-        found = {kernel: tuple(v.shape) for kernel, v in inner.items()}
+        # An attention's own name stands before those of its projections.
+        found = {
+            kernel.removeprefix(f"{layer.name}/"): tuple(variable.shape)
+            for kernel, variable in inner.items()
+        }
         if not found:
             found = {
                 weight.name: tuple(weight.shape)
@@ -254,11 +258,12 @@ def _start_from_magnitudes(masked_kernel):
 
     By a power of two, which rounds nothing: ties and order are the kernel's.
     """
+    # In double precision, in which no scale of single precision overflows.
     kernel, drawn = (
-        np.abs(np.asarray(ops.convert_to_numpy(variable), "float32"))
+        np.abs(np.asarray(ops.convert_to_numpy(variable), "float64"))
         for variable in (masked_kernel.kernel, masked_kernel.scores)
     )
-    if not kernel.any():
+    if not kernel.any() or not np.isfinite(kernel).all():
         return  # it has no order, and scores of 0 would never change
     scale = 2.0 ** np.round(np.log2(drawn.mean() / kernel.mean()))
-    masked_kernel.scores.assign(kernel * np.float32(scale))
+    masked_kernel.scores.assign((kernel * scale).astype("float32"))

@@ -103,7 +103,10 @@ def convert(
         ValueError: If an argument is invalid or a pattern matches nothing; if
             the model is subclassed, not built or has nothing to mask; if a
             layer to mask is quantized, fine-tuned with LoRA, or shared with a
-            part that is not to be masked; or if Keras cannot copy a layer.
+            part that is not to be masked; if an operation of the graph
+            computes with a variable that belongs to no layer there; if
+            `kernel="keep"` and a weight is not finite; or if Keras cannot copy
+            a layer.
 
     Example:
 

@@ -181,7 +181,13 @@ class ByPattern:
                 "Invalid value for argument `sparsity`. Expected a dictionary "
                 "of names or patterns with a sparsity for each. Received: {}"
             )
-        for rule in self.rules.values():
+        for pattern, rule in self.rules.items():
+            if not isinstance(pattern, str):
+                raise ValueError(
+                    "Invalid value for argument `sparsity`. Expected a "
+                    "dictionary of names or patterns of kernels, which are "
+                    f"strings. Received: {pattern!r} in {self.rules!r}"
+                )
             if isinstance(as_rule(rule), Global):
                 raise ValueError(
                     "Invalid value for argument `sparsity`. Expected `Global` "

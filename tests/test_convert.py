@@ -157,6 +157,18 @@ def test_scores_over_kept_kernels_are_as_large_as_drawn_ones():
     assert np.log2(scale.max()) % 1 == 0
 
 
+@pytest.mark.parametrize("size", [1e-42, 1e-30, 1e38])
+def test_scores_over_kernels_of_any_size(size):
+    model = keras.Sequential([keras.Input((2,)), layers.Dense(2, name="a")])
+    model.get_layer("a").kernel.assign(size * np.array([[1, -2], [3, 2]]))
+    masked = mpt.convert(model, 0.75, kernel="keep").get_layer("a")
+    np.testing.assert_array_equal(
+        masked.mask(), [[False, False], [True, False]]
+    )
+    scores = np.abs(as_numpy(masked.scores)).mean()
+    assert 0.1 < scores < 1.0
+
+
 def test_kernels_of_zeros_do_not_change():
     model = keras.Sequential(
         [keras.Input((4,)), layers.Dense(2, kernel_initializer="zeros")]
@@ -305,6 +317,26 @@ def test_sparsity_by_rule():
     assert masked.get_layer("logits").sparsity == found["logits"]
 
 
+@pytest.mark.parametrize(
+    "attention",
+    [
+        layers.MultiHeadAttention(2, 3, use_gate=True, name="own"),
+        layers.GroupQueryAttention(4, 4, 2, name="own"),
+    ],
+)
+def test_sparsity_of_projections(attention):
+    inputs = keras.Input((5, 4))
+    outputs = layers.Dense(2, name="query")(attention(inputs, inputs))
+    model = keras.Model(inputs, outputs)
+    masked = mpt.convert(model, {"own/query": 0.75, "own": 0.25, "*": 0.5})
+    row, other = mpt.conversion_report(masked).masked
+    found = {f"own/{name}": 0.25 for name in masked.layers[1].projections}
+    assert row.sparsity == found | {"own/query": 0.75}
+    assert other.sparsity == {"query": 0.5}
+    for name, projection in masked.get_layer("own").projections.items():
+        assert projection.sparsity == row.sparsity[f"own/{name}"]
+
+
 def test_one_threshold():
     masked = mpt.convert(network(), sparsity=Global(0.5), seed=0)
     kernels = [
@@ -356,6 +388,8 @@ def test_frozen_layers_stay_frozen():
     ]
     dense = masked.get_layer("inner").get_layer("dense")
     assert dense.trainable_weights == []
+    remarks = {r.name: r.remark for r in mpt.conversion_report(masked).masked}
+    assert {n for n, why in remarks.items() if why} == {"inner/dense"}
     masked.get_layer("inner").trainable = True
     assert [weight.name for weight in dense.trainable_weights] == [
         "bias",
@@ -476,12 +510,59 @@ def test_inputs_that_several_custom_layers_share(rng, tmp_path):
     check_same_bits(loaded, masked, arrays)
 
 
-def test_layers_that_a_custom_layer_uses_otherwise_are_left_alone(rng):
-    model = blocks(Particular, 1)
+@register
+class Peeking(Block):
+    """Multiplies by the kernel of a layer itself, unmasked as it would be."""
+
+    def call(self, inputs):
+        return ops.matmul(inputs, self.again.kernel) + self.again.bias
+
+
+@pytest.mark.parametrize(
+    ("block", "reason"),
+    [
+        (Particular, "predicts something else"),
+        (Peeking, "uses kernels otherwise"),
+    ],
+)
+def test_layers_that_a_custom_layer_uses_otherwise_are_left_alone(
+    block, reason
+):
+    model = blocks(block, 1)
     masked = mpt.convert(model)
     assert [layer.name for layer in mpt.masked_layers(masked)] == ["head"]
     reasons = {row.reason for row in mpt.conversion_report(masked).left_alone}
-    assert any("predicts something else" in (why or "") for why in reasons)
+    assert any(reason in (why or "") for why in reasons)
+
+
+@register
+class Transformer(layers.Layer):
+    """As in the examples of Keras: without `build`."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.attention = layers.MultiHeadAttention(2, 2)
+        self.feed_forward = keras.Sequential(
+            [layers.Dense(6, activation="relu"), layers.Dense(4)]
+        )
+        self.each = layers.TimeDistributed(layers.Dense(4))
+        self.norm = layers.LayerNormalization()
+
+    def call(self, inputs):
+        x = self.norm(inputs + self.attention(inputs, inputs))
+        return self.each(x + self.feed_forward(x))
+
+
+# Keras says so wherever it loads such a layer, and builds it by the call.
+@pytest.mark.filterwarnings("ignore:`build.*` was called on layer 'block'")
+def test_custom_layers_that_build_when_they_are_called(rng, tmp_path):
+    inputs = keras.Input((5, 4))
+    model = keras.Model(inputs, Transformer(name="block")(inputs))
+    x = images(rng, (3, 5, 4))
+    check_same_bits(mpt.convert(model, kernel="keep"), model, x)
+    masked = mpt.convert(model, seed=0)
+    assert len(mpt.masked_layers(masked)) == 7
+    check_uses(masked, x, tmp_path, {"tests_convert>Transformer": Transformer})
 
 
 def test_registered_classes(rng, tmp_path):
@@ -516,6 +597,11 @@ def test_registered_classes(rng, tmp_path):
     assert seen[-1].kernel == "random"
     mpt.register_conversion(Doubled)(lambda layer, settings: layer)
     with pytest.raises(ValueError, match="'own'"):
+        mpt.convert(model)
+    mpt.register_conversion(Doubled)(
+        lambda layer, settings: mpt.MPTDense(7, **settings.arguments())
+    )
+    with pytest.raises(ValueError, match=r"Cannot convert layer 'own'.*kernel"):
         mpt.convert(model)
     with pytest.raises(ValueError, match="layer_class"):
         mpt.register_conversion("Dense")
@@ -556,9 +642,25 @@ def shared_with_a_block():
     return keras.Model(inputs, block.dense[0](x))
 
 
+def with_a_variable_in_the_graph():
+    """A layer's kernel, in an operation that is no layer."""
+    inputs = keras.Input((4,))
+    dense = layers.Dense(4, name="dense")
+    return keras.Model(inputs, ops.matmul(dense(inputs), dense.kernel))
+
+
+def diverged():
+    model = network()
+    kernel = model.get_layer("conv").kernel
+    kernel.assign(as_numpy(kernel) * np.inf)
+    return model
+
+
 @pytest.mark.parametrize(
     ("make", "options", "message"),
     [
+        (with_a_variable_in_the_graph, {}, "'dense/kernel'.*share"),
+        (diverged, {"kernel": "keep"}, "'conv' holds.*not finite"),
         (unbuilt, {}, "not built"),
         (subclassed, {}, "subclassed.*keras.Model"),
         (without_kernels, {}, "nothing to mask"),
@@ -570,12 +672,17 @@ def shared_with_a_block():
         (network, {"layers": "norm"}, "no kernel"),
         (network, {"layers": []}, "layers"),
         (network, {"layers": [3]}, "layers"),
+        (network, {"layers": 3}, "layers"),
+        (network, {"layers": layers.Dense(2)}, "names or patterns"),
         (network, {"layers": lambda name, layer: False}, "true of none"),
         (network, {"kernel": "own"}, "'random'"),
         (network, {"sparsity": 1.0}, "sparsity"),
         (network, {"sparsity": {"conv": 0.5}}, "'separable/"),
         (network, {"binarize": 1}, "binarize"),
         (network, {"seed": -1}, "seed"),
+        (network, {"sparsity": {0: 0.5}}, "strings"),
+        (network, {"scores_regularizer": 3}, "scores_regularizer=3"),
+        (network, {"scores_regularizer": "l3"}, "scores_regularizer='l3'"),
         (network, {"input_quantizer": "sign"}, "sign"),
         (lambda: 3, {}, "Expected a Keras model"),
     ],

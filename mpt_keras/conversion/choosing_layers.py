@@ -4,7 +4,7 @@ import collections
 import dataclasses
 import difflib
 import fnmatch
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import keras
@@ -148,7 +148,7 @@ def _reason(layer):
 
 def _exclude(able, choices, layers, model):
     """Marks those of `able` that `layers` does not name."""
-    if callable(layers):
+    if callable(layers) and not isinstance(layers, keras.layers.Layer):
         for choice in able:
             if not layers(choice.name, choice.layer):
                 choice.reason = EXCLUDED
@@ -159,7 +159,8 @@ def _exclude(able, choices, layers, model):
                 f"{_names(able)}. Received: {layers!r}, which is true of none."
             )
         return
-    patterns = [layers] if isinstance(layers, str) else list(layers)
+    is_several = isinstance(layers, Iterable) and not isinstance(layers, str)
+    patterns = list(layers) if is_several else [layers]
     for pattern in patterns:
         if not isinstance(pattern, str):
             raise ValueError(

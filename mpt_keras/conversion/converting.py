@@ -1,6 +1,7 @@
 """Converting: from an ordinary Keras model to one of masked layers."""
 
 import dataclasses
+import itertools
 import math
 import random
 from typing import Any
@@ -21,7 +22,11 @@ from mpt_keras.conversion.copying import (
     copied_with_config,
     is_of_keras,
 )
-from mpt_keras.conversion.masked_holders import as_converted, put_inside
+from mpt_keras.conversion.masked_holders import (
+    as_converted,
+    places,
+    put_inside,
+)
 from mpt_keras.conversion.masked_layers import (
     ConversionSettings,
     kernel_shapes,
@@ -98,7 +103,10 @@ def convert(
         ValueError: If an argument is invalid or a pattern matches nothing; if
             the model is subclassed, not built or has nothing to mask; if a
             layer to mask is quantized, fine-tuned with LoRA, or shared with a
-            part that is not to be masked; or if Keras cannot copy a layer.
+            part that is not to be masked; if an operation of the graph
+            computes with a variable that belongs to no layer there; if
+            `kernel="keep"` and a weight is not finite; or if Keras cannot copy
+            a layer.
 
     Example:
 
@@ -126,6 +134,7 @@ def convert(
     rule = sparsity_rules.as_rule(sparsity)
     binarize = not keep if binarize is None else binarize
     quantizers.get(input_quantizer)  # or an error
+    _check_regularizer(scores_regularizer)
     seed = seeds.check_seed(seed)
     _check_model(model)
     drawn = random.getstate()
@@ -146,6 +155,8 @@ def convert(
                 f"Nothing can be masked in model '{model.name}': "
                 f"{ {choice.name: choice.reason for choice in choices} }"
             )
+        if keep:
+            _check_finite(chosen)
         settings = _settings(choices, common, rule)
         copies = _Copies(settings)
         masked = copies.layer(model)
@@ -156,6 +167,17 @@ def convert(
         prune_globally(masked, rule.sparsity)
     remember(masked, _report(model, choices, copies))
     return masked
+
+
+def _check_regularizer(regularizer):
+    try:
+        keras.regularizers.get(regularizer)
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            "Invalid value for argument `scores_regularizer`. Expected a Keras "
+            "regularizer, its name or None. Received: "
+            f"scores_regularizer={regularizer!r}"
+        ) from error
 
 
 def _check_model(model):
@@ -189,6 +211,36 @@ def _check_model(model):
                         "Expected a model that computes what its graph says. "
                         "Give keras.Model(model.inputs, model.outputs)."
                     )
+        if isinstance(layer, keras.Function):
+            _check_without_variables(layer)
+
+
+def _check_without_variables(model):
+    # An operation has no weights, so that a copy would use the same variable.
+    for node in itertools.chain(*model._nodes_by_depth.values()):
+        arguments = [node.arguments.args, node.arguments.kwargs]
+        for value in keras.tree.flatten(arguments):
+            if isinstance(value, keras.Variable):
+                raise ValueError(
+                    f"Operation '{node.operation.name}' of model "
+                    f"'{model.name}' computes with the variable "
+                    f"'{value.path}', which the converted model would share "
+                    "with this one. Expected weights that belong to layers. "
+                    "Do it in the `call` of a layer."
+                )
+
+
+def _check_finite(choices):
+    for choice in choices:
+        for weight in choice.layer.weights:
+            values = keras.ops.cast(weight, "float32")
+            if not keras.ops.all(keras.ops.isfinite(values)):
+                raise ValueError(
+                    f"Weight '{weight.path}' of layer '{choice.name}' holds "
+                    "numbers that are not finite, among which magnitudes "
+                    "choose none. Expected trained weights, or "
+                    "kernel='random'."
+                )
 
 
 def _leave_holders_alone(choices, common):
@@ -204,12 +256,28 @@ def _leave_holders_alone(choices, common):
         )
         trial = _Copies({id(choice.layer): unpruned for choice in held})
         try:
-            why = difference(trial.layer(holder), holder)
+            copy = trial.layer(holder)
+            why = difference(copy, holder)
+            if why is None:
+                _call_without_kernels(trial.masked, held)
+                if difference(copy, holder) is not None:
+                    why = "it uses kernels otherwise than by calling layers"
         except (AttributeError, TypeError, NotImplementedError) as error:
             why = f"it fails with masked layers inside: {error}"
         if why is not None:
             for choice in held:
                 choice.reason = f"held by '{holder.name}': {why}"
+
+
+def _call_without_kernels(masked, choices):
+    """Layers answer as before, and whoever reads their kernels finds 0."""
+    for choice in choices:
+        layer = masked[id(choice.layer)]
+        layer.call = choice.layer.call
+        for inner in masked_layers(layer):
+            for masked_kernel in inner.masked_kernels:
+                kernel = masked_kernel.kernel
+                kernel.assign(keras.ops.zeros(kernel.shape, kernel.dtype))
 
 
 def _settings(choices, common, rule):
@@ -292,14 +360,10 @@ class _Copies:
 
     def _holder(self, layer):
         copy, original = copied_with_config(layer)
-        pairs = zip(
-            copy._flatten_layers(), layer._flatten_layers(), strict=True
-        )
-        masked = {
-            place: self._masked(inner, source)
-            for place, (inner, source) in enumerate(pairs)
-            if id(source) in self._settings
-        }
+        inside, masked = places(copy), {}
+        for place, source in places(layer).items():
+            if id(source) in self._settings:
+                masked[place] = self._masked(inside[place], source)
         put_inside(copy, masked)
         return (
             copy if is_of_keras(copy) else as_converted(copy, original, masked)
@@ -331,16 +395,23 @@ def _report(model, choices, copies):
         )
         if masked is not None:
             shapes = kernel_shapes(layer, choice.name)
-            without = options_without_effect(layer)
             row = dataclasses.replace(
                 row,
                 masked_kind=type(masked).__name__,
                 weights=sum(map(math.prod, shapes.values())),
                 sparsity=dict(zip(shapes, _sparsities(masked), strict=True)),
-                remark=f"without {', '.join(without)}" if without else None,
+                remark=_remark(layer, masked),
             )
         rows.append(row)
     return ConversionReport(model.name, tuple(rows))
+
+
+def _remark(layer, masked):
+    without = options_without_effect(layer)
+    remarks = [f"without {', '.join(without)}"] if without else []
+    if not masked.trainable:
+        remarks.append("not trainable, as it was")
+    return "; ".join(remarks) or None
 
 
 def _sparsities(layer):

@@ -4,6 +4,7 @@ import copy
 
 import keras
 
+from mpt_keras.conversion.copying import is_of_keras
 from mpt_keras.conversion.rebuilding import GRAPHS
 from mpt_keras.conversion.swapping import swap_layers
 
@@ -17,8 +18,7 @@ class Converted:
 
     Attributes:
         original: What the layer was, as Keras serializes it.
-        masked: Dictionary, place among the layers that it held -> the layer
-            that is there now.
+        masked: Dictionary, place (`places`) -> the layer that is there now.
     """
 
     original = None
@@ -47,14 +47,47 @@ class Converted:
         return as_converted(layer, config["layer"], masked)
 
 
+def places(holder):
+    """Returns the layers that a layer holds by their places.
+
+    A place does not depend on what is built: Keras' examples have blocks
+    without a `build`, whose attention makes its projections when it is called.
+
+    Args:
+        holder: A layer, built or not.
+
+    Returns:
+        Dictionary, place such as `"2/0"` (the first layer in the third) ->
+        layer; not what layers of Keras, models excepted, hold themselves.
+    """
+    found = {}
+
+    def visit(layer, place):
+        for number, inner in enumerate(_held(layer)):
+            inner_place = f"{place}/{number}" if place else str(number)
+            found[inner_place] = inner
+            visit(inner, inner_place)
+
+    visit(holder, "")
+    return found
+
+
+def _held(layer):
+    if isinstance(layer, GRAPHS):
+        return layer.layers
+    if isinstance(layer, keras.layers.TimeDistributed):
+        return [layer.layer]
+    return [] if is_of_keras(layer) else layer._layers
+
+
 def put_inside(holder, replacements):
     """Puts other layers where a layer's own code calls those that it holds.
 
     Args:
         holder: A built layer; changed in place.
-        replacements: Dictionary, place in `holder._flatten_layers()` -> layer.
+        replacements: Dictionary, place (`places`) -> layer.
     """
-    held = list(holder._flatten_layers())
+    held = places(holder)
     others = {id(held[place]): layer for place, layer in replacements.items()}
     graphs = {}
 

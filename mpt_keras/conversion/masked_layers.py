@@ -138,7 +138,11 @@ def kernel_shapes(layer, name):
     masked_class = _counterpart(layer)
     if type(layer) in _CONVERSIONS or not issubclass(masked_class, MaskedLayer):
         inner = ordinary_kernels(layer, trainable=False)
-        found = {kernel: tuple(v.shape) for kernel, v in inner.items()}
+        # An attention's own name stands before those of its projections.
+        found = {
+            kernel.removeprefix(f"{layer.name}/"): tuple(variable.shape)
+            for kernel, variable in inner.items()
+        }
         if not found:
             found = {
                 weight.name: tuple(weight.shape)
@@ -190,7 +194,7 @@ def masked_layer(layer, settings):
     drawn = set()
     if settings.kernel == "random":
         drawn = {id(masked_kernel.kernel) for masked_kernel in kernels}
-    for ours, theirs in weight_pairs(layer, masked):
+    for ours, theirs in _weight_pairs(layer, masked):
         if id(theirs) not in drawn:
             theirs.assign(ops.convert_to_numpy(ours))
     if settings.kernel == "keep":
@@ -198,6 +202,17 @@ def masked_layer(layer, settings):
             _start_from_magnitudes(masked_kernel)
     masked.trainable = layer.trainable
     return masked
+
+
+def _weight_pairs(layer, masked):
+    try:
+        return weight_pairs(layer, masked)
+    except ValueError as error:
+        raise ValueError(
+            f"Cannot convert layer '{layer.name}'. Expected a masked form with "
+            "the weights of the layer, by name and shape, beside scores; see "
+            f"`register_conversion`. {error}"
+        ) from error
 
 
 def _with_one_sparsity(layer, settings):
@@ -243,11 +258,12 @@ def _start_from_magnitudes(masked_kernel):
 
     By a power of two, which rounds nothing: ties and order are the kernel's.
     """
+    # In double precision, in which no scale of single precision overflows.
     kernel, drawn = (
-        np.abs(np.asarray(ops.convert_to_numpy(variable), "float32"))
+        np.abs(np.asarray(ops.convert_to_numpy(variable), "float64"))
         for variable in (masked_kernel.kernel, masked_kernel.scores)
     )
-    if not kernel.any():
+    if not kernel.any() or not np.isfinite(kernel).all():
         return  # it has no order, and scores of 0 would never change
     scale = 2.0 ** np.round(np.log2(drawn.mean() / kernel.mean()))
-    masked_kernel.scores.assign(kernel * np.float32(scale))
+    masked_kernel.scores.assign((kernel * scale).astype("float32"))

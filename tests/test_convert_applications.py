@@ -58,6 +58,12 @@ def test_backbones(name):
     assert "Cannot copy layer" in row.failed
 
 
+def test_the_document_has_a_row_for_each():
+    text = (ROOT / "docs/converted.md").read_text(encoding="utf-8")
+    for name in converted.MODELS | converted.BACKBONES:
+        assert text.count(f"\n| {name} |") == 1
+
+
 def test_a_row_says_what_failed():
     def make(rng):
         raise ValueError("It cannot be made.\nMore of it.")

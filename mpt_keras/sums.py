@@ -40,7 +40,7 @@ def sum_in_blocks(vector, numpy, add_up=_added_up):
     parts = []
     if whole:
         blocks = numpy.reshape(vector[:whole], (-1, _ROWS, _COLUMNS))
-        rows = add_up([blocks[:, row] for row in range(_ROWS)])
+        rows = add_up(numpy.split(blocks, _ROWS, axis=1))
         parts.append(numpy.reshape(rows, (-1,)))
     if whole < size:
         parts.append(vector[whole:])

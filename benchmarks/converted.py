@@ -222,7 +222,8 @@ def examine(name, make):
         _fill(row, *make(np.random.default_rng(0)))
     except Exception as error:
         (first, *_) = str(error).splitlines() or [""]
-        row.failed = f"{type(error).__name__}: {first}"
+        sentence, *_ = first.split(". ")
+        row.failed = f"{type(error).__name__}: {sentence}"
     row.seconds = time.perf_counter() - start
     return row
 

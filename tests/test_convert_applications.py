@@ -3,10 +3,13 @@
 import dataclasses
 import importlib.util
 
+import keras
 import programs
 import pytest
 from backend import needs_tensorflow
 from conftest import ROOT
+
+import mpt_keras as mpt
 
 with programs.modules_of(ROOT / "benchmarks"):
     import converted
@@ -45,10 +48,13 @@ def test_every_family(name):
     assert not row.left_alone or reasons == ["no kernel"]
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(
+needs_hub = pytest.mark.skipif(
     importlib.util.find_spec("keras_hub") is None, reason="needs KerasHub"
 )
+
+
+@pytest.mark.slow
+@needs_hub
 @pytest.mark.parametrize("name", converted.BACKBONES)
 def test_backbones(name):
     if name not in _NOT_COPIED:
@@ -56,6 +62,21 @@ def test_backbones(name):
         return
     row = converted.examine(name, converted.BACKBONES[name])
     assert "Cannot copy layer" in row.failed
+
+
+@pytest.mark.slow
+@needs_hub
+def test_a_backbone_is_saved_and_loaded(rng, tmp_path):
+    model, inputs, _ = converted.BACKBONES["BertBackbone"](rng)
+    masked = mpt.convert(model, seed=0)
+    expected = converted._predictions(masked, inputs)
+    for number, one in enumerate((masked, mpt.freeze(masked))):
+        path = tmp_path / f"{number}.keras"
+        one.save(path)
+        loaded = keras.models.load_model(path)
+        assert converted._are_same(
+            converted._predictions(loaded, inputs), expected
+        )
 
 
 def test_the_document_has_a_row_for_each():

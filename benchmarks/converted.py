@@ -284,19 +284,15 @@ def _move_off_the_start(model, inputs, rng):
     with other kernels. Otherwise a deep network's predictions would be
     infinite or all the same.
     """
-    norms = []
-    for layer in model._flatten_layers():
-        if isinstance(layer, keras.layers.BatchNormalization):
-            layer.momentum = 0.0  # the statistics of the last batch
-            norms.append(layer)
-    statistics = {
-        id(weight)
-        for layer in norms
-        for weight in (layer.moving_mean, layer.moving_variance)
-    }
-    for weight in model.weights:
-        is_float = "float" in str(weight.dtype)
-        if len(weight.shape) == 1 and is_float and id(weight) not in statistics:
+    norms = [
+        layer
+        for layer in model._flatten_layers()
+        if isinstance(layer, keras.layers.BatchNormalization)
+    ]
+    for layer in norms:
+        layer.momentum = 0.0  # the statistics of the last batch
+    for weight in model.trainable_weights:
+        if len(weight.shape) == 1:
             is_scale = weight.path.endswith(("gamma", "scale"))
             low, high = (0.5, 1.5) if is_scale else (-0.1, 0.1)
             weight.assign(rng.uniform(low, high, weight.shape))

@@ -10,8 +10,9 @@ several machines can stand in one file. What follows `--` goes to every
 benchmark. One that fails is named, the others go on, and the exit status is 1.
 
 Few rounds: for a first look at a machine, and no figures to publish. Without
-`ticket_size.py`, which needs the files of searches, and `four_ways.py` and
-`signs.py`, which compare something else than a time with another.
+`ticket_size.py`, which needs the files of searches, and `four_ways.py`,
+`signs.py` and `converted.py`, which compare something else than a time with
+another.
 """
 
 import pathlib

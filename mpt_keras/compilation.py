@@ -243,6 +243,22 @@ def add_in_order(tensors):
     )
 
 
+def with_shape(tensor, shape):
+    """The result of a compiled function, of a shape that its caller knows.
+
+    TensorFlow's optimizer does not look into the function. Where it knows the
+    shapes of sums of sums (a shortcut and two batch norms), it adds them up in
+    an order of its own, so that a last bit would not be an ordinary layer's.
+
+    Args:
+        tensor: Of this shape.
+        shape: Tuple of integers.
+    """
+    if keras.backend.backend() != "tensorflow" or tf.executing_eagerly():
+        return tensor
+    return tf.ensure_shape(tensor, shape)
+
+
 def sorts_faster_than_it_counts() -> bool:
     """Whether sorting beats a loop that depends on what it counts: on GPUs.
 

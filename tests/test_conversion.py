@@ -102,6 +102,23 @@ def test_sequential_network_after_training(binary_activations, ticket):
     check_frozen(*ticket(binary_activations))
 
 
+@needs_tensorflow
+def test_sums_are_added_up_in_the_same_order(rng):
+    # TensorFlow's optimizer has an order of its own for sums of known shapes.
+    # Those of a valid convolution depend on its kernel's.
+    inputs = keras.Input((8, 8, 4))
+    branches = []
+    for size, padding in ((1, "valid"), (3, "same")):
+        layer = mpt.MPTConv2D(4, size, padding=padding, seed=size)
+        branches.append(keras.layers.BatchNormalization()(layer(inputs)))
+    outputs = keras.layers.ReLU()(keras.layers.Add()(branches))
+    model = keras.Model(inputs, outputs)
+    for weight in model.weights:
+        if len(weight.shape) == 1:
+            weight.assign(rng.uniform(0.5, 1.5, weight.shape))
+    check_frozen(model, rng.standard_normal((5, 8, 8, 4)).astype("float32"))
+
+
 def test_functional_network_with_shared_layers_and_branches(rng):
     shared = mpt.MPTDense(6, input_quantizer="ste_sign", name="shared")
     first, second = keras.Input((6,)), keras.Input((6,))

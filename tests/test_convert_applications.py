@@ -1,98 +1,109 @@
-"""Every family of keras.applications as a masked network."""
+"""Ready networks as masked ones: what `docs/converted.md` says of them."""
+
+import dataclasses
+import importlib.util
 
 import keras
-import numpy as np
+import programs
 import pytest
-from backend import as_numpy, needs_tensorflow
+from backend import needs_tensorflow
+from conftest import ROOT
 
 import mpt_keras as mpt
+
+with programs.modules_of(ROOT / "benchmarks"):
+    import converted
 
 pytestmark = [
     needs_tensorflow,
     pytest.mark.usefixtures("optimized_graphs"),
-    # Keras counts how often networks are traced.
-    pytest.mark.filterwarnings("ignore:.*retracing"),
+    # Keras counts how often networks are traced, and KerasHub masks more
+    # than its layers use.
+    pytest.mark.filterwarnings("ignore"),
 ]
+_QUICK = ("MobileNet",)
+# KerasHub cannot save and load a layer of theirs.
+_NOT_COPIED = ("GPTNeoXBackbone", "LlamaBackbone", "ViTBackbone")
 
-# Family -> its smallest network, the smallest images, other arguments.
-FAMILIES = {
-    "mobilenet": ("MobileNet", 32, {"alpha": 0.25}),
-    "mobilenet_v2": ("MobileNetV2", 32, {"alpha": 0.35}),
-    "mobilenet_v3": ("MobileNetV3Small", 32, {"minimalistic": True}),
-    "convnext": ("ConvNeXtTiny", 32, {}),
-    "densenet": ("DenseNet121", 32, {}),
-    "efficientnet": ("EfficientNetB0", 32, {}),
-    "efficientnet_v2": ("EfficientNetV2B0", 32, {}),
-    "inception_resnet_v2": ("InceptionResNetV2", 75, {}),
-    "inception_v3": ("InceptionV3", 75, {}),
-    "nasnet": ("NASNetMobile", 32, {}),
-    "resnet": ("ResNet50", 32, {}),
-    "resnet_v2": ("ResNet50V2", 32, {}),
-    "vgg16": ("VGG16", 32, {}),
-    "vgg19": ("VGG19", 32, {}),
-    "xception": ("Xception", 71, {}),
-}
-_QUICK = ("mobilenet",)
+
+def check(name, make):
+    row = converted.examine(name, make)
+    assert not row.failed
+    assert (row.unpruned, row.frozen, row.ticket) == (True, True, True)
+    assert row.masked_kernels > 0
+    return row
 
 
 @pytest.mark.parametrize(
-    "family",
+    "name",
     [
-        family
-        if family in _QUICK
-        else pytest.param(family, marks=pytest.mark.slow)
-        for family in FAMILIES
+        name if name in _QUICK else pytest.param(name, marks=pytest.mark.slow)
+        for name in converted.MODELS
     ],
 )
-def test_every_family(family, rng, tmp_path):
-    name, size, options = FAMILIES[family]
-    model = getattr(keras.applications, name)(
-        input_shape=(size, size, 3), weights=None, classes=2, **options
-    )
-    x = rng.uniform(0, 255, (2, size, size, 3)).astype("float32")
-    before = [weight.tobytes() for weight in model.get_weights()]
+def test_every_family(name):
+    row = check(name, converted.MODELS[name])
+    assert row.step == f"{row.masked_kernels} of {row.masked_kernels} moved"
+    reasons = [part.split(": ")[1] for part in row.left_alone.split("; ")]
+    assert not row.left_alone or reasons == ["no kernel"]
 
-    kept = mpt.convert(model, kernel="keep")
-    np.testing.assert_array_equal(
-        kept.predict_on_batch(x), model.predict_on_batch(x)
-    )
-    del kept
 
+needs_hub = pytest.mark.skipif(
+    importlib.util.find_spec("keras_hub") is None, reason="needs KerasHub"
+)
+
+
+@pytest.mark.slow
+@needs_hub
+@pytest.mark.parametrize("name", converted.BACKBONES)
+def test_backbones(name):
+    if name not in _NOT_COPIED:
+        check(name, converted.BACKBONES[name])
+        return
+    row = converted.examine(name, converted.BACKBONES[name])
+    assert "Cannot copy layer" in row.failed
+
+
+@pytest.mark.slow
+@needs_hub
+def test_a_backbone_is_saved_and_loaded(rng, tmp_path):
+    model, inputs, _ = converted.BACKBONES["BertBackbone"](rng)
     masked = mpt.convert(model, seed=0)
-    assert before == [weight.tobytes() for weight in model.get_weights()]
-    assert [layer.name for layer in masked.layers] == [
-        layer.name for layer in model.layers
-    ]
-    reasons = {
-        row.reason
-        for row in mpt.conversion_report(masked).left_alone
-        if row.weights
-    }
-    assert reasons <= {"no kernel"}
-    masked.compile("sgd", "sparse_categorical_crossentropy")
-    loss = masked.train_on_batch(x, np.array([0, 1]))
-    assert np.isfinite(loss)
-    # TensorFlow regroups the sums of shortcuts, in each graph in its own way.
-    np.testing.assert_allclose(
-        mpt.freeze(masked).predict_on_batch(x),
-        masked.predict_on_batch(x),
-        rtol=1e-4,
-        atol=1e-5,
+    expected = converted._predictions(masked, inputs)
+    for number, one in enumerate((masked, mpt.freeze(masked))):
+        path = tmp_path / f"{number}.keras"
+        one.save(path)
+        loaded = keras.models.load_model(path)
+        assert converted._are_same(
+            converted._predictions(loaded, inputs), expected
+        )
+
+
+def test_the_document_has_a_row_for_each():
+    text = (ROOT / "docs/converted.md").read_text(encoding="utf-8")
+    for name in converted.MODELS | converted.BACKBONES:
+        assert text.count(f"\n| {name} |") == 1
+
+
+def test_a_row_says_what_failed():
+    def make(rng):
+        raise ValueError("It cannot be made.\nMore of it.")
+
+    row = converted.examine("network", make)
+    assert row.failed == "ValueError: It cannot be made."
+    line = dataclasses.replace(
+        row, unpruned=False, step="1 of 2 moved", seconds=1.2
+    ).line()
+    assert line == (
+        "| network |  |  |  | **differs** | 1 of 2 moved |  |  |  | 1 "
+        "| ValueError: It cannot be made. |"
     )
-    mpt.save_ticket(masked, tmp_path / "a.ticket")
-    loaded = mpt.load_ticket(tmp_path / "a.ticket")
-    for ours, theirs in zip(
-        mpt.masked_layers(loaded), mpt.masked_layers(masked), strict=True
-    ):
-        for one, other in zip(
-            ours.masked_kernels, theirs.masked_kernels, strict=True
-        ):
-            np.testing.assert_array_equal(
-                one.effective_array(), other.effective_array()
-            )
-    others = [
-        {w.path: as_numpy(w) for w in network.weights if "norm" in w.path}
-        for network in (loaded, masked)
-    ]
-    for path, value in others[1].items():
-        np.testing.assert_array_equal(others[0][path], value)
+
+
+def test_the_same_bits_are_numbers():
+    nan = converted.np.array([float("nan")])
+    assert not converted._are_same([nan], [nan])
+    with pytest.raises(AssertionError, match="not finite"):
+        converted._check_they_tell_examples_apart([nan])
+    with pytest.raises(AssertionError, match="the same for all"):
+        converted._check_they_tell_examples_apart([converted.np.ones((4, 3))])

@@ -26,9 +26,8 @@ def freeze(model: keras.Model, compile: bool = False) -> keras.Model:
     are. Predictions are bit-identical, nothing is selected any more, and the
     weights take half the memory. The given model is left as it is. (That is so
     of `predict`. The last bit may differ where a model is called eagerly or
-    compiled with XLA, and where there are shortcuts:
-    TensorFlow regroups their sums, in each graph in its own way. Behind binary
-    activations a last bit may turn a sign, and then all that follows.)
+    compiled with XLA, and behind binary activations a last bit may turn a
+    sign, and then all that follows.)
 
     The ticket is not trainable, so that `fit` does not change its weights (a
     layer of one's own that assigns a state in its call still does). To

@@ -6,7 +6,14 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from mpt_keras import frozen_order, masking, selection, sums, value_checks
+from mpt_keras import (
+    compilation,
+    frozen_order,
+    masking,
+    selection,
+    sums,
+    value_checks,
+)
 from mpt_keras.sparsity import pruned_count
 
 
@@ -202,7 +209,7 @@ class MaskedKernel:
         )
         if self.last_key is not None:
             self.last_key.assign(ops.cast(key, "int64"))
-        return masked
+        return compilation.with_shape(masked, tuple(self.kernel.shape))
 
     def check_scores(self):
         """Raises `ValueError` naming the layer if a score is NaN."""

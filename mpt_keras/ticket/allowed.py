@@ -106,7 +106,9 @@ def _refusal(received, layer=None):
         f"It names {reprlib.repr(received)}{where}. Expected layers, "
         "operations, initializers and the like of Keras or mpt_keras, which "
         "hold no code and read no files. If you know and trust a class of "
-        "another kind, pass it to load_ticket by its registered name: "
+        "another kind, register it before you save "
+        "(keras.saving.register_keras_serializable), and pass it to "
+        "load_ticket by its registered name: "
         "custom_objects={'Package>Name': Name}."
     )
 

@@ -2,7 +2,6 @@
 
 import collections
 import dataclasses
-import io
 import math
 import os
 import pathlib
@@ -14,6 +13,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from mpt_keras import text_tables
 from mpt_keras.layers.ordinary import largest_by_channel
 from mpt_keras.layers.traversal import walk
 from mpt_keras.macs import kernel_attributes, kernel_uses
@@ -25,7 +25,6 @@ from mpt_keras.ticket.slots import other_weights, slots_of
 
 FLOAT, BINARY_WEIGHT, BINARY = "float", "binary-weight", "binary"
 _FLOAT_BYTES = 4
-_AS_WIDE_AS_IT_IS = 10_000
 _NARROWEST = 40
 _COLUMNS = (
     *("layer", "kind", "kernel", "sparsity", "MACs", "kept", "arithmetic"),
@@ -195,31 +194,12 @@ class Summary:
             line_length: Most characters of a line, at which text is folded;
                 by default they are as long as they are.
         """
-        from rich import box
-        from rich.console import Console
-        from rich.table import Table
-
-        table = Table(box=box.SIMPLE)
-        for column in _COLUMNS:
-            is_text = column in ("layer", "kind", "kernel", "arithmetic")
-            justify = "left" if is_text else "right"
-            table.add_column(column, justify=justify, overflow="fold")
+        words = ("layer", "kind", "kernel", "arithmetic")
+        table = text_tables.new_table(_COLUMNS, words)
         for row in self.rows:
             table.add_row(*_cells(row))
-        file = io.StringIO()
-        console = Console(
-            file=file,
-            width=line_length or _AS_WIDE_AS_IT_IS,
-            highlight=False,
-            emoji=False,
-            markup=False,
-        )
-        console.print(f"Model: {self.name}")
-        console.print(table)
-        for line in _lines(self.totals):
-            console.print(line)
-        lines = file.getvalue().splitlines()
-        return "\n".join(line.rstrip() for line in lines).strip("\n")
+        parts = [f"Model: {self.name}", table, *_lines(self.totals)]
+        return text_tables.as_text(parts, line_length)
 
     def __str__(self):
         return self.text()

@@ -17,7 +17,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 ROWS = (
     ("_environment", "compiled", "config", "schedules", "seeds", "sparsity"),
     ("sparsity_rules",),
-    ("drawing", "figures", "files", "sums"),
+    ("drawing", "figures", "files", "sums", "text_tables"),
     ("frozen_part",),
     ("_import_order",),
     ("compilation", "larq", "losses", "optimizer_state"),

@@ -2,10 +2,10 @@
 
 import collections
 import dataclasses
-import io
 import weakref
 
-_AS_WIDE_AS_IT_IS = 10_000
+from mpt_keras import text_tables
+
 _COLUMNS = ("layer", "class", "became", "weights", "sparsity", "remark")
 
 
@@ -64,36 +64,19 @@ class ConversionReport:
             line_length: Most characters of a line, at which text is folded;
                 by default they are as long as they are.
         """
-        from rich import box
-        from rich.console import Console
-        from rich.table import Table
-
-        table = Table(box=box.SIMPLE)
-        for column in _COLUMNS:
-            justify = "right" if column in ("weights", "sparsity") else "left"
-            table.add_column(column, justify=justify, overflow="fold")
+        words = set(_COLUMNS) - {"weights", "sparsity"}
+        table = text_tables.new_table(_COLUMNS, words)
         for row in self.rows:
             if row.masked_kind or row.weights:
                 table.add_row(*_cells(row))
-        file = io.StringIO()
-        console = Console(
-            file=file,
-            width=line_length or _AS_WIDE_AS_IT_IS,
-            highlight=False,
-            emoji=False,
-            markup=False,
-        )
-        console.print(f"Model: {self.name}")
-        console.print(table)
-        console.print(self._totals())
+        parts = [f"Model: {self.name}", table, self._totals()]
         without = collections.Counter(
             row.kind for row in self.left_alone if not row.weights
         )
         if without:
             kinds = (f"{count} {kind}" for kind, count in without.items())
-            console.print(f"Without weights: {', '.join(kinds)}")
-        lines = file.getvalue().splitlines()
-        return "\n".join(line.rstrip() for line in lines).strip("\n")
+            parts.append(f"Without weights: {', '.join(kinds)}")
+        return text_tables.as_text(parts, line_length)
 
     def _totals(self):
         weights = sum(row.weights for row in self.masked)

@@ -1,0 +1,46 @@
+"""Tables as text, of the reports that users print."""
+
+import io
+
+_AS_WIDE_AS_IT_IS = 10_000
+
+
+def new_table(columns, left):
+    """A table of `rich`, without lines between the columns.
+
+    Args:
+        columns: Their names.
+        left: Those of them that are words; the others are numbers.
+    """
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE)
+    for column in columns:
+        justify = "left" if column in left else "right"
+        table.add_column(column, justify=justify, overflow="fold")
+    return table
+
+
+def as_text(parts, line_length=None):
+    """What `rich` prints of tables and lines, without colours.
+
+    Args:
+        parts: Tables and strings, one below the other.
+        line_length: Most characters of a line, at which text is folded; by
+            default they are as long as they are.
+    """
+    from rich.console import Console
+
+    file = io.StringIO()
+    console = Console(
+        file=file,
+        width=line_length or _AS_WIDE_AS_IT_IS,
+        highlight=False,
+        emoji=False,
+        markup=False,
+    )
+    for part in parts:
+        console.print(part)
+    lines = file.getvalue().splitlines()
+    return "\n".join(line.rstrip() for line in lines).strip("\n")

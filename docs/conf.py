@@ -11,7 +11,7 @@ else:
 
 HERE = pathlib.Path(__file__).parent
 sys.path.insert(0, str(HERE / "_extensions"))
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # kernels inherit it
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # kernels inherit it
 
 _PROJECT = tomllib.loads(
     (HERE.parent / "pyproject.toml").read_text(encoding="utf-8")
@@ -26,6 +26,7 @@ copyright = author  # no year: the same site from the same sources
 extensions = [
     "myst_nb",
     "sphinx.ext.autodoc",
+    "sphinx.ext.githubpages",
     "sphinx.ext.napoleon",
     "sphinx_copybutton",
     "sphinx_design",
@@ -36,7 +37,12 @@ extensions = [
 exclude_patterns = ["_build", "browser", "pictures", "results"]
 nitpicky = True
 # What other projects define has no page here: no inventory is fetched.
-nitpick_ignore_regex = [("py:.*", r"(?!mpt_keras\b).*"), ("py:obj", ".*")]
+nitpick_ignore_regex = [
+    ("py:.*", r"(?!mpt_keras\b).*"),
+    ("py:obj", "(?s).*"),  # code in backticks
+    # Of classes that have no place in the reference.
+    ("py:class", r"mpt_keras\.(drawing|frozen_part|runtime\.operations|experiments\.groups)\..*"),
+]
 highlight_language = "none"
 
 # Sources

@@ -1,5 +1,6 @@
 """The site: `python -m sphinx -M html docs docs/_build -W --keep-going`."""
 
+import importlib
 import os
 import pathlib
 import sys
@@ -11,7 +12,9 @@ else:
 
 HERE = pathlib.Path(__file__).parent
 sys.path.insert(0, str(HERE / "_extensions"))
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # kernels inherit it
+# What TensorFlow says of itself belongs neither here nor into outputs.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+importlib.import_module("keras")  # else autodoc imports all of it twice
 
 _PROJECT = tomllib.loads(
     (HERE.parent / "pyproject.toml").read_text(encoding="utf-8")
@@ -41,7 +44,8 @@ nitpick_ignore_regex = [
     ("py:.*", r"(?!mpt_keras\b).*"),
     ("py:obj", "(?s).*"),  # code in backticks
     # Of classes that have no place in the reference.
-    ("py:class", r"mpt_keras\.(drawing|frozen_part|runtime\.operations|experiments\.groups)\..*"),
+    ("py:class", r"mpt_keras\.(drawing|frozen_part)\..*"),
+    ("py:class", r"mpt_keras\.(experiments\.groups|runtime\.operations)\..*"),
 ]
 highlight_language = "none"
 

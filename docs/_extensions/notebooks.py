@@ -13,7 +13,8 @@ import re
 import jupytext
 import nbformat
 
-_LINK = re.compile(r"\]\((?![a-z]+:|#)([^)\s#]+)\.md(#[^)\s]*)?\)")
+_LINK = re.compile(r"\[([^\]\n]*)\]\((?![a-z]+:)([^)\s#]+)\.md(#[^)\s]*)?\)")
+_ROLE = re.compile(r"\{py:\w+\}`([\w.]+)`")
 
 
 @functools.cache
@@ -32,7 +33,9 @@ def _notebook(app, docname):
     source = _source(pathlib.Path(app.env.doc2path(docname)))
     if source is None:
         return None
-    install = nbformat.v4.new_code_cell(f"%pip install -q {app.config.notebooks_install}")
+    install = nbformat.v4.new_code_cell(
+        f"%pip install -q {app.config.notebooks_install}"
+    )
     notebook = nbformat.v4.new_notebook(
         metadata={"kernelspec": source.metadata["kernelspec"]}
     )
@@ -40,18 +43,26 @@ def _notebook(app, docname):
     for number, cell in enumerate(notebook.cells):
         cell["id"] = f"cell-{number}"  # the same in every build
         if cell.cell_type == "markdown":
-            cell.source = _LINK.sub(
-                functools.partial(_on_the_site, app, docname), cell.source
-            )
+            page = functools.partial(_link_to_page, app, docname)
+            name = functools.partial(_link_to_name, app)
+            cell.source = _ROLE.sub(name, _LINK.sub(page, cell.source))
     return notebook
 
 
-def _on_the_site(app, docname, link):
-    page, anchor = link.groups()
-    page = posixpath.normpath(
-        posixpath.join(posixpath.dirname(docname), page)
-    )
-    return f"]({app.config.html_baseurl}{page}.html{anchor or ''})"
+def _link_to_page(app, docname, link):
+    text, page, anchor = link.groups()
+    page = posixpath.normpath(posixpath.join(posixpath.dirname(docname), page))
+    text = text or app.env.titles[page].astext()
+    return f"[{text}]({app.config.html_baseurl}{page}.html{anchor or ''})"
+
+
+def _link_to_name(app, role):
+    name = role[1]
+    place = app.env.domaindata["py"]["objects"].get(name)
+    if place is None:
+        return f"`{name}`"
+    address = f"{app.config.html_baseurl}{place.docname}.html#{place.node_id}"
+    return f"[`{name}`]({address})"
 
 
 def _buttons(app, pagename, templatename, context, doctree):

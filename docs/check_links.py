@@ -13,7 +13,10 @@ import urllib.parse
 
 import bs4
 
-_LINKS = {"a": "href", "link": "href", "script": "src", "img": "src"}
+_LINKS = {
+    **dict.fromkeys(("a", "link"), "href"),
+    **dict.fromkeys(("iframe", "img", "script", "source"), "src"),
+}
 _LOADED = {"stylesheet", "icon", "preload"}
 
 
@@ -42,7 +45,7 @@ def _anchors(page):
 def _problem(site, path, element, link, anchors):
     parts = urllib.parse.urlsplit(link)
     if parts.scheme or parts.netloc:
-        loaded = element.name in ("script", "img") or (
+        loaded = _LINKS[element.name] == "src" or (
             element.name == "link" and _LOADED & set(element.get("rel", ()))
         )
         outside = loaded and parts.scheme != "data"

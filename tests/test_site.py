@@ -74,6 +74,13 @@ def test_snippets_run(path, tmp_path, monkeypatch):
         exec(compile(snippet, str(path), "exec"), namespace)
 
 
+def test_the_readme_has_the_address_of_the_site():
+    settings = (conftest.ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    address = re.search('^Documentation = "(.*)"$', settings, re.MULTILINE)[1]
+    readme = (conftest.ROOT / "README.md").read_text(encoding="utf-8")
+    assert f"]({address})" in readme
+
+
 def test_links_of_documents_lead_somewhere():
     documents = [
         *conftest.ROOT.glob("*.md"),

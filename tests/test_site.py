@@ -3,6 +3,7 @@
 import collections
 import inspect
 import os
+import pkgutil
 import re
 import runpy
 
@@ -21,9 +22,15 @@ _DATA = re.compile(
 )
 _SNIPPET = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\]\(([^):#\s]+)(?:#[^)\s]*)?\)")
+_NAME = re.compile(r"\bmpt(?:_keras)?\.((?:[A-Za-z_]\w*\.)*[A-Za-z_]\w*)")
 _CODE = re.compile(r"^```.*?^```$|`[^`\n]+`", re.MULTILINE | re.DOTALL)
 _OF_SETTINGS = ("experiments.published",)
 _COLOURED = ("larq.md", "biprop.md")
+DOCUMENTS = [
+    *sorted(conftest.ROOT.glob("*.md")),
+    *sorted(DOCS.glob("*.md")),
+    *sorted(DOCS.glob("[!_]*/*.md")),
+]
 SNIPPETS = [
     conftest.ROOT / "README.md",
     DOCS / "index.md",
@@ -74,6 +81,13 @@ def test_snippets_run(path, tmp_path, monkeypatch):
         exec(compile(snippet, str(path), "exec"), namespace)
 
 
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_documents_name_what_there_is(path):
+    for name in set(_NAME.findall(path.read_text(encoding="utf-8"))):
+        if not name.startswith("larq."):  # which may not be installed
+            assert pkgutil.resolve_name(f"mpt_keras.{name}"), name
+
+
 def test_the_readme_has_the_address_of_the_site():
     settings = (conftest.ROOT / "pyproject.toml").read_text(encoding="utf-8")
     address = re.search('^Documentation = "(.*)"$', settings, re.MULTILINE)[1]
@@ -82,12 +96,7 @@ def test_the_readme_has_the_address_of_the_site():
 
 
 def test_links_of_documents_lead_somewhere():
-    documents = [
-        *conftest.ROOT.glob("*.md"),
-        *DOCS.glob("*.md"),
-        *DOCS.glob("[!_]*/*.md"),
-    ]
-    for document in documents:
+    for document in DOCUMENTS:
         text = _CODE.sub("", document.read_text(encoding="utf-8"))
         for link in _LINK.findall(text):
             target = os.path.normpath(document.parent / link)

@@ -20,9 +20,9 @@ _COMMAND = re.compile(
 
 
 def shown():
-    root = conftest.ROOT
-    pages = sorted((root / "docs").glob("[!_]*/*.md"))
-    for document in (root / "README.md", root / "docs" / "results.md", *pages):
+    docs = conftest.ROOT / "docs"
+    pages = [*docs.glob("*.md"), *docs.glob("[!_]*/*.md")]
+    for document in (conftest.ROOT / "README.md", *sorted(pages)):
         text = document.read_text(encoding="utf-8")
         for program, words in _COMMAND.findall(text):
             if "..." not in words and "--help" not in words:

@@ -163,9 +163,9 @@ ROWS = (
         "cifar10_vgg_small_1_1",
         "Small color photos, binary weights and activations, trained batch "
         "norms.",
-        "VGG-Small, width 0.5",
+        "VGG-Small, width 0.375",
         model="vgg_small",
-        width=0.5,
+        width=0.375,
         trained_batch_norm=True,
         binary_activations=True,
         sparsity=0.5,

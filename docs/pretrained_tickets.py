@@ -78,6 +78,10 @@ def _row(name, card, network, dense=(), **settings):
 
 _DIGITS = {"dataset": "digits", "model": "conv2", "width": 0.25, "epochs": 60}
 _MNIST = {"dataset": "mnist", "validation": 0.0, "epochs": 20}
+# Of a network of one's own no recipe is published.
+_SMALL = {"batch_size": 128, "score_decay": 0.0}
+_TWO = {"model": "small_networks:two_convolutions", **_SMALL}
+_ADAM = {"optimizer": "adam", "learning_rate": 1e-3, **_SMALL}
 _CIFAR10 = {"dataset": "cifar10", "validation": 0.0}
 _CONV4 = {"model": "conv4", "epochs": 40, **_CIFAR10}
 _CONV6 = {"model": "conv6", "epochs": 10, **_CIFAR10}
@@ -107,19 +111,27 @@ ROWS = (
     _row(
         "mnist_conv_1_32",
         "Handwritten digits, binary weights.",
-        "three convolutions",
-        model="small_networks:small_conv",
-        sparsity=0.5,
+        "two convolutions, width 2",
+        _ADAM,
+        optimizer="sgd",
+        learning_rate=0.1,
+        width=2.0,
+        sparsity=0.75,
+        **_TWO,
         **_MNIST,
     ),
     _row(
         "mnist_conv_1_1",
-        "Handwritten digits, binary weights and activations.",
-        "three convolutions",
-        model="small_networks:small_conv",
-        sparsity=0.5,
+        "Handwritten digits, binary weights and activations, below 4 kB.",
+        "two convolutions, width 0.9375",
+        _ADAM,
         binary_activations=True,
-        **_MNIST,
+        optimizer="adam",
+        learning_rate=0.01,
+        width=0.9375,
+        sparsity=0.75,
+        **_TWO,
+        **(_MNIST | {"epochs": 40}),
     ),
     _row(
         "cifar10_conv4_50",

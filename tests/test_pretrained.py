@@ -9,6 +9,7 @@ import subprocess
 import sys
 import zipfile
 
+import keras
 import numpy as np
 import pytest
 from conftest import ROOT
@@ -114,6 +115,28 @@ def test_the_command_searches_with_these_settings(ticket, monkeypatch):
     assert search.binary_activations == ticket.binary_activations
     assert (search.model, search.width) == (dense.model, dense.width)
     assert (search.method, dense.method) == ("biprop", "dense")
+
+
+@named([ticket for ticket in TICKETS if "small_networks:" in ticket.command])
+def test_an_example_builds_the_network(ticket, monkeypatch):
+    networks = pytest.importorskip("mpt_keras.experiments.networks")
+    monkeypatch.syspath_prepend(str(ROOT / "examples"))
+    words = dict(
+        word.removeprefix("--").split("=")
+        for word in ticket.command.split()
+        if "=" in word
+    )
+    model = networks.builder(words["model"])(
+        width=float(words["width"]),
+        sparsity=float(words["sparsity"]),
+        binary_activations=ticket.binary_activations,
+        seed=0,
+    )
+    stored = mpt.ticket.read_ticket(ticket.path).kernels.values()
+    kernels = [layer.kernel for layer in mpt.masked_layers(model)]
+    for kernel, one in zip(kernels, stored, strict=True):
+        assert tuple(kernel.shape) == one.shape
+        assert np.array_equal(keras.ops.convert_to_numpy(kernel), one.kernel)
 
 
 @named([ticket for ticket in TICKETS if ticket not in DIGITS])

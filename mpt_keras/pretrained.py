@@ -5,9 +5,15 @@ Their names also stand wherever a ticket's path does: in `load_ticket`,
 and `bench`. Only `load` needs Keras.
 """
 
+import builtins
+import typing
+
 from mpt_keras import text_tables
 from mpt_keras.ticket import packaged
 from mpt_keras.ticket.packaged import PretrainedTicket, find
+
+if typing.TYPE_CHECKING:
+    import keras
 
 __all__ = ["PretrainedTicket", "Tickets", "find", "list", "load"]
 
@@ -26,28 +32,27 @@ _COLUMNS = {
 _WORDS = ("name", "network", "data")
 
 
-class Tickets(list):
+class Tickets(builtins.list[PretrainedTicket]):
     """A list of `PretrainedTicket`; printed, it is a table."""
 
-    def __str__(self):
+    def __str__(self) -> str:
         table = text_tables.new_table(_COLUMNS, _WORDS)
-        for cells in self.cells():
+        for cells in self._cells():
             table.add_row(*cells)
         return text_tables.as_text([table])
 
     __repr__ = __str__
 
-    def markdown(self):
+    def markdown(self) -> str:
         """The same table in Markdown."""
         rules = [":---" if name in _WORDS else "---:" for name in _COLUMNS]
-        rows = [_COLUMNS, rules, *self.cells()]
+        rows = [_COLUMNS, rules, *self._cells()]
         return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
     def _repr_markdown_(self):
         return self.markdown()
 
-    def cells(self):
-        """The words of each row."""
+    def _cells(self):
         return [[cell(one) for cell in _COLUMNS.values()] for one in self]
 
 
@@ -73,7 +78,7 @@ def list() -> Tickets:
     return Tickets(packaged.tickets())
 
 
-def load(name: str):
+def load(name: str) -> "keras.Model":
     """Loads a ticket that comes with the package.
 
     Args:

@@ -105,7 +105,7 @@ class PretrainedTicket:
                 f"{found[:12]}... {_AGAIN}"
             )
 
-    def __str__(self):
+    def __str__(self) -> str:
         activations = "1" if self.binary_activations else "32"
         return (
             f"{self.name}: {self.card}\n"

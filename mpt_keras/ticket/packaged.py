@@ -147,11 +147,27 @@ def tickets() -> tuple[PretrainedTicket, ...]:
 
 
 def find(name: str) -> PretrainedTicket:
-    """The packaged ticket of a name.
+    """What is known of the packaged ticket of a name.
+
+    Args:
+        name: One of `mpt_keras.pretrained.list()`.
+
+    Returns:
+        `PretrainedTicket`; `print` shows all of it.
 
     Raises:
         ValueError: If there is none; with the names that are most like it.
         TicketError: If the table cannot be read.
+
+    Example:
+
+    >>> mpt_keras.pretrained.find("digits_mpt_1_32").path.name
+    'digits_mpt_1_32.ticket'
+    >>> try:
+    ...     mpt_keras.pretrained.find("digits-mpt-1-32")
+    ... except ValueError as error:
+    ...     print(error)
+    Invalid value ... Did you mean 'digits_mpt_1_32' or ...
     """
     known = {ticket.name: ticket for ticket in tickets()}
     if isinstance(name, str) and name in known:

@@ -200,16 +200,23 @@ ROWS = (
 )
 
 
+def search_words(search):
+    """What runs it, behind `mpt-keras`."""
+    return [
+        "search",
+        *(
+            f"--{key}" if value is True else f"--{key}={value}"
+            for key, value in search.said().items()
+        ),
+    ]
+
+
 def command(search, name):
-    """The command that runs it."""
-    said = search.said()
+    """What a reader types to run it."""
+    words = ["mpt-keras", *search_words(search)]
     if search.dataset != "digits":
-        said["data_dir"] = "data"
-    said["output_dir"] = f"runs/{name}"
-    words = ["mpt-keras search"]
-    for key, value in said.items():
-        words.append(f"--{key}" if value is True else f"--{key}={value}")
-    return " ".join(words)
+        words.append("--data_dir=data")
+    return " ".join([*words, f"--output_dir=runs/{name}"])
 
 
 def place(search):
@@ -234,35 +241,31 @@ def finished_run(search):
 
 
 def train(row):
-    for name, search in (
-        (row.name, row.search),
-        (f"{row.name}_dense", row.dense),
-    ):
-        if finished_run(search) is not None:
-            continue
-        words = command(search, name).split()[1:]
-        words = [
-            word
-            for word in words
-            if not word.startswith(("--data_dir", "--output_dir"))
-        ]
-        for key in ("data_dir", "images"):
-            value = getattr(place(search), key)
-            if value is not None:
-                words.append(f"--{key}={value}")
-        folder = pathlib.Path(FLAGS.runs[0]).absolute() / name
-        words += [f"--output_dir={folder}", "--resume", "--verbose=2"]
-        print(f"{name}: mpt-keras {' '.join(words)}", flush=True)
-        script = (
-            "import sys; from mpt_keras.command_line import main; "
-            "sys.exit(main())"
-        )
-        # `--model=small_networks:...` stands there.
-        subprocess.run(
-            [sys.executable, "-c", script, *words],
-            cwd=_ROOT / "examples",
-            check=False,
-        )
+    """Runs what is not finished; returns the names of runs that failed."""
+    runs = {row.name: row.search, f"{row.name}_dense": row.dense}
+    return [
+        name
+        for name, search in runs.items()
+        if finished_run(search) is None and run(search, name) != 0
+    ]
+
+
+def run(search, name):
+    """Runs a search in a process of its own; returns its exit status."""
+    folder = pathlib.Path(FLAGS.runs[0]).absolute() / name
+    words = [*search_words(search), f"--output_dir={folder}", "--resume"]
+    for key in ("data_dir", "images"):
+        value = getattr(place(search), key)
+        if value is not None:
+            words.append(f"--{key}={pathlib.Path(value).absolute()}")
+    print(f"{name}: mpt-keras {' '.join(words)}", flush=True)
+    script = "import sys; from mpt_keras.command_line import main"
+    return subprocess.run(
+        [sys.executable, "-c", f"{script}; sys.exit(main())", *words]
+        + ["--verbose=2"],
+        cwd=_ROOT / "examples",  # where small_networks.py stands
+        check=False,
+    ).returncode
 
 
 # --- The package ----------------------------------------------------------
@@ -326,8 +329,9 @@ def main(_):
     rows = {row.name: row for row in ROWS}
     chosen = [rows[name] for name in FLAGS.only or rows]
     if FLAGS.train:
-        for row in chosen:
-            train(row)
+        failed = [name for row in chosen for name in train(row)]
+        if failed:
+            raise RunError(f"These runs failed: {', '.join(failed)}.")
         return
     known = {}
     if (packaged.FOLDER / packaged.TABLE).exists():

@@ -259,10 +259,12 @@ def run(search, name):
         if value is not None:
             words.append(f"--{key}={pathlib.Path(value).absolute()}")
     print(f"{name}: mpt-keras {' '.join(words)}", flush=True)
-    script = "import sys; from mpt_keras.command_line import main"
+    words.append("--verbose=2")
+    script = (
+        "import sys; from mpt_keras.command_line import main; sys.exit(main())"
+    )
     return subprocess.run(
-        [sys.executable, "-c", f"{script}; sys.exit(main())", *words]
-        + ["--verbose=2"],
+        [sys.executable, "-c", script, *words],
         cwd=_ROOT / "examples",  # where small_networks.py stands
         check=False,
     ).returncode

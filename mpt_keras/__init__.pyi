@@ -12,6 +12,7 @@ from . import losses as losses
 from . import lottery as lottery
 from . import masking as masking
 from . import models as models
+from . import pretrained as pretrained
 from . import quantizers as quantizers
 from . import runtime as runtime
 from . import schedules as schedules

@@ -15,14 +15,14 @@ from mpt_keras import _environment
 _PACKAGE = __name__.partition(".")[0]
 _WITHOUT_KERAS = {
     *("command_line", "compiled", "config", "drawing", "figures", "files"),
-    "frozen_part",
+    *("frozen_part", "pretrained"),
     *("runtime", "schedules", "seeds", "sparsity", "sparsity_rules"),
-    *("sums", "ticket"),
+    *("sums", "text_tables", "ticket"),
     *("ticket.compiled_masks", "ticket.container", "ticket.errors"),
     *("ticket.kernels", "ticket.logarithms", "ticket.mask_codec"),
     *("ticket.mask_model", "ticket.mask_settings", "ticket.mask_totals"),
-    *("ticket.mask_weights", "ticket.range_coder", "ticket.reading"),
-    *("ticket.records", "ticket.start"),
+    *("ticket.mask_weights", "ticket.packaged", "ticket.range_coder"),
+    *("ticket.reading", "ticket.records", "ticket.start"),
 }
 # Packages whose modules import Keras themselves, where they need it.
 _PREFIXES = ("runtime.", "experiments")

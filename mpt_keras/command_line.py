@@ -34,6 +34,8 @@ _NAMED_OPTIONS = {
 _LONGEST_ERROR = 1000
 _INPUTS = 8
 _TOLERANCE = 1e-4
+# On other copies of the images, and by another engine's rounding.
+_ACCURACY_LOST = 0.01
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -172,14 +174,26 @@ def _parser():
         prog="mpt-keras",
         description="Lottery tickets: found, compared, and what a saved one "
         "weighs, predicts and becomes.",
-        epilog="FILE is a .keras file, or a ticket of mpt_keras.save_ticket. "
-        "TF_CPP_MIN_LOG_LEVEL=0 shows what TensorFlow says.",
+        epilog="FILE is a .keras file, a ticket of mpt_keras.save_ticket, or "
+        "the name of a ticket that comes with the package: `mpt-keras "
+        "pretrained` lists them. TF_CPP_MIN_LOG_LEVEL=0 shows what TensorFlow "
+        "says.",
     )
     commands = parser.add_subparsers(
         required=True, metavar="COMMAND", title="commands"
     )
     for name, text in EXPERIMENTS.items():
         commands.add_parser(name, help=text)  # parsed by `experiments`
+
+    found = commands.add_parser(
+        "pretrained",
+        help="The tickets that come with the package.",
+        description="The tickets that come with the package, in a table; or "
+        "all that is known of one. Their names stand for FILE in the other "
+        "commands.",
+    )
+    found.set_defaults(run=_pretrained)
+    found.add_argument("name", metavar="NAME", nargs="?", help="of a ticket")
 
     def command(run, text, **more):
         name = run.__name__.strip("_")
@@ -256,6 +270,22 @@ def _parser():
     found.add_argument(
         "--seed", type=int, default=0, help="of random inputs (default: 0)"
     )
+    found.add_argument(
+        "--accuracy",
+        action="store_true",
+        help="of a ticket that comes with the package: classify its test "
+        "images, and compare with its accuracy in the table (needs the extra "
+        "experiments)",
+    )
+    found.add_argument(
+        "--data_dir", help="folder of TensorFlow Datasets with these images"
+    )
+    found.add_argument(
+        "--images", help="or a .npz file of them, as `mpt-keras search` takes"
+    )
+    found.add_argument(
+        "--download", action="store_true", help="fetch them if they are missing"
+    )
 
     found = command(
         _bench,
@@ -326,6 +356,13 @@ def _variants(text):
 # --- Commands -------------------------------------------------------------
 
 
+def _pretrained(options):
+    from mpt_keras import pretrained
+
+    name = options.name
+    _say(pretrained.list() if name is None else pretrained.find(name))
+
+
 def _summary(options):
     from mpt_keras.summaries import summary
 
@@ -334,10 +371,11 @@ def _summary(options):
 
 def _export(options):
     from mpt_keras.engines import export
+    from mpt_keras.ticket.packaged import as_path
 
     output = pathlib.Path(options.output)
     for source in filter(None, (options.file, options.base)):
-        if output.exists() and output.samefile(source):
+        if output.exists() and output.samefile(as_path(source)):
             raise ValueError(
                 "Invalid value for argument `--output`. Expected another file "
                 f"than the network's own. Received: {options.output}"
@@ -357,12 +395,56 @@ def _export(options):
 
 def _verify(options):
     file, other = options.file, options.against
+    expected = _expected_accuracy(options)
     if _engine_of(file) is not None:
         if other is None and file.suffix == ".c":
             _verify_builds(options)
             return
         file, other = (file, other) if other is None else (other, file)
     _verify_model(file, other, options)
+    if expected is not None:
+        _verify_accuracy(expected, options)
+
+
+def _expected_accuracy(options):
+    """The row of a packaged ticket, if its accuracy is to be checked."""
+    from mpt_keras.ticket.packaged import as_path, find
+
+    place = (options.data_dir, options.images, options.download)
+    if not options.accuracy and not any(place):
+        return None
+    name = str(options.file)
+    path, ticket = as_path(name), find(name)
+    if path != ticket.path:
+        raise ValueError(
+            f"There is a file '{name}' here, which comes first. `--accuracy` "
+            "is for the ticket of that name that comes with the package: "
+            "change to another folder."
+        )
+    return ticket
+
+
+def _verify_accuracy(ticket, options):
+    """Raises `ValueError` if much less is right than the table says."""
+    from mpt_keras.experiments.classifying import right
+    from mpt_keras.experiments.place import Place
+
+    place = Place(
+        data_dir=options.data_dir,
+        images=options.images,
+        download=options.download,
+    )
+    found, count = right(_model(ticket.path), ticket.dataset, place)
+    accuracy = found / count
+    said = (
+        f"{ticket.name}: {found:,} of {count:,} test images are right, "
+        f"{accuracy:.2%}; the table says {ticket.accuracy:.2%} ({ticket.data})"
+    )
+    if accuracy < ticket.accuracy - _ACCURACY_LOST:
+        raise ValueError(
+            f"{said}. Expected at most {100 * _ACCURACY_LOST:g} points less."
+        )
+    _say(said)
 
 
 def _verify_model(file, other, options):
@@ -593,7 +675,9 @@ def _arrays(path, sources):
 def _predictions(path, sources, arrays):
     """What a file of any kind predicts."""
     from mpt_keras.engines.inputs import model_inputs, predict
+    from mpt_keras.ticket.packaged import as_path
 
+    path = as_path(path)
     if not path.exists():
         raise FileNotFoundError(f"There is no file '{path}'.")
     engine = _engine_of(path)

@@ -1,7 +1,6 @@
 """Models from files, whichever of the two kinds they are."""
 
 import os
-import pathlib
 import zipfile
 from typing import Any
 
@@ -9,6 +8,7 @@ import keras
 
 from mpt_keras.ticket.errors import TicketError
 from mpt_keras.ticket.loading import load_ticket
+from mpt_keras.ticket.packaged import as_path
 
 
 def read_model(path: str | os.PathLike[str], base: Any = None) -> keras.Model:
@@ -16,14 +16,14 @@ def read_model(path: str | os.PathLike[str], base: Any = None) -> keras.Model:
 
     Args:
         path: The file; whatever does not end in `.keras` is taken for a
-            ticket.
+            ticket. Or the name of a packaged ticket.
         base: The ticket that a ticket was saved against.
 
     Raises:
         ValueError: If it is neither (`TicketError`, which is one), or damaged.
         OSError: If it cannot be read.
     """
-    path = pathlib.Path(path)
+    path = as_path(path)
     if path.suffix in (".h5", ".hdf5"):
         raise ValueError(
             f"A file of weights says nothing of the model: '{path}'. Expected "

@@ -4,7 +4,6 @@ import collections
 import dataclasses
 import math
 import os
-import pathlib
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -20,6 +19,7 @@ from mpt_keras.macs import kernel_attributes, kernel_uses
 from mpt_keras.model_files import read_model
 from mpt_keras.ticket.container import Contents
 from mpt_keras.ticket.errors import TicketError
+from mpt_keras.ticket.packaged import as_path
 from mpt_keras.ticket.saving import ticket_bytes
 from mpt_keras.ticket.slots import other_weights, slots_of
 
@@ -242,7 +242,7 @@ def summary(
     Args:
         model: A built Keras model: masked, frozen or ordinary (pruned where
             its kernels are 0). Or a file: `.keras`, or a ticket of
-            `save_ticket`.
+            `save_ticket`; or the name of a ticket of `mpt_keras.pretrained`.
         base: For a ticket file, the ticket that it was saved against.
         line_length: Most characters of a line, at least 40; by default as many
             as it has.
@@ -279,7 +279,7 @@ def summary(
         )
     path = None
     if isinstance(model, (str, os.PathLike)):
-        path = pathlib.Path(model)
+        path = as_path(model)
         model = read_model(path, base)
     if not isinstance(model, keras.Model):
         raise ValueError(

@@ -103,6 +103,14 @@ def shipped(model: keras.Model) -> list[int]:
     return [kernel.bytes for kernel in ticket.kernels.values()]
 
 
+def packaged() -> keras.Model:
+    tickets = mpt.pretrained.list()
+    first: mpt.pretrained.PretrainedTicket = tickets[0]
+    print(tickets, tickets.markdown(), first.accuracy + first.bits_per_weight)
+    print(mpt.pretrained.find("digits_mpt_1_32").path.name)
+    return mpt.pretrained.load(first.name)
+
+
 def run() -> np.ndarray:
     network: mpt.runtime.Network = mpt.runtime.load(
         "my.ticket",

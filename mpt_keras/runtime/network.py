@@ -5,7 +5,6 @@ import ctypes
 import dataclasses
 import numbers
 import os
-import pathlib
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from mpt_keras.runtime.operations import Plan
 from mpt_keras.runtime.packing import pack
 from mpt_keras.runtime.side_by_side import LARGEST, SIDE_BY_SIDE, SideBySide
 from mpt_keras.ticket.errors import TicketError
+from mpt_keras.ticket.packaged import as_path
 from mpt_keras.ticket.reading import (
     MAX_WEIGHTS,
     Ticket,
@@ -39,7 +39,8 @@ def load(
     All that the file holds is checked as `read_ticket` does.
 
     Args:
-        path: A ticket file that `mpt_keras.save_ticket` wrote.
+        path: A ticket file that `mpt_keras.save_ticket` wrote, or the name of
+            a ticket that comes with the package (`mpt_keras.pretrained`).
         base: The ticket, or its file, that this one was saved against.
         threads: Number of threads among which a batch is divided.
         level: Instruction set, one of `mpt_keras.runtime.levels()`; None for
@@ -63,9 +64,7 @@ def load(
     >>> network(np.zeros((2, *network.input_shape), "float32")).shape
     (2, 2)
     """
-    source = _Source(
-        pathlib.Path(os.fsdecode(path)).read_bytes(), base, max_weights
-    )
+    source = _Source(as_path(path).read_bytes(), base, max_weights)
     try:
         return _network(source, threads, level)
     except TicketError as error:

@@ -39,7 +39,9 @@ def load_ticket(
     it announces.
 
     Args:
-        path: A file that `save_ticket` wrote, on whichever backend.
+        path: A file that `save_ticket` wrote, on whichever backend; or, where
+            there is none, the name of a ticket that comes with the package,
+            see `mpt_keras.pretrained`.
         base: The ticket, or its file, that this one was saved against.
         custom_objects: Dictionary, registered name -> class of layers of
             one's own that the network may be made of.

@@ -5,7 +5,6 @@ import hashlib
 import json
 import math
 import os
-import pathlib
 import reprlib
 
 import numpy as np
@@ -13,6 +12,7 @@ import numpy as np
 from mpt_keras.ticket.container import Contents
 from mpt_keras.ticket.errors import TicketError
 from mpt_keras.ticket.kernels import StoredKernel, decode_kernel, feed
+from mpt_keras.ticket.packaged import as_path
 from mpt_keras.ticket.records import check_record
 
 # One GiB as float32: as many as a file may announce unless more are expected.
@@ -55,7 +55,7 @@ def read_ticket(
     kernels drawn from their seeds are those that were saved.
 
     Args:
-        path: The file.
+        path: The file, or the name of a packaged ticket.
         base: The ticket, or its file, that this one was saved against.
         max_weights: Refuse a file that announces more of them, before any
             memory is taken for them: about 16 bytes for each.
@@ -75,7 +75,7 @@ def read_ticket(
     >>> [kernel.sparsity for kernel in ticket.kernels.values()]
     [0.5, 0.5]
     """
-    data = pathlib.Path(os.fsdecode(path)).read_bytes()
+    data = as_path(path).read_bytes()
     base = as_ticket(base, max_weights)
     try:
         return parse_ticket(data, base, max_weights)

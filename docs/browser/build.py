@@ -62,7 +62,7 @@ def build(ticket, folder):
     with tempfile.TemporaryDirectory(dir=folder, prefix="new-") as name:
         new = pathlib.Path(name)
         source = new / "ticket.c"
-        mpt.export(model, source, format="c")
+        export(model, source)
         compile_to_wasm(source, new / "ticket.wasm")
         said = {
             "name": pathlib.Path(ticket).stem,
@@ -79,6 +79,14 @@ def build(ticket, folder):
         for path in new.iterdir():
             path.replace(folder / path.name)
     return said
+
+
+def export(model, path):
+    """Writes the C file; what a seed gives is drawn in the browser."""
+    try:
+        mpt.export(model, path, format="c", signs="seed")
+    except ValueError:  # real activations: nothing can be drawn there
+        mpt.export(model, path, format="c")
 
 
 def compile_to_wasm(source, path):

@@ -1,7 +1,7 @@
 /** Strokes on a canvas, by mouse, finger or pen. */
 
 // Width of a line, the canvas being 1 wide.
-const LINE = 0.07;
+const LINE = 0.08;
 
 export class Drawing {
   /** Lists of points `[x, y]`, the canvas being 1 wide and high. */

@@ -19,7 +19,7 @@ sync_api = pytest.importorskip(
     "playwright.sync_api", reason="needs the package playwright"
 )
 _CHROMIUM = shutil.which("chromium")
-_TICKET = "/tmp/browser/digits_mpt_1_1.ticket"
+_TICKET = "digits_mpt_1_32"
 _FLAGS = (
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update"),

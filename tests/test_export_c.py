@@ -435,6 +435,23 @@ def test_webassembly_without_a_library(vectors, searched, tmp_path):
     np.testing.assert_array_equal(found, predicted(path, images))
 
 
+def test_layers_of_a_nested_model(searched, tmp_path):
+    """Their signs come from seeds, too, and each has its row."""
+    reports = []
+    for number, model in enumerate(
+        (
+            searched,
+            keras.Sequential([keras.Input((6, 5, 2)), searched]),
+        )
+    ):
+        path = tmp_path / f"{number}.c"
+        reports.append(mpt.export(model, path, format="c", signs="seed"))
+    flat, nested = reports
+    assert nested.bytes == flat.bytes
+    assert nested.layers == flat.layers
+    assert all(row.computes for row in nested.layers)
+
+
 def test_only_signs_that_are_drawn_come_from_a_seed(searched, tmp_path):
     def refused(model):
         with pytest.raises(ValueError, match="can be drawn from a seed"):

@@ -1,6 +1,6 @@
 """Builds the page on which a ticket reads digits, which docs/browser.md shows.
 
-    python docs/browser/build.py --ticket=digits_mpt_1_1 --output_dir=page
+    python docs/browser/build.py --ticket=digits_mpt_1_32 --output_dir=page
     python -m http.server --directory page
 
 Any ticket will do that takes scikit-learn's digits as they are, 8 x 8 numbers
@@ -160,7 +160,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
         "--ticket",
-        default="digits_mpt_1_1",
+        default="digits_mpt_1_32",
         help="name of a packaged ticket, or a path",
     )
     parser.add_argument("--output_dir", default="page", help="folder for it")

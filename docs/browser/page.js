@@ -10,6 +10,8 @@ const number = (value, digits = 0) => value.toLocaleString("en", {
   minimumFractionDigits: digits,
   maximumFractionDigits: digits,
 });
+// With a space at which no line ends.
+const percent = (share, digits) => `${number(100 * share, digits)}\u00a0%`;
 
 const pictures = [...network.examples];
 const rows = Array.from({ length: 10 }, (_, digit) => scoreRow(digit));
@@ -40,7 +42,7 @@ function show(image, { digit, logits }) {
   softmax(logits).forEach((share, i) => {
     rows[i].style.setProperty("--share", share);
     rows[i].classList.toggle("best", i === digit);
-    rows[i].lastChild.textContent = `${number(100 * share)} %`;
+    rows[i].lastChild.textContent = percent(share);
   });
   find("digit").textContent = digit;
 }
@@ -70,8 +72,8 @@ function paint(image) {
 
 /** Says the answer, and how long it took. */
 function tell(image, { digit, logits }, written = "") {
-  const share = number(100 * Math.max(...softmax(logits)));
-  find("answer").textContent = `The ticket reads ${digit} (${share} %)${written}.`;
+  const share = percent(Math.max(...softmax(logits)));
+  find("answer").textContent = `The ticket reads ${digit} (${share})${written}.`;
   const time = ticket.microseconds(image);
   find("time").textContent = `${number(time, time < 100 ? 1 : 0)} µs`;
 }
@@ -109,7 +111,7 @@ function showBytes() {
 function fail(message) {
   find("error").textContent = message;
   find("error").hidden = false;
-  find("board").hidden = true;
+  find("board").hidden = find("took").hidden = true;
 }
 
 async function start() {
@@ -119,7 +121,7 @@ async function start() {
   find("file").textContent = number(network.bytes);
   find("tables").textContent = number(network.tables);
   find("accuracy").textContent =
-    `${number(100 * network.correct / network.heldOut, 1)} % of ` +
+    `${percent(network.correct / network.heldOut, 1)} of ` +
     `${network.heldOut} digits`;
   try {
     ticket = await load(new URL("ticket.wasm", import.meta.url));

@@ -89,6 +89,16 @@ def export(model, path):
         mpt.export(model, path, format="c")
 
 
+def wasm_compiler():
+    """The begin of its command; None if there is no compiler."""
+    if shutil.which("clang") and shutil.which("wasm-ld"):
+        return ["clang", "--target=wasm32"]
+    if importlib.util.find_spec("ziglang"):
+        zig = [sys.executable, "-m", "ziglang", "cc"]
+        return [*zig, "-target", "wasm32-freestanding"]
+    return None
+
+
 def compile_to_wasm(source, path):
     """Compiles a C file that `mpt.export` wrote.
 
@@ -99,12 +109,8 @@ def compile_to_wasm(source, path):
     Raises:
         RuntimeError: If there is no compiler for it, or it fails.
     """
-    if shutil.which("clang") and shutil.which("wasm-ld"):
-        command = ["clang", "--target=wasm32"]
-    elif importlib.util.find_spec("ziglang"):
-        command = [sys.executable, "-m", "ziglang", "cc"]
-        command += ["-target", "wasm32-freestanding"]
-    else:
+    command = wasm_compiler()
+    if command is None:
         raise RuntimeError(
             "There is no compiler for WebAssembly (looked for clang with "
             "wasm-ld, and the package ziglang). One that pip installs: pip "

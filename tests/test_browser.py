@@ -3,6 +3,7 @@
 import functools
 import http.server
 import importlib.util
+import itertools
 import re
 import shutil
 import threading
@@ -59,19 +60,17 @@ DRAWN = {
         [(0.62, 0.3), (0.58, 0.85)],
     ],
     "5": [
-        [(0.66, 0.2), (0.38, 0.2), (0.36, 0.46)]
-        + arc(0.48, 0.62, 0.19, 0.19, -120, 150)
+        [(0.66, 0.2), (0.38, 0.2), (0.36, 0.46), *arc(0.48, 0.62, 0.19, 0.19, -120, 150)]
     ],
     "6": [
-        [(0.6, 0.17), (0.44, 0.3), (0.35, 0.5)]
-        + arc(0.5, 0.65, 0.17, 0.17, -170, 190)
+        [(0.6, 0.17), (0.44, 0.3), (0.35, 0.5), *arc(0.5, 0.65, 0.17, 0.17, -170, 190)]
     ],
     "7": [[(0.3, 0.2), (0.7, 0.2), (0.44, 0.83)]],
     "8": [
         arc(0.5, 0.33, 0.14, 0.15, 90, -270)
         + arc(0.5, 0.66, 0.17, 0.18, -90, 270)
     ],
-    "9": [arc(0.48, 0.36, 0.17, 0.17, 0, -360) + [(0.64, 0.5), (0.6, 0.84)]],
+    "9": [[*arc(0.48, 0.36, 0.17, 0.17, 0, -360), (0.64, 0.5), (0.6, 0.84)]],
 }
 
 
@@ -205,7 +204,7 @@ def reduced(strokes):
     at = np.stack(np.meshgrid(x, y), -1)
     bits = np.zeros((32, 32), bool)
     for stroke in strokes:
-        for begin, end in zip(stroke, stroke[1:], strict=False):
+        for begin, end in itertools.pairwise(stroke):
             along = np.subtract(end, begin)
             share = np.clip((at - begin) @ along / (along @ along), 0, 1)
             away = np.linalg.norm(at - begin - share[..., None] * along, axis=2)

@@ -335,14 +335,25 @@ def test_a_finger_on_a_phone(visit):
     sync_api.expect(page.locator("#digit")).to_have_text("7")
     assert page.evaluate("scrollY") == before
     assert page.evaluate("document.documentElement.scrollWidth") == 390
-    # Dark: text is lighter than what is behind it.
-    assert page.evaluate(
-        """(() => {
-             const { color, backgroundColor } = getComputedStyle(document.body);
-             const red = (text) => Number(text.match(/\\d+/)[0]);
-             return red(color) > red(backgroundColor);
-           })()"""
-    )
+    # What is drawn, and what is seen of it, is light, until the page is.
+    for light, scheme in ((True, "dark"), (False, "light")):
+        page.emulate_media(color_scheme=scheme)
+        for canvas in ("paper", "seen"):
+            reds = page.evaluate(_REDS, canvas)
+            assert reds
+            assert {red > 128 for red in reds} == {light}
+
+
+# Of the pixels of a canvas that are inked.
+_REDS = """id => {
+  const { width, height } = document.getElementById(id);
+  const { data } = document.getElementById(id).getContext("2d")
+    .getImageData(0, 0, width, height);
+  const reds = [];
+  for (let i = 0; i < data.length; i += 4)
+    if (data[i + 3] > 200) reds.push(data[i]);
+  return reds;
+}"""
 
 
 # --- Bad input --------------------------------------------------------------

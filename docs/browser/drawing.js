@@ -2,6 +2,8 @@
 
 // Width of a line, the canvas being 1 wide.
 const LINE = 0.08;
+// Points that lie closer than this to the last one are left out.
+const STEP = 1 / 256;
 
 export class Drawing {
   /** Lists of points `[x, y]`, the canvas being 1 wide and high. */
@@ -20,8 +22,6 @@ export class Drawing {
     for (const end of ["pointerup", "pointercancel"]) {
       canvas.addEventListener(end, (event) => this.#end(event));
     }
-    matchMedia("(prefers-color-scheme: dark)").addEventListener(
-      "change", () => this.draw());
   }
 
   clear() {
@@ -39,7 +39,7 @@ export class Drawing {
     pen.lineCap = pen.lineJoin = "round";
     for (const stroke of this.strokes) {
       pen.beginPath();
-      // To its first point once more, so that there is a line at all.
+      // Its first point twice, so that a dot is a line, too.
       for (const [x, y] of [stroke[0], ...stroke]) {
         pen.lineTo(x * side, y * side);
       }
@@ -70,11 +70,12 @@ export class Drawing {
 
   #add(events) {
     const box = this.#canvas.getBoundingClientRect();
+    const stroke = this.strokes.at(-1);
     for (const { clientX, clientY } of events) {
-      this.strokes.at(-1).push([
-        (clientX - box.left) / box.width,
-        (clientY - box.top) / box.height,
-      ]);
+      const x = (clientX - box.left) / box.width;
+      const y = (clientY - box.top) / box.height;
+      const [lastX, lastY] = stroke.at(-1) ?? [-1, -1];
+      if (Math.hypot(x - lastX, y - lastY) >= STEP) stroke.push([x, y]);
     }
     this.draw();
     this.#changed(false);

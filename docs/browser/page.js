@@ -16,6 +16,7 @@ const percent = (share, digits) => `${number(100 * share, digits)}\u00a0%`;
 const pictures = [...network.examples];
 const rows = Array.from({ length: 10 }, (_, digit) => scoreRow(digit));
 let ticket;
+let seen = new Uint8Array(64);
 
 function scoreRow(digit) {
   const row = document.createElement("li");
@@ -60,6 +61,7 @@ function showNothing() {
 
 /** The 8 x 8 pixels, in the colour of the text. */
 function paint(image) {
+  seen = image;
   const canvas = find("seen");
   const pen = canvas.getContext("2d");
   pen.clearRect(0, 0, 8, 8);
@@ -136,6 +138,10 @@ async function start() {
     showNothing();
   });
   find("example").addEventListener("click", () => showExample(drawing));
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
+    drawing.draw();
+    paint(seen);
+  });
   find("board").inert = false;
   new PerformanceObserver(showBytes).observe({ type: "resource", buffered: true });
   addEventListener("load", showBytes);

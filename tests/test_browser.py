@@ -27,6 +27,7 @@ _FLAGS = (
     "--disable-sync",
 )
 _MOST_BYTES = 60_000
+sync_api.expect.set_options(timeout=30_000)  # milliseconds; machines are busy
 
 pytestmark = pytest.mark.skipif(not _CHROMIUM, reason="needs chromium")
 

@@ -84,7 +84,8 @@ def export(
     of the forms of a layer the smallest. With `signs="seed"` as well signs are
     drawn from the seed at the first call, where a layer counts bits: that
     takes half of the flash, and twice as much RAM. `function="predict"` names
-    the function, so that two files go together.
+    the function, so that two files go together. It compiles to WebAssembly as
+    well (docs/browser.md).
 
     Args:
         model: A built model, masked (it is frozen first) or ordinary.

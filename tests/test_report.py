@@ -212,6 +212,16 @@ def test_a_table(two_methods, tmp_path, capsys):
     ]
 
 
+def test_a_notebook_prints_the_table_as_text(
+    two_methods, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    report(write(tmp_path, two_methods))
+    output = capsys.readouterr().out
+    assert "last test accuracy %" in output
+    assert "+4.17 (-31.69 to +40.02)" in output
+
+
 def test_a_table_for_programs(two_methods, tmp_path):
     comparison = one_comparison(two_methods)
     dense, ticket = columns.to_json(comparison)["groups"]

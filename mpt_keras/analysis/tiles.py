@@ -1,4 +1,4 @@
-"""A mask of any kernel as a flat image of bounded size."""
+"""A kernel, or its mask, as a flat image of bounded size."""
 
 import math
 
@@ -10,10 +10,10 @@ _OF_FILTERS = 64
 
 
 def tiled(mask):
-    """Lays a mask out in two dimensions.
+    """Lays a mask, or a kernel, out in two dimensions.
 
     A matrix stays one, and so does the kernel of a 1x1 convolution; of more
-    than 128 rows or columns, each point is the fraction kept of a block. Any
+    than 128 rows or columns, each point is the mean of a block. Any
     other convolution's kernel, `(..., inputs, outputs)`, becomes a grid of
     its filters with gaps between them: a row per input, a column per output,
     and further lines of such rows where few inputs leave room. Of more
@@ -21,10 +21,10 @@ def tiled(mask):
     three-dimensional filter lie side by side.
 
     Args:
-        mask: Boolean array.
+        mask: Array of booleans or floats.
 
     Returns:
-        Float32 array, 1 where weights are kept, 0 where they are pruned, NaN
+        Float32 array of its values, of a mask 1 where weights are kept, NaN
         in gaps; and a text that says what a point is or what is left out,
         empty where nothing is.
     """

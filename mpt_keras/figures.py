@@ -8,6 +8,7 @@ import contextvars
 import dataclasses
 import functools
 import io
+import math
 import pathlib
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
@@ -215,6 +216,8 @@ def headline(figure, text):
 def label_ends(axes, ends, size=9):
     """Writes words to the right of points, none over another.
 
+    Words that had to move are tied to their points by a line.
+
     Args:
         axes: Of final limits, linear upwards.
         ends: Tuples of words, x, y and colour.
@@ -226,28 +229,45 @@ def label_ends(axes, ends, size=9):
     points *= axes.get_position().height / (high - low)
     ends = sorted(ends, key=lambda end: end[2])
     heights = [points * (y - low) for _, _, y, _ in ends]
+    moved = spread(heights, 1.25 * size, least=0.0)
+    is_tied = any(
+        abs(now - was) > size for was, now in zip(heights, moved, strict=True)
+    )
     for (words, x, y, colour), was, now in zip(
-        ends, heights, spread(heights, 1.25 * size), strict=True
+        ends, heights, moved, strict=True
     ):
         axes.annotate(
             words,
             (x, y),
-            xytext=(8, now - was),
+            xytext=(18 if is_tied else 8, now - was),
             textcoords="offset points",
             va="center",
             fontsize=size,
             color=ink(colour),
             annotation_clip=False,
+            arrowprops={
+                "arrowstyle": "-",
+                "color": colour,
+                "linewidth": 0.8,
+                "shrinkA": 0,
+                "shrinkB": 3,
+                "relpos": (0, 0.5),
+            }
+            if is_tied
+            else None,
         )
 
 
-def spread(places, apart):
+def spread(places, apart, least=-math.inf):
     """Moves sorted numbers as little as needed to be so far apart.
 
-    Neighbours that come too near make a row, centred where they were.
+    Neighbours that come too near make a row, centred where they were, unless
+    it would begin below `least`.
 
     >>> spread([0, 1, 10], 4)
     [-1.5, 2.5, 10.0]
+    >>> spread([0, 1, 10], 4, least=0)
+    [0, 4, 10.0]
     """
     rows = []  # Sum of what their members want for the first of them, count.
     for place in places:
@@ -260,8 +280,11 @@ def spread(places, apart):
             total += before - apart * members * count
             count += members
         rows.append((total, count))
-    return [
+    found = [
         total / count + apart * number
         for total, count in rows
         for number in range(count)
+    ]
+    return [
+        max(place, least + apart * number) for number, place in enumerate(found)
     ]

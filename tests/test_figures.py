@@ -126,13 +126,15 @@ def test_names_do_not_lie_over_each_other(places, apart):
         np.testing.assert_allclose(found, places, atol=1e-6)
 
 
-def test_no_other_places_are_nearer():
+@pytest.mark.parametrize("least", [-np.inf, 0])
+def test_no_other_places_are_nearer(least):
     optimize = pytest.importorskip("scipy.optimize")
     places = np.array([0, 1, 1.5, 10, 11, 20])
-    found = figures.spread(places, 4)
+    found = figures.spread(places, 4, least)
     best = optimize.minimize(
         lambda x: np.sum((x - places) ** 2),
         4.0 * np.arange(6),
+        bounds=[(least, None)] * 6,
         constraints={"type": "ineq", "fun": lambda x: np.diff(x) - 4},
     )
     np.testing.assert_allclose(found, best.x, atol=1e-3)

@@ -87,8 +87,14 @@ def test_few_inputs_leave_room_for_further_lines():
     image, _ = tiled(mask)
     np.testing.assert_array_equal(
         image,
-        [[0, 0, GAP, 0, 0], [GAP] * 5, [GAP] * 5, [1, 1, GAP, GAP, GAP]],
+        [[0, 0, GAP, 0, 0], [GAP] * 5, [1, 1, GAP, GAP, GAP]],
     )
+    image, _ = tiled(np.ones((1, 1, 2, 8), bool))
+    rows = np.isnan(image).all(axis=1)
+    # Two inputs, and a wider gap before the next line of outputs.
+    assert rows.tolist() == [False, True, False, True, True] * 1 + [
+        *(False, True, False)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -157,7 +163,7 @@ def test_inputs_are_drawn_as_an_image(rng, tmp_path):
     expected = [mask.mean(axis=1).reshape(2, 6) for mask in masks.values()]
     for axes, image in zip(panels, expected, strict=True):
         np.testing.assert_allclose(axes.images[0].get_array(), image)
-        assert axes.images[0].get_clim() == (0, np.max(expected))
+        assert axes.images[0].get_clim() == (np.min(expected), np.max(expected))
     assert bar.get_xlabel() == "Weights of a pixel that are kept"
 
 

@@ -5,7 +5,7 @@
 
 What is drawn stands in `docs/results/` and in `data/` beside this program;
 `measure.py` and the commands that `docs/gallery.md` names measured it. Nothing
-is trained, and no Keras is needed.
+is trained.
 """
 
 import contextlib
@@ -50,7 +50,14 @@ def read(name):
 
 def say(figure, sentence):
     """The headline of a picture is what it shows."""
-    figures.headline(figure, textwrap.fill(sentence, 44))
+    lines = len(textwrap.wrap(sentence, 44))
+    # Of about the same length.
+    width = min(
+        width
+        for width in range(12, 45)
+        if len(textwrap.wrap(sentence, width)) <= lines
+    )
+    figures.headline(figure, textwrap.fill(sentence, width))
 
 
 # --- What a ticket is -----------------------------------------------------
@@ -65,7 +72,7 @@ def ticket():
     theme = figures.theme()
     blue, orange, *_ = theme.colours
     figure = figures.new_figure(WIDTH, 5.9)
-    say(figure, "A ticket: random weights, of which a search keeps some")
+    say(figure, "A ticket is what a search keeps of random weights")
     panels = figure.subplots(2, 2, gridspec_kw={"wspace": 0.22, "hspace": 0.24})
     shown = {
         "Random weights\nfrom a seed, never trained": (
@@ -94,9 +101,9 @@ def ticket():
             interpolation="nearest",
         )
         name, what = title.split("\n")
-        axes.set_title(what, fontsize=9, color=theme.quiet)
+        axes.set_title(f"\n{what}", fontsize=9, color=theme.quiet)
         axes.text(
-            *(0, 1.16, name),
+            *(0, 1.14, name),
             transform=axes.transAxes,
             fontsize=11,
             fontweight="bold",
@@ -141,7 +148,7 @@ def size():
     figure = figures.new_figure(WIDTH, 5.0)
     smallest, largest = rows[-1], rows[0]
     times = largest["bytes"] / smallest["bytes"]
-    say(figure, f"A ticket is {times:.0f} times smaller than the network")
+    say(figure, f"This ticket is {times:.0f} times smaller than its network")
     axes = figure.add_subplot()
     side = np.sqrt(largest["bytes"])
     colours = (theme.quiet, orange, green, blue)
@@ -149,16 +156,14 @@ def size():
         width = np.sqrt(row["bytes"]) / side
         axes.add_patch(_square(width, colour))
         words = f"{row['what']}\n{_in_words(row)}"
+        weight = "bold" if row is smallest else "normal"
+        looks = {"va": "top", "fontsize": 9, "fontweight": weight}
         if width > 0.4:
-            place, above = (0.02, width - 0.02), "top"
-        else:
-            place, above = (width + 0.02, width), "top"
-        axes.text(
-            *(*place, words),
-            va=above,
-            fontsize=9,
-            fontweight="bold" if row is smallest else "normal",
-        )
+            axes.text(0.02, width - 0.02, words, **looks)
+            continue
+        # Beside its square, at the end of a line.
+        axes.plot([width, 0.52], [width, width], color=colour, linewidth=1)
+        axes.text(0.54, width + 0.035, words, **looks)
     axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
     axes.axis("off")
     return figure
@@ -193,8 +198,8 @@ def filters():
     figure = draw_kernels({"conv1_1": read("filters.npz")["signs"] / 1.0})
     return _resized(
         figure,
-        3.6,
-        "What a ticket keeps of its first filters: half of their weights",
+        5.3,
+        "64 random filters, half of their weights cut away",
     )
 
 
@@ -303,7 +308,9 @@ def winning():
     (found,) = comparisons(lines.read(RESULTS / "winning.jsonl"))
     figure = plots.pictures(found, WIDTH)["weights_kept"]()
     return _resized(
-        figure, 4.2, "Winning tickets win: their controls fall behind"
+        figure,
+        4.2,
+        "Winning tickets beat the whole network; their controls fall behind",
     )
 
 
@@ -312,7 +319,11 @@ def learning_curves():
     """Test accuracy of Conv-4, dense and as tickets, epoch by epoch."""
     found = lines.read(DATA / "learning_curves.jsonl")
     figure = figures.new_figure(WIDTH, 4.0)
-    say(figure, "With half of its weights, a ticket learns as the network does")
+    say(
+        figure,
+        "With half of its weights, none of them trained, a ticket reaches "
+        "the dense network",
+    )
     axes = figure.add_subplot()
     ends = []
     for number, line in enumerate(found):
@@ -325,7 +336,7 @@ def learning_curves():
         pruned = line["sparsity"]
         looks["marker"] = figures.MARKERS[number]
         axes.plot(*zip(*curve, strict=True), **looks)
-        label = f"{pruned:.0%} pruned" if pruned else "dense"
+        label = f"{100 * pruned:.0f} % pruned" if pruned else "dense"
         ends.append((label, *curve[-1], looks["color"]))
     axes.set(xlabel="Epoch", ylabel="Test accuracy")
     axes.yaxis.set_major_formatter(figures.percents)
@@ -354,7 +365,11 @@ def engines():
         "runtime avx512_popcnt": "mpt.runtime",
     }
     figure = figures.new_figure(WIDTH, 5.4)
-    say(figure, "Counting bits beats multiplying floats")
+    say(
+        figure,
+        "With binary activations, the runtime is 17 and 21 times as fast "
+        "as TensorFlow",
+    )
     panels = figure.subplots(len(networks), 1)
     for axes, (network, title) in zip(panels, networks.items(), strict=True):
         times = {
@@ -423,11 +438,10 @@ def scaling():
                 linewidth=1,
             )
             axes.plot(places, times, **looks)
-            first = 0 if series == "sparsity" else -1
-            ends.append((name, places[-1], times[-1], looks["color"], first))
+            ends.append((name, places[-1], times[-1], looks["color"]))
         axes.set(ylabel="ms, one image", ylim=(0, None))
         axes.grid(axis="y")
-        figures.label_ends(axes, [end[:4] for end in ends])
+        figures.label_ends(axes, ends)
     panels[0].xaxis.set_major_formatter(figures.percents)
     panels[0].set(xlabel="Weights pruned")
     panels[1].set(xlabel="Width, 75 % pruned")

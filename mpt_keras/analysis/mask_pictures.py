@@ -132,13 +132,13 @@ def draw_inputs(masks: Mapping[str, np.ndarray], shape: Sequence[int]) -> Any:
     rows = math.ceil(len(images) / columns)
     figure = new_figure(max(1.7 * columns, 3.0), 2.0 * rows + 0.7)
     panels = list(figure.subplots(rows, columns, squeeze=False).flat)
-    most = max(image.max() for image in images.values())
+    least, most = _limits(images.values())
     for axes, (name, image) in zip(panels, images.items(), strict=False):
         drawn = axes.imshow(
             image,
             cmap=_colours(theme().pruned, theme().kept),
-            vmin=0.0,
-            vmax=float(most) or 1.0,
+            vmin=least,
+            vmax=most,
             interpolation="nearest",
         )
         axes.set_title(short(name, 24), fontsize=9)
@@ -156,6 +156,12 @@ def draw_inputs(masks: Mapping[str, np.ndarray], shape: Sequence[int]) -> Any:
     bar.outline.set_visible(False)
     bar.set_label("Weights of a pixel that are kept", fontsize=9)
     return figure
+
+
+def _limits(images):
+    least = float(min(image.min() for image in images))
+    most = float(max(image.max() for image in images))
+    return (least, most) if least < most else (0.0, 1.0)
 
 
 def _kept_by_pixel(name, mask, shape):

@@ -81,15 +81,21 @@ def _filters(mask):
     note = f"the first {shown_inputs} x {shown_outputs} of "
     note += f"{inputs} x {outputs} filters"
     everything = (shown_inputs, shown_outputs) == (inputs, outputs)
-    return image[:-2, :-1], "" if everything else note
+    below = 1 if shown_inputs == 1 else 2
+    return image[:-below, :-1], "" if everything else note
 
 
 def _line(mask, per_line):
-    """Filters side by side, a gap below and behind each, two below all."""
+    """Filters side by side, a gap below and behind each.
+
+    Below several inputs there are two, which tell lines apart.
+    """
     height, width, inputs, outputs = mask.shape
     image = np.full(
         (inputs, height + 1, per_line, width + 1), np.nan, "float32"
     )
     image[:, :height, :outputs, :width] = mask.transpose(2, 0, 3, 1)
     image = image.reshape(inputs * (height + 1), per_line * (width + 1))
+    if inputs == 1:
+        return image
     return np.vstack([image, np.full((1, image.shape[1]), np.nan, "float32")])

@@ -130,7 +130,11 @@ def save(figure, path, transparent=False):
     """
     kind = pathlib.Path(path).suffix[1:]
     content = io.BytesIO()
-    settings = {"svg.fonttype": "none", "svg.hashsalt": "mpt_keras"}
+    settings = {
+        "font.sans-serif": ["DejaVu Sans", "Verdana"],  # equally wide
+        "svg.fonttype": "none",
+        "svg.hashsalt": "mpt_keras",
+    }
     with _matplotlib().rc_context(settings):
         figure.savefig(
             content,
@@ -164,7 +168,7 @@ def _settings(theme):
         "axes.facecolor": "none",
         "axes.edgecolor": theme.quiet,
         "axes.labelcolor": theme.text,
-        "axes.titlesize": 10,
+        "axes.titlesize": 9,
         "axes.titlelocation": "left",
         "axes.spines.top": False,
         "axes.spines.right": False,

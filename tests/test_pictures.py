@@ -89,12 +89,10 @@ def test_few_inputs_leave_room_for_further_lines():
         image,
         [[0, 0, GAP, 0, 0], [GAP] * 5, [1, 1, GAP, GAP, GAP]],
     )
-    image, _ = tiled(np.ones((1, 1, 2, 8), bool))
-    rows = np.isnan(image).all(axis=1)
+    image, _ = tiled(np.ones((1, 2, 2, 8), bool))
+    gaps = np.isnan(image).all(axis=1)
     # Two inputs, and a wider gap before the next line of outputs.
-    assert rows.tolist() == [False, True, False, True, True] * 1 + [
-        *(False, True, False)
-    ]
+    assert "".join(map(str, gaps.astype(int))) == "01011010"
 
 
 @pytest.mark.parametrize(
@@ -298,7 +296,7 @@ def test_churn_of_masks_that_were_kept(rng):
     np.testing.assert_allclose(churn["total"], expected)
     with pytest.raises(ValueError, match=r"two or more.* Received: 1"):
         analysis.mask_churn(masks[:1])
-    with pytest.raises(ValueError, match="shape"):
+    with pytest.raises(ValueError, match="the same architecture"):
         analysis.mask_churn([masks[0], {"conv": masks[0]["outer/inner"]}])
 
 
@@ -330,7 +328,7 @@ def test_words_can_be_read_on_both_backgrounds(draw, masks, tmp_path):
             *(text for axes in figure.axes for text in axes.texts)
         }
         words = [one for one in on_axes if one.get_text()]
-        assert len(words) > 2
+        assert words
         assert {to_hex(one.get_color()) for one in words} == {theme.text}
 
 

@@ -36,7 +36,7 @@ HERE = pathlib.Path(__file__).parent
 DATA = HERE / "data"
 RESULTS = HERE.parent / "results"
 # Inches, so that ten points can still be read on a telephone.
-WIDTH = 4.6
+WIDTH = 4.3
 
 
 def read(name):
@@ -50,11 +50,11 @@ def read(name):
 
 def say(figure, sentence):
     """The headline of a picture is what it shows."""
-    lines = len(textwrap.wrap(sentence, 44))
+    lines = len(textwrap.wrap(sentence, 40))
     # Of about the same length.
     width = min(
         width
-        for width in range(12, 45)
+        for width in range(12, 41)
         if len(textwrap.wrap(sentence, width)) <= lines
     )
     figures.headline(figure, textwrap.fill(sentence, width))
@@ -101,7 +101,7 @@ def ticket():
             interpolation="nearest",
         )
         name, what = title.split("\n")
-        axes.set_title(f"\n{what}", fontsize=9, color=theme.quiet)
+        axes.set_title(f"\n\n{what}", fontsize=9, color=theme.quiet)
         axes.text(
             *(0, 1.14, name),
             transform=axes.transAxes,
@@ -248,12 +248,11 @@ def bits():
     )
     axes = figure.add_subplot()
     columns = {
-        "bound": ("entropy of the mask", figures.theme().quiet, "--"),
-        "ticket": ("mask in the ticket", blue, "-"),
-        "update": ("update of the mask before", orange, "-"),
+        "bound": ("entropy of the mask", figures.theme().quiet, "--", -13),
+        "ticket": ("mask in the ticket", blue, "-", 9),
+        "update": ("update only", orange, "-", 9),
     }
-    ends = []
-    for column, (label, colour, line) in columns.items():
+    for column, (label, colour, line, above) in columns.items():
         known = [
             (epoch, 8 * row[column] / row["weights"])
             for epoch, row in enumerate(rows, 1)
@@ -265,18 +264,16 @@ def bits():
             linestyle=line,
             marker=None if line == "--" else "o",
         )
-        ends.append((label, *known[len(known) // 2], colour))
-    axes.set(xlabel="Epoch", ylabel="Bits per weight", ylim=(0, None))
-    axes.grid(axis="y")
-    for label, x, y, colour in ends:
         axes.annotate(
-            *(label, (x, y)),
-            xytext=(0, 7),
+            *(label, known[len(known) // 2]),
+            xytext=(0, above),
             textcoords="offset points",
             ha="center",
             fontsize=9,
             color=figures.ink(colour),
         )
+    axes.set(xlabel="Epoch", ylabel="Bits per weight", ylim=(0, None))
+    axes.grid(axis="y")
     return figure
 
 
@@ -321,8 +318,7 @@ def learning_curves():
     figure = figures.new_figure(WIDTH, 4.0)
     say(
         figure,
-        "With half of its weights, none of them trained, a ticket reaches "
-        "the dense network",
+        "Half of a random network comes close to the trained one",
     )
     axes = figure.add_subplot()
     ends = []

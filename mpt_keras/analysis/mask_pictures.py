@@ -228,7 +228,7 @@ def _draw_layer(axes, name, array, colours, limits):
         f"kept {kept:,} of {array.size:,} ({kept / max(array.size, 1):.1%})",
         note,
     ]
-    axes.set_title("\n".join(line for line in lines if line), fontsize=7)
+    axes.set_title("\n".join(line for line in lines if line), fontsize=7.5)
     _bare(axes)
 
 

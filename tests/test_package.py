@@ -72,6 +72,7 @@ PUBLIC_NAMES = [
     "analysis.draw_layers",
     "analysis.draw_masks",
     "analysis.ensemble",
+    "analysis.kernels_of",
     "analysis.mask_churn",
     "analysis.masks_of",
     "analysis.read_masks",

@@ -5,6 +5,7 @@ from mpt_keras.analysis.comparison import LayerComparison as LayerComparison
 from mpt_keras.analysis.comparison import MaskComparison as MaskComparison
 from mpt_keras.analysis.comparison import compare_masks as compare_masks
 from mpt_keras.analysis.ensemble import ensemble as ensemble
+from mpt_keras.analysis.kernels import kernels_of as kernels_of
 from mpt_keras.analysis.mask_pictures import draw_inputs as draw_inputs
 from mpt_keras.analysis.mask_pictures import draw_kernels as draw_kernels
 from mpt_keras.analysis.mask_pictures import draw_masks as draw_masks

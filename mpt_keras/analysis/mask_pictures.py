@@ -62,9 +62,8 @@ def draw_kernels(kernels: Mapping[str, np.ndarray]) -> Any:
 
     Args:
         kernels: Dictionary, name -> array of floats in which pruned weights
-            are 0, as of `mpt_keras.lottery.kernel_values(ticket)` or of
-            `layer.effective_kernel()`. Of more than 36 layers the first 36
-            are drawn.
+            are 0, as of `kernels_of`. Of more than 36 layers the first 36 are
+            drawn.
 
     Returns:
         `matplotlib.figure.Figure`.
@@ -76,8 +75,7 @@ def draw_kernels(kernels: Mapping[str, np.ndarray]) -> Any:
 
     Example:
 
-    >>> ticket = mpt_keras.freeze(model)
-    >>> kernels = mpt_keras.lottery.kernel_values(ticket)
+    >>> kernels = mpt_keras.analysis.kernels_of(model)
     >>> figure = mpt_keras.analysis.draw_kernels(kernels)
     >>> figure.axes[1].images[0].get_array().shape
     (8, 2)

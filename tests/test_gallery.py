@@ -18,11 +18,11 @@ THEMES = {"light": figures.LIGHT, "dark": figures.DARK}
 
 
 @pytest.fixture(scope="module")
-def draw():
+def pictures():
     with programs.modules_of(FOLDER):
         import draw
 
-    return draw
+    return draw.PICTURES
 
 
 def data(name):
@@ -34,7 +34,7 @@ def data(name):
 # --- The files ------------------------------------------------------------
 
 
-def test_the_page_shows_every_picture_in_both_themes(draw):
+def test_the_page_shows_every_picture_in_both_themes(pictures):
     page = (ROOT / "docs" / "gallery.md").read_text()
     shown = re.findall(
         r"```{image} pictures/(\w+)\.(light|dark)\.svg\n:class: only-(\w+)\n"
@@ -46,7 +46,7 @@ def test_the_page_shows_every_picture_in_both_themes(draw):
     for name, theme, only, text in shown:
         assert only == theme
         alternatives.setdefault(name, {})[theme] = text
-    assert alternatives.keys() == draw.PICTURES.keys()
+    assert alternatives.keys() == pictures.keys()
     for texts in alternatives.values():
         assert texts["light"] == texts["dark"]
         assert len(texts["light"]) > 100
@@ -92,8 +92,8 @@ def image_of(axes):
     return np.ma.filled(values, np.nan)
 
 
-def test_the_mask_is_the_half_of_largest_scores(draw):
-    panels = draw.ticket().axes
+def test_the_mask_is_the_half_of_largest_scores(pictures):
+    panels = pictures["ticket"]().axes
     weights, scores, ticket, mask = map(image_of, panels)
     is_weight = ~np.isnan(weights)
     largest = np.sort(scores[is_weight])[-is_weight.sum() // 2 :].min()
@@ -105,8 +105,8 @@ def test_the_mask_is_the_half_of_largest_scores(draw):
     )
 
 
-def test_areas_are_bytes(draw):
-    squares = draw.size().axes[0].patches
+def test_areas_are_bytes(pictures):
+    squares = pictures["size"]().axes[0].patches
     areas = [one.get_width() * one.get_height() for one in squares]
     sizes = [row["bytes"] for row in data("sizes.json")["files"]]
     np.testing.assert_allclose(
@@ -114,15 +114,15 @@ def test_areas_are_bytes(draw):
     )
 
 
-def test_the_largest_file_is_as_many_times_the_smallest(draw):
+def test_the_largest_file_is_as_many_times_the_smallest(pictures):
     sizes = [row["bytes"] for row in data("sizes.json")["files"]]
     assert f" {sizes[0] / sizes[-1]:.0f} times" in (
-        draw.size().get_suptitle().replace("\n", " ")
+        pictures["size"]().get_suptitle().replace("\n", " ")
     )
 
 
-def test_pixels_are_the_weights_that_they_keep(draw):
-    *panels, _ = draw.inputs().axes
+def test_pixels_are_the_weights_that_they_keep(pictures):
+    *panels, _ = pictures["inputs"]().axes
     masks = np.unpackbits(data("inputs.npz")["masks"]).reshape(-1, 28, 28, 300)
     np.testing.assert_allclose([*map(image_of, panels)], masks.mean(axis=-1))
     # A fifth is kept, before as after; the margin loses, the middle gains.
@@ -131,18 +131,18 @@ def test_pixels_are_the_weights_that_they_keep(draw):
     assert masks[-1, :3].mean() < 0.17 < 0.27 < masks[-1, 10:18, 10:18].mean()
 
 
-def test_lines_are_their_data(draw):
-    lines = draw.churn().axes[0].lines
+def test_lines_are_their_data(pictures):
+    lines = pictures["churn"]().axes[0].lines
     found = {one.get_label(): list(one.get_ydata()) for one in lines}
     assert found == data("churn.json")["churn"]
-    (axes,) = draw.bits().axes
+    (axes,) = pictures["bits"]().axes
     rows = data("mask_bits.json")["rows"]
     np.testing.assert_allclose(
         axes.lines[1].get_ydata(),
         [r["bits per weight"] for r in rows],
         rtol=1e-3,
     )
-    (axes,) = draw.learning_curves().axes
+    (axes,) = pictures["learning_curves"]().axes
     path = FOLDER / "data" / "learning_curves.jsonl"
     curves = [json.loads(line) for line in path.read_text().splitlines()]
     for line, curve in zip(axes.lines, curves, strict=True):
@@ -153,8 +153,8 @@ def test_lines_are_their_data(draw):
     assert named == {"dense", "50 % pruned", "80 % pruned"}
 
 
-def test_bars_are_milliseconds_and_the_headline_is_true(draw):
-    figure = draw.engines()
+def test_bars_are_milliseconds_and_the_headline_is_true(pictures):
+    figure = pictures["engines"]()
     times = {
         (row["network"], row["what"]): row["ms"]
         for row in data("engines.json")["rows"]
@@ -170,9 +170,9 @@ def test_bars_are_milliseconds_and_the_headline_is_true(draw):
     assert said == sorted(ratios[:2])
 
 
-def test_dark_pictures_are_drawn_dark(draw):
+def test_dark_pictures_are_drawn_dark(pictures):
     with analysis.dark_background():
-        figure = draw.scaling()
+        figure = pictures["scaling"]()
     assert figure.get_suptitle()
     (title,) = (text for text in figure.texts if text.get_text())
     assert title.get_color() == figures.DARK.text

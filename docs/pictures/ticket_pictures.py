@@ -15,7 +15,7 @@ def ticket():
     signs = np.sign(weights) * mask
     theme = figures.theme()
     blue, orange, *_ = theme.colours
-    figure = figures.new_figure(WIDTH, 5.9)
+    figure = figures.new_figure(WIDTH, 5.6)
     say(figure, "A ticket is what a search keeps of random weights")
     panels = figure.subplots(2, 2, gridspec_kw={"wspace": 0.22, "hspace": 0.24})
     shown = {
@@ -89,7 +89,7 @@ def size():
     rows = read("sizes.json")["files"]
     theme = figures.theme()
     blue, orange, green, *_ = theme.colours
-    figure = figures.new_figure(WIDTH, 5.0)
+    figure = figures.new_figure(WIDTH, 4.8)
     smallest, largest = rows[-1], rows[0]
     times = largest["bytes"] / smallest["bytes"]
     say(figure, f"This ticket is {times:.0f} times smaller than its network")
@@ -131,4 +131,5 @@ def _in_words(row):
     bits = 8 * row["bytes"] / row["weights"]
     size = row["bytes"] / 1000
     size = f"{size / 1000:.1f} MB" if size > 1000 else f"{size:.0f} kB"
-    return f"{size}, {bits:.2g} bits a weight"
+    unit = "bit" if round(bits, 2) == 1 else "bits"
+    return f"{size}, {bits:.2g} {unit} a weight"

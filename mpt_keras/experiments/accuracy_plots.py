@@ -240,6 +240,11 @@ def _draw_front(axes, axis, groups):
         for group in groups
         if axis.place(group) is not None
     )
+    # From the lower edge to the right one.
+    (_, right), (low, high) = axes.get_xlim(), axes.get_ylim()
+    axes.set_ylim(low, high)
+    (least, _), (_, most) = points[0], points[-1]
+    points = [(least, low), *points, (right, most)]
     (line,) = axes.plot(
         *zip(*points, strict=True),
         drawstyle="steps-post",

@@ -10,7 +10,7 @@ from mpt_keras.experiments.plot_style import style_of
 
 def pareto():
     """Accuracy against bytes of all methods, on scikit-learn's digits."""
-    (found,) = comparisons(lines.read(RESULTS / "digits.jsonl"))
+    (found,) = comparisons(lines.read(DATA / "digits.jsonl"))
     figure = plots.pictures(found, WIDTH)["ticket_bytes"]()
     return resized(
         figure,

@@ -8,18 +8,13 @@ import pathlib
 import subprocess
 import sys
 
-TICKET = "digits_mpt_1_1"
-
 
 def _build(app):
     program = pathlib.Path(app.srcdir, "browser", "build.py")
     if program.exists():
         folder = pathlib.Path(app.outdir, "browser")
         subprocess.run(
-            [
-                *(sys.executable, str(program)),
-                *(f"--ticket={TICKET}", f"--output_dir={folder}"),
-            ],
+            [sys.executable, str(program), f"--output_dir={folder}"],
             check=True,
         )
     return ()

@@ -57,6 +57,7 @@ nb_execution_show_tb = True  # one that fails is a warning, and so an error
 nb_execution_timeout = 240
 nb_execution_in_temp = True  # notebooks write files
 nb_merge_streams = True
+nb_output_stderr = "warn"  # nothing goes there that a reader should see
 
 # Docstrings. A name in backticks is a link where it is one of ours.
 default_role = "py:obj"

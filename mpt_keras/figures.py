@@ -116,11 +116,25 @@ def picture(draw: _Draw) -> _Draw:
 
 
 def new_figure(width, height):
-    """An empty matplotlib figure of a size in inches."""
+    """An empty matplotlib figure of a size in inches, which notebooks show."""
+    return _figure_class()(
+        figsize=(width, height), dpi=150, layout="constrained"
+    )
+
+
+@functools.cache
+def _figure_class():
     _matplotlib()
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(width, height), dpi=150, layout="constrained")
+    class Shown(Figure):
+        # Notebooks know figures only once somebody has imported pyplot.
+        def _repr_png_(self):
+            picture = io.BytesIO()
+            self.savefig(picture, format="png")
+            return picture.getvalue()
+
+    return Shown
 
 
 def save(figure, path, transparent=False):

@@ -131,6 +131,12 @@ def test_masks_are_drawn(masks, tmp_path):
     assert np.nansum(conv.images[0].get_array()) == masks["conv"].sum()
 
 
+def test_notebooks_show_a_figure(masks):
+    # IPython asks for it where pyplot, which tells it how, is not imported.
+    picture = analysis.draw_masks(masks)._repr_png_()
+    assert picture.startswith(b"\x89PNG")
+
+
 def test_kernels_are_drawn_by_sign_and_size(tmp_path):
     kernel = np.array([[0.5, 0.0], [-0.25, 0.125], [0.0, 0.0]], "float32")
     nothing = np.zeros((3, 3, 1, 2), "float32")

@@ -412,3 +412,34 @@ def test_a_damaged_ticket(visit, folder):
         )
 
     assert "does not run here" in message(visit(prepare))
+
+
+@pytest.mark.parametrize("name", ["page.js", "network.js"])
+def test_a_page_whose_javascript_does_not_load(name, visit):
+    def prepare(page):
+        page.route(f"**/{name}", lambda route: route.abort())
+
+    assert "JavaScript could not be loaded" in message(visit(prepare))
+
+
+def test_a_page_whose_javascript_does_not_run(visit):
+    def prepare(page):
+        page.route(
+            "**/bitmap.js",
+            lambda route: route.fulfill(
+                body="export function (", content_type="text/javascript"
+            ),
+        )
+
+    page = visit(prepare)
+    sync_api.expect(page.get_by_role("alert")).to_be_visible()
+    assert "does not run in this browser" in page.inner_text("#error")
+    assert not page.locator("#board").is_visible()
+
+
+def test_a_page_without_a_server(browser, folder):
+    page = browser.new_page()
+    page.goto((folder / "index.html").as_uri())
+    sync_api.expect(page.get_by_role("alert")).to_be_visible()
+    assert "from a server, and not from a file" in page.inner_text("#error")
+    page.close()

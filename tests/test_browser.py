@@ -339,6 +339,7 @@ def test_a_finger_on_a_phone(visit):
     # What is drawn, and what is seen of it, is light, until the page is.
     for light, scheme in ((True, "dark"), (False, "light")):
         page.emulate_media(color_scheme=scheme)
+        page.evaluate("() => new Promise(requestAnimationFrame)")  # redrawn
         for canvas in ("paper", "seen"):
             reds = page.evaluate(_REDS, canvas)
             assert reds

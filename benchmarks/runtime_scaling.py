@@ -1,10 +1,10 @@
 """Does the runtime's time fall with the weights that are left?
 
-    python benchmarks/runtime_scaling.py --rounds=50 --plot=docs/runtime.png
+    python benchmarks/runtime_scaling.py --rounds=50
 
 One image, one thread, every ticket in turn: first sparser and sparser ones,
-then wider and wider ones. The lines drawn beside the times are in proportion
-to the weights kept.
+then wider and wider ones. `--json=docs/pictures/data/scaling.json` is what
+`docs/pictures/draw.py` draws, beside times in proportion to the weights kept.
 """
 
 import pathlib
@@ -33,7 +33,6 @@ flags.DEFINE_list("widths", ["0.25", "0.5", "1", "1.5", "2"], "Widths.")
 flags.DEFINE_string(
     "percent", "75", "Percent pruned of the networks of widths."
 )
-flags.DEFINE_string("plot", None, "File for the picture.")
 
 
 def settings():
@@ -58,40 +57,6 @@ def prepared(network, percent, width):
         path = pathlib.Path(folder) / "network.ticket"
         mpt.save_ticket(model, path)
         return load(path), kept
-
-
-def draw(rows):
-    from mpt_keras import figures
-
-    figure = figures.new_figure(9, 4)
-    left, right = figure.subplots(1, 2)
-    for axes, series in ((left, "sparsity"), (right, "width")):
-        for network, colour, marker in zip(
-            FLAGS.networks, figures.COLOURS, figures.MARKERS, strict=False
-        ):
-            found = [
-                row
-                for row in rows
-                if (row["what"], row["series"]) == (network, series)
-            ]
-            places = [row[series] for row in found]
-            times = [row["ms"] for row in found]
-            kept = np.array([row["weights kept"] for row in found])
-            axes.plot(places, times, color=colour, marker=marker, label=network)
-            largest = kept.argmax()
-            axes.plot(
-                places,
-                times[largest] * kept / kept[largest],
-                color=colour,
-                linestyle="--",
-            )
-        axes.set(xlabel=series, ylim=(0, None))
-    left.xaxis.set_major_formatter(figures.percents)
-    left.set(ylabel="ms, one image")
-    right.set(xlabel=f"width, {FLAGS.percent} % pruned")
-    left.plot([], [], "k--", label="in proportion to the weights kept")
-    left.legend()
-    figure.savefig(FLAGS.plot, dpi=150)
 
 
 def main(_):
@@ -122,8 +87,6 @@ def main(_):
                 "ns per weight kept": 1e6 * median / kept[setting],
             }
         )
-    if FLAGS.plot:
-        draw(rows)
     level = next(iter(found.values())).level
     harness.report(f"One image, one thread, runtime {level}", rows)
 

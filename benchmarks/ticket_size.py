@@ -1,15 +1,15 @@
 """How many bytes do the masks of tickets take?
 
     python benchmarks/ticket_size.py --files=run/last.keras
-    python benchmarks/ticket_size.py --files=1.keras,2.keras --plot=bits.png
+    python benchmarks/ticket_size.py --files=1.keras,2.keras
 
 Of one file a row per layer, of several, in the order of training, a row per
-file. Beside the codec of tickets stand the entropy of masks of which only the
-number of weights kept is known, and general compressors: `xz -9e` and, where
-`zstandard` is installed, `zstd -19` of packed bits, and DeepCABAC in the
-implementation of `nncodec`, if `--nncodec_python` names a Python that has it.
-Milliseconds, the least of `--rounds`, are those of drawing the initial scores
-and of encoding or decoding.
+file, which `docs/pictures/draw.py` draws. Beside the codec of tickets stand
+the entropy of masks of which only the number of weights kept is known, and
+general compressors: `xz -9e` and, where `zstandard` is installed, `zstd -19` of
+packed bits, and DeepCABAC in the implementation of `nncodec`, if
+`--nncodec_python` names a Python that has it. Milliseconds, the least of
+`--rounds`, are those of drawing the initial scores and of encoding or decoding.
 """
 
 import lzma
@@ -33,7 +33,6 @@ flags.DEFINE_list(
     "files", None, "Models (.keras) or masks (.npz).", required=True
 )
 flags.DEFINE_string("nncodec_python", None, "A Python that has nncodec.")
-flags.DEFINE_string("plot", None, "Picture of bits per weight, file by file.")
 
 NNCODEC = """
 import contextlib, io, sys
@@ -175,33 +174,6 @@ def with_ratios(row):
     }
 
 
-def draw(rows):
-    """Bits per weight of each file, and what no mask alone goes below."""
-    from mpt_keras import figures
-
-    figure = figures.new_figure(6, 4)
-    axes = figure.subplots()
-    places = range(1, len(rows) + 1)
-    for column, label in (
-        ("bound", "entropy of the mask alone"),
-        ("ticket", "mask, given its start"),
-        ("update", "update of the mask before"),
-    ):
-        known = [
-            (i, r) for i, r in zip(places, rows, strict=True) if column in r
-        ]
-        if known:
-            axes.plot(
-                [i for i, _ in known],
-                [8 * row[column] / row["weights"] for _, row in known],
-                marker="o",
-                label=label,
-            )
-    axes.set(xlabel="epoch", ylabel="bits per weight", ylim=(0, None))
-    axes.legend()
-    figure.savefig(FLAGS.plot, dpi=150)
-
-
 def main(_):
     rows, before = [], {}
     for path in FLAGS.files:
@@ -212,8 +184,6 @@ def main(_):
             before = masks
         else:
             rows = [*layers, total("total", layers)]
-    if FLAGS.plot:
-        draw(rows)
     columns = {column: None for row in rows for column in row}
     rows = [{column: row.get(column, "") for column in columns} for row in rows]
     harness.report("Bytes of the masks", [with_ratios(row) for row in rows])

@@ -2,6 +2,7 @@ from . import analysis as analysis
 from . import callbacks as callbacks
 from . import checkpoints as checkpoints
 from . import config as config
+from . import conversion as conversion
 from . import engines as engines
 from . import experiments as experiments
 from . import initializers as initializers

@@ -2,6 +2,8 @@
 
 import os
 
+__all__ = ["disable_xla", "enable_xla", "is_xla_enabled"]
+
 _xla = os.environ.get("MPT_KERAS_XLA", "1") != "0"
 
 

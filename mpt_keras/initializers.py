@@ -17,6 +17,8 @@ from mpt_keras.drawing import Draw
 from mpt_keras.seeds import check_seed
 from mpt_keras.sparsity import check_sparsity
 
+__all__ = ["KaimingNormal", "KaimingUniform", "SignedConstant"]
+
 
 class PhiloxInitializer(keras.initializers.Initializer):
     """Base of the initializers: a seed, a fan-in, and a stream of numbers.

@@ -5,6 +5,8 @@ from typing import Any
 import keras
 from keras import ops
 
+__all__ = ["SmoothedCrossentropy"]
+
 
 @keras.saving.register_keras_serializable(package="mpt_keras")
 class SmoothedCrossentropy(keras.losses.Loss):

@@ -16,6 +16,8 @@ from keras import ops
 
 from mpt_keras import larq
 
+__all__ = ["ApproxSign", "SteSign", "SwishSign", "get"]
+
 
 class Quantizer(keras.layers.Layer):
     """Base of the binary activations.

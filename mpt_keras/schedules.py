@@ -10,6 +10,8 @@ import dataclasses
 import math
 from collections.abc import Callable, Sequence
 
+__all__ = ["Constant", "Piecewise", "Polynomial"]
+
 
 def _check(name, value, low, high):
     if not low <= value < high:

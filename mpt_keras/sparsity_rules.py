@@ -15,6 +15,8 @@ from typing import Any
 
 from mpt_keras.sparsity import check_sparsity
 
+__all__ = ["ERK", "ByPattern", "EqualPerLayer", "Global", "Uniform"]
+
 Shapes = Mapping[str, tuple[int, ...]]
 Rule = float | Mapping[str, Any] | Callable[[Shapes], Mapping[str, float]]
 

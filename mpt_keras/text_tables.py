@@ -39,6 +39,10 @@ def as_text(parts, line_length=None):
         highlight=False,
         emoji=False,
         markup=False,
+        # Whatever surrounds it: a notebook would get the parts one by one,
+        # and FORCE_COLOR codes among the letters.
+        force_jupyter=False,
+        force_terminal=False,
     )
     for part in parts:
         console.print(part)

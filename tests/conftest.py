@@ -16,6 +16,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 for _pool in ("OMP_NUM", "TF_NUM_INTRAOP", "TF_NUM_INTEROP"):
     os.environ.setdefault(f"{_pool}_THREADS", "1")
 
+# What runs for a moment need not be compiled as well as XLA can.
+if os.environ.get("KERAS_BACKEND") == "jax":
+    os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+
 # Kernels are compiled once, for all processes, and not into the user's folder.
 os.environ.setdefault(
     "MPT_KERAS_CACHE",
@@ -44,6 +48,21 @@ def _plain_graphs():
     import backend
 
     backend.optimize_graphs(effort.THOROUGH)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _compiled_once(tmp_path_factory):
+    """JAX takes what it has compiled for another model from a folder.
+
+    Of this process alone: another might read what is half written.
+    """
+    if os.environ.get("KERAS_BACKEND") == "jax":
+        import jax
+
+        folder = tmp_path_factory.mktemp("jax")
+        jax.config.update("jax_compilation_cache_dir", str(folder))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+        jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
 @pytest.fixture(scope="module")

@@ -209,7 +209,6 @@ def test_the_converted_network_is_masked_in_all_of_its_kernels(
 
 @needs_tensorflow  # and the extra experiments
 def test_the_sizes_of_tickets(tmp_path):
-    pytest.importorskip("matplotlib")
     layers = [mpt.MPTDense(30, seed=0, name="first"), mpt.MPTDense(3, seed=1)]
     model = keras.Sequential([keras.Input((20,)), *layers])
     files = [str(tmp_path / f"{epoch}.keras") for epoch in (1, 2)]
@@ -219,7 +218,7 @@ def test_the_sizes_of_tickets(tmp_path):
     columns = {"what", "bound", "mask alone", "ticket", "xz", "bits per weight"}
     for options in (
         [f"--files={files[0]}"],
-        [f"--files={','.join(files)}", f"--plot={tmp_path / 'bits.png'}"],
+        [f"--files={','.join(files)}"],
     ):
         figures = tmp_path / "figures.json"
         programs.succeed(
@@ -229,21 +228,19 @@ def test_the_sizes_of_tickets(tmp_path):
             f"--json={figures}",
         )
         rows = json.loads(figures.read_text())["rows"]
-        assert len(rows) == (3 if len(options) == 1 else 2)
+        assert len(rows) == (2 if "," in options[0] else 3)
         assert columns <= set(rows[0])
     assert rows[0]["ticket"] < 20 < rows[1]["update"] < rows[1]["mask alone"]
-    assert (tmp_path / "bits.png").stat().st_size > 1000
 
 
 @needs_tensorflow  # and the extra experiments
 def test_the_runtime_against_sparsity_and_width(tmp_path):
-    pytest.importorskip("matplotlib")
-    figures, plot = tmp_path / "figures.json", tmp_path / "runtime.png"
+    figures = tmp_path / "figures.json"
     programs.succeed(
         "benchmarks/runtime_scaling.py",
         "--networks=conv2:1/32,conv2:magnitude",
         *("--percents=50,99", "--widths=0.1", "--percent=90", "--rounds=1"),
-        *(f"--plot={plot}", f"--json={figures}"),
+        f"--json={figures}",
     )
     rows = json.loads(figures.read_text())["rows"]
     assert [row["series"] for row in rows] == 2 * [
@@ -251,4 +248,3 @@ def test_the_runtime_against_sparsity_and_width(tmp_path):
     ]
     kept = [row["weights kept"] for row in rows]
     assert kept[0] > 40 * kept[1] > kept[2] > 0
-    assert plot.stat().st_size > 1000

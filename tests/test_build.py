@@ -100,6 +100,7 @@ ROWS = (
     (
         "experiments.networks",
         "experiments.optimization",
+        "experiments.pareto",
         "experiments.plot_style",
     ),
     ("experiments.recipes", "experiments.restart", "experiments.settings"),

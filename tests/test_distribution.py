@@ -333,6 +333,15 @@ def test_one_device_after_several():
         keras.distribution.set_distribution(None)
 
 
+@pytest.mark.skipif(backend.NAME != "tensorflow", reason="of TensorFlow")
+def test_runs_of_one_process_share_a_strategy():
+    # On several processors the sums of a second one are those of the first.
+    first, second = (
+        devices.start(32, Place(distribute="mirrored")) for _ in range(2)
+    )
+    assert first.strategy is second.strategy is not None
+
+
 def test_a_batch_that_does_not_divide(monkeypatch):
     two = Devices(replicas=2)
     monkeypatch.setattr(devices, "_mirrored", lambda place: two)

@@ -20,8 +20,10 @@ _COMMAND = re.compile(
 
 
 def shown():
-    for document in ("README.md", "docs/results.md"):
-        text = (conftest.ROOT / document).read_text(encoding="utf-8")
+    docs = conftest.ROOT / "docs"
+    pages = [*docs.glob("*.md"), *docs.glob("[!_]*/*.md")]
+    for document in (conftest.ROOT / "README.md", *sorted(pages)):
+        text = document.read_text(encoding="utf-8")
         for program, words in _COMMAND.findall(text):
             if "..." not in words and "--help" not in words:
                 yield program, tuple(shlex.split(words))

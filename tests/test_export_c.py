@@ -392,6 +392,66 @@ def test_a_seed_needs_no_library(searched, tmp_path):
         assert symbols(compiled) == ["T predict"], flags
 
 
+# Reads floats from one file, writes what is predicted to another.
+_NODE = """
+const fs = require("node:fs");
+const [wasm, from, to, inputs, outputs] = process.argv.slice(2);
+const { predict, memory, __heap_base } = new WebAssembly.Instance(
+  new WebAssembly.Module(fs.readFileSync(wasm))).exports;
+const input = __heap_base.value, output = input + 4 * inputs;
+memory.grow(1);
+const images = new Float32Array(Uint8Array.from(fs.readFileSync(from)).buffer);
+const found = [];
+for (let i = 0; i < images.length; i += Number(inputs)) {
+  const image = images.subarray(i, i + Number(inputs));
+  new Float32Array(memory.buffer, input).set(image);
+  predict(input, output);
+  found.push(...new Float32Array(memory.buffer, output, outputs));
+}
+fs.writeFileSync(to, Float32Array.from(found));
+"""
+
+
+@needs("clang", "wasm-ld", "node")
+@pytest.mark.parametrize("vectors", [True, False])
+def test_webassembly_without_a_library(vectors, searched, tmp_path):
+    path, module = tmp_path / "net.c", tmp_path / "net.wasm"
+    mpt.export(searched, path, format="c", signs="seed", vectors=vectors)
+    # As docs/browser.md says; all names must be found, or it does not link.
+    command = (
+        *("clang", "--target=wasm32", "-Os", "-nostdlib", "-Wl,--no-entry"),
+        *("-Wl,--export=predict", "-Wl,--export=__heap_base"),
+        *(("-msimd128",) if vectors else ()),
+    )
+    subprocess.run([*command, *_WARNINGS, path, "-o", module], check=True)
+    images = np.random.default_rng(0).normal(size=(50, 6, 5, 2))
+    images = images.astype("float32")
+    images.tofile(tmp_path / "images")
+    script = tmp_path / "run.cjs"
+    script.write_text(_NODE)
+    names = (module, tmp_path / "images", tmp_path / "outputs", "60", "7")
+    subprocess.run(["node", script, *names], check=True)
+    found = np.fromfile(tmp_path / "outputs", "float32").reshape(50, 7)
+    np.testing.assert_array_equal(found, predicted(path, images))
+
+
+def test_layers_of_a_nested_model(searched, tmp_path):
+    """Their signs come from seeds, too, and each has its row."""
+    reports = []
+    for number, model in enumerate(
+        (
+            searched,
+            keras.Sequential([keras.Input((6, 5, 2)), searched]),
+        )
+    ):
+        path = tmp_path / f"{number}.c"
+        reports.append(mpt.export(model, path, format="c", signs="seed"))
+    flat, nested = reports
+    assert nested.bytes == flat.bytes
+    assert nested.layers == flat.layers
+    assert all(row.computes for row in nested.layers)
+
+
 def test_only_signs_that_are_drawn_come_from_a_seed(searched, tmp_path):
     def refused(model):
         with pytest.raises(ValueError, match="can be drawn from a seed"):

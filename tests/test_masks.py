@@ -12,7 +12,13 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 import mpt_keras as mpt
-from mpt_keras.analysis import load_masks, masks_of, read_masks, save_masks
+from mpt_keras.analysis import (
+    kernels_of,
+    load_masks,
+    masks_of,
+    read_masks,
+    save_masks,
+)
 
 
 def two_kernels(name="pair"):
@@ -46,6 +52,30 @@ def masks(rng):
 
 
 # --- Of models ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("binarize", [True, False])
+def test_kernels_are_what_masks_leave(binarize):
+    model = network(sparsity=0.25, binarize=binarize)
+    masks, kernels = masks_of(model), kernels_of(model)
+    assert [*kernels] == [*masks]
+    last = mpt.masked_layers(model)[-1]
+    weights, mask = as_numpy(last.kernel), masks["last"]
+    expected = np.where(mask, weights, 0)
+    if binarize:
+        expected = np.abs(weights[mask]).mean() * np.sign(expected)
+    np.testing.assert_allclose(kernels["last"], expected, rtol=1e-6)
+    for name, mask in masks.items():
+        np.testing.assert_array_equal(kernels[name] != 0, mask)
+    frozen = kernels_of(mpt.freeze(model))
+    for name, kernel in kernels.items():
+        np.testing.assert_array_equal(frozen[name], kernel)
+
+
+def test_a_model_without_kernels():
+    model = keras.Sequential([keras.Input((3,)), keras.layers.ReLU()])
+    with pytest.raises(ValueError, match=r"'sequential.*' has no kernels"):
+        kernels_of(model)
 
 
 def test_masks_of_masked_layers_by_name():

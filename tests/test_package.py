@@ -67,12 +67,17 @@ PUBLIC_NAMES = [
     "initializers.SignedConstant",
     "analysis.compare_all",
     "analysis.compare_masks",
+    "analysis.dark_background",
     "analysis.draw_agreement",
     "analysis.draw_churn",
+    "analysis.draw_inputs",
     "analysis.draw_jaccard",
+    "analysis.draw_kernels",
     "analysis.draw_layers",
     "analysis.draw_masks",
     "analysis.ensemble",
+    "analysis.kernels_of",
+    "analysis.mask_churn",
     "analysis.masks_of",
     "analysis.read_masks",
     "analysis.save_masks",
@@ -191,7 +196,7 @@ def test_examples_in_docstrings_run(module, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     if module is mpt.larq and importlib.util.find_spec("larq") is None:
         pytest.skip("needs the extra larq")
-    if module.__name__.endswith("pictures"):
+    if module.__name__.endswith(("pictures", "figures")):
         pytest.importorskip("matplotlib")
     model = keras.Sequential(
         [keras.Input((4,)), mpt.MPTDense(8), mpt.MPTDense(2)]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from mpt_keras.experiments import columns, plots
+from mpt_keras.experiments import columns, methods, pareto, plot_style, plots
 from mpt_keras.experiments.errors import RunError
 from mpt_keras.experiments.groups import comparisons
 from mpt_keras.experiments.pivot import pivot
@@ -212,6 +212,16 @@ def test_a_table(two_methods, tmp_path, capsys):
     ]
 
 
+def test_a_notebook_prints_the_table_as_text(
+    two_methods, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    report(write(tmp_path, two_methods))
+    output = capsys.readouterr().out
+    assert "last test accuracy %" in output
+    assert "+4.17 (-31.69 to +40.02)" in output
+
+
 def test_a_table_for_programs(two_methods, tmp_path):
     comparison = one_comparison(two_methods)
     dense, ticket = columns.to_json(comparison)["groups"]
@@ -340,10 +350,9 @@ def test_accuracy_over_sparsity():
     np.testing.assert_allclose(ends, [[0.52, 0.54], [0.58, 0.60]])
     (band,) = axes.patches
     assert band.get_height() == pytest.approx(2 * np.std([0.7, 0.8], ddof=1))
-    (legend,) = figure.legends
-    assert [text.get_text() for text in legend.get_texts()] == [
-        *("mpt_1_32", "dense")
-    ]
+    assert not figure.legends
+    named = {text.get_text(): text.xy[1] for text in axes.texts}
+    assert named == pytest.approx({"mpt_1_32": 0.59, "dense": 0.75})
     assert axes.xaxis.get_major_formatter()(0.2) == "20 %"
 
 
@@ -377,17 +386,61 @@ def test_networks_of_several_widths_are_told_apart_by_numbers():
 def test_accuracy_over_bytes():
     found = [a_line("mpt_1_32", 0.8, 0, 0.5, ticket_bytes=58_000)]
     (axes,) = drawn(found, "ticket_bytes").axes
-    np.testing.assert_allclose(data_of(axes), [[[58_000, 0.5]]])
+    point, front = data_of(axes)
+    np.testing.assert_allclose(point, [[58_000, 0.5]])
+    (_, right), (low, _) = axes.get_xlim(), axes.get_ylim()
+    expected = [[58_000, low], [58_000, 0.5], [right, 0.5]]
+    np.testing.assert_allclose(front, expected)
     assert axes.xaxis.get_major_formatter()(50_000) == "50"
     assert "ticket_bytes" not in plots.pictures(
         one_comparison([a_line("mpt_1_32", 0.8, 0, 0.5)])
     )
 
 
+def test_the_front_joins_what_nothing_beats():
+    tickets = [
+        *((0.5, 400, 0.75), (0.8, 300, 0.625), (0.9, 350, 0.5)),
+        (0.95, 300, 0.5),
+    ]
+    found = [
+        a_line("mpt_1_32", sparsity, 0, accuracy, ticket_bytes=size)
+        for sparsity, size, accuracy in tickets
+    ]
+    # A network that is not pruned takes four bytes for each weight.
+    found.append(a_line("dense", None, 0, 0.875, weights=5000))
+    found.append(a_line("unpruned", None, 0, 0.75, weights=5000))
+    figure = drawn(found, "ticket_bytes")
+    (axes,) = figure.axes
+    *points, front = data_of(axes)
+    expected = [[300, 0.625], [400, 0.75], [20_000, 0.875]]
+    np.testing.assert_allclose(front[1:-1], expected)
+    assert axes.lines[-1].get_drawstyle() == "steps-post"
+    assert sorted(map(len, points)) == [1, 1, 4]
+    (legend,) = figure.legends
+    names = [text.get_text() for text in legend.get_texts()]
+    assert names == ["mpt_1_32", "dense", "unpruned", "Pareto front"]
+
+
+def test_the_front_is_what_comparing_all_pairs_leaves(rng):
+    for _ in range(50):
+        points = [tuple(pair) for pair in rng.integers(0, 6, (8, 2)).tolist()]
+        left = {
+            (cost, value)
+            for cost, value in points
+            if not any(
+                (other <= cost and worth > value)
+                or (other < cost and worth >= value)
+                for other, worth in points
+            )
+        }
+        assert pareto.front(points) == sorted(left)
+    assert pareto.front([]) == []
+
+
 def test_learning_curves(two_methods):
     figure = drawn(two_methods, "learning_curves")
     (axes,) = figure.axes
-    assert axes.get_title() == "80 % pruned"
+    assert axes.get_title(loc="left") == "80 % pruned"
     dense, dense_stop, ticket, ticket_stop = data_of(axes)
     expected = [[1, 0.25], [2, 0.5], [3, 0.625]]
     np.testing.assert_allclose(dense, expected)
@@ -397,9 +450,11 @@ def test_learning_curves(two_methods):
     band = axes.collections[0].get_paths()[0].vertices
     at_end = band[band[:, 0] == 3][:, 1]
     assert (at_end.min(), at_end.max()) == pytest.approx((0.5, 0.75))
+    named = {text.get_text(): text.xy[1] for text in axes.texts}
+    assert named == pytest.approx({"dense": 0.625, "mpt_1_32": 2 / 3})
     (legend,) = figure.legends
     assert [text.get_text() for text in legend.get_texts()] == [
-        *("dense", "mpt_1_32", "early stopping")
+        "early stopping"
     ]
 
 
@@ -411,7 +466,7 @@ def test_a_panel_for_each_sparsity(two_methods):
         if line["sparsity"]
     ]
     axes = drawn(found + two_methods[:1], "learning_curves").axes
-    titles = [one.get_title() for one in axes if one.get_visible()]
+    titles = [one.get_title(loc="left") for one in axes if one.get_visible()]
     assert titles == [f"{p} % pruned" for p in (20, 50, 90, 95)]
     # The dense network and its early stop stand in all of them.
     assert [len(one.lines) for one in axes[:4]] == [4] * 4
@@ -445,6 +500,44 @@ def test_many_methods_are_told_apart():
     (legend,) = figure.legends
     assert legend.get_window_extent().y0 > 0
     assert legend.get_window_extent().x0 > box.x1
+
+
+def test_a_method_has_one_look_in_all_pictures():
+    assert set(methods.METHODS) | {"unpruned"} == {
+        method for family in plot_style.FAMILIES for method in family
+    }
+    alone = plot_style.styles(one_comparison([a_line("kd_ticket", 0.5, 0, 1)]))
+    among = plot_style.styles(
+        one_comparison(
+            [
+                a_line(name, 0.5, 0, 1.0)
+                for name in ("new", *methods.METHODS, "newer")
+            ]
+        )
+    )
+    assert alone["kd_ticket"] == among["kd_ticket"]
+    looks = {tuple(look.values()) for look in among.values()}
+    assert len(looks) == len(among)
+
+
+def test_widths_of_a_method_share_its_colour():
+    found = [a_line("mpt_1_32", 0.5, 0, 1, width=w) for w in (0.5, 1.0, 2.0)]
+    looks = plot_style.styles(one_comparison(found)).values()
+    assert len({look["color"] for look in looks}) == 1
+    assert len({look["marker"] for look in looks}) == 3
+
+
+def test_narrow_pictures_have_their_legends_below():
+    pytest.importorskip("matplotlib")
+    names = [f"method_{number}" for number in range(9)]
+    found = [a_line(name, 0.5, 0, 0.5) for name in names]
+    comparison = one_comparison(found)
+    for width, is_below in ((8, False), (4.6, True)):
+        figure = plots.pictures(comparison, width)["accuracy"]()
+        figure.draw_without_rendering()
+        (axes,), (legend,) = figure.axes, figure.legends
+        bottom = axes.get_window_extent().y0
+        assert (legend.get_window_extent().y1 < bottom) == is_below
 
 
 def test_without_matplotlib_there_is_a_table(

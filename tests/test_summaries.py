@@ -414,6 +414,15 @@ def test_uses_are_of_this_model_alone():
     assert len(dense._inbound_nodes) == before
 
 
+def test_the_text_is_the_same_in_notebooks_and_with_colours(monkeypatch):
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
+    expected = str(quiet(model))
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as Jupyter's kernels have it
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    assert str(quiet(model)) == expected
+    assert "2" in expected
+
+
 # --- Bad input ------------------------------------------------------------
 
 

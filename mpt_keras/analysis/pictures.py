@@ -11,20 +11,24 @@ import numpy as np
 from mpt_keras.analysis.masks import check_masks
 from mpt_keras.analysis.pairs import PairwiseComparison
 from mpt_keras.figures import (
-    COLOURS,
     MARKERS,
+    label_ends,
     new_figure,
     percents,
+    picture,
     short,
+    theme,
 )
 
 _HATCHES = ("", "//", "..", "xx")
 _MOST_NUMBERS = 20
+_MOST_NAMES = 8
 _TOTAL = "total"
 # Where a legend stands.
 _RIGHT, _ABOVE = "outside right upper", "outside upper right"
 
 
+@picture
 def draw_agreement(
     comparison: PairwiseComparison, measure: str = "agreement"
 ) -> Any:
@@ -85,11 +89,12 @@ def draw_agreement(
                 color="black" if value > middle else "white",
             )
     bar = figure.colorbar(image, format=percents, shrink=0.8)
-    bar.ax.axhline(chance, color=COLOURS[1], linewidth=2)
+    bar.ax.axhline(chance, color=theme().colours[1], linewidth=2)
     bar.set_label("the line: by chance")
     return figure
 
 
+@picture
 def draw_layers(
     masks_by_label: Mapping[str, Mapping[str, np.ndarray]],
 ) -> Any:
@@ -122,6 +127,7 @@ def draw_layers(
     axes = _axes_over_layers(names, len(names) * len(masks_by_label))
     axes.set_ylabel("Weights pruned")
     width = 0.8 / len(masks_by_label)
+    colours = theme().colours
     for number, (label, masks) in enumerate(masks_by_label.items()):
         pruned = [_pruned(masks, name) for name in names]
         there = [at for at, value in enumerate(pruned) if value is not None]
@@ -130,9 +136,9 @@ def draw_layers(
             [pruned[at] for at in there],
             width,
             label=short(label),
-            color=COLOURS[number % len(COLOURS)],
-            hatch=_HATCHES[number // len(COLOURS) % len(_HATCHES)],
-            edgecolor="white",
+            color=colours[number % len(colours)],
+            hatch=_HATCHES[number // len(colours) % len(_HATCHES)],
+            edgecolor=theme().background,
             linewidth=0.3,
         )
     axes.set_ylim(0, 1)
@@ -140,6 +146,7 @@ def draw_layers(
     return axes.figure
 
 
+@picture
 def draw_jaccard(comparison: PairwiseComparison) -> Any:
     """Draws the Jaccard index of each layer beside what chance gives.
 
@@ -179,7 +186,7 @@ def draw_jaccard(comparison: PairwiseComparison) -> Any:
         ],
         linestyle="none",
         capsize=3,
-        color=COLOURS[0],
+        color=theme().colours[0],
         marker=MARKERS[0],
         label=f"mean, least and most of {pairs}",
     )
@@ -189,7 +196,7 @@ def draw_jaccard(comparison: PairwiseComparison) -> Any:
         s=160,
         marker="_",
         linewidths=2,
-        color=COLOURS[1],
+        color=theme().colours[1],
         label="by chance",
     )
     axes.set_ylim(0, None)
@@ -197,6 +204,7 @@ def draw_jaccard(comparison: PairwiseComparison) -> Any:
     return axes.figure
 
 
+@picture
 def draw_churn(histories: Mapping[str, Any]) -> Any:
     """Draws the fraction of the mask that each epoch changed.
 
@@ -221,20 +229,36 @@ def draw_churn(histories: Mapping[str, Any]) -> Any:
         raise ValueError("Expected the history of one run at least.")
     axes = new_figure(7, 4.5).add_subplot()
     axes.set(xlabel="Epoch", ylabel="Mask entries changed in the epoch")
+    colours = theme().colours
     for number, (label, churn) in enumerate(histories.items()):
         axes.plot(
             np.arange(1, len(churn) + 1),
             np.asarray(churn, "float64"),
             label=short(label),
-            color=COLOURS[number % len(COLOURS)],
+            color=colours[number % len(colours)],
             marker=MARKERS[number % len(MARKERS)],
-            linestyle=("-", "--", ":")[number // len(COLOURS) % 3],
+            linestyle=("-", "--", ":")[number // len(colours) % 3],
             markevery=max(len(churn) // 20, 1),
         )
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_ylim(0, None)
-    _finish(axes)
+    has_few = len(histories) <= _MOST_NAMES
+    _finish(axes, None if has_few else _RIGHT)
+    if has_few:
+        _name_lines(axes)
     return axes.figure
+
+
+def _name_lines(axes):
+    """Writes their labels behind the last point of each."""
+    label_ends(
+        axes,
+        [
+            (line.get_label(), *line.get_xydata()[-1], line.get_color())
+            for line in axes.lines
+            if len(line.get_xydata())
+        ],
+    )
 
 
 def _axes_over_layers(names, marks):
@@ -248,22 +272,15 @@ def _axes_over_layers(names, marks):
     )
     axes.set_xlim(-0.6, len(names) - 0.4)
     # What is said of all layers together stands apart.
-    axes.axvline(len(names) - 1.5, color="grey", linewidth=0.8)
+    axes.axvline(len(names) - 1.5, color=theme().quiet, linewidth=0.8)
     return axes
 
 
 def _finish(axes, legend=_RIGHT):
     axes.yaxis.set_major_formatter(percents)
-    axes.grid(axis="y", alpha=0.3)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y")
     if legend:
-        axes.figure.legend(
-            loc=legend,
-            ncols=2 if legend == _ABOVE else 1,
-            frameon=False,
-            fontsize=8,
-        )
+        axes.figure.legend(loc=legend, ncols=2 if legend == _ABOVE else 1)
 
 
 def _pruned(masks, name):

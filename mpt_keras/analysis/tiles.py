@@ -1,4 +1,4 @@
-"""A mask of any kernel as a flat image of bounded size."""
+"""A kernel, or its mask, as a flat image of bounded size."""
 
 import math
 
@@ -10,10 +10,10 @@ _OF_FILTERS = 64
 
 
 def tiled(mask):
-    """Lays a mask out in two dimensions.
+    """Lays a mask, or a kernel, out in two dimensions.
 
     A matrix stays one, and so does the kernel of a 1x1 convolution; of more
-    than 128 rows or columns, each point is the fraction kept of a block. Any
+    than 128 rows or columns, each point is the mean of a block. Any
     other convolution's kernel, `(..., inputs, outputs)`, becomes a grid of
     its filters with gaps between them: a row per input, a column per output,
     and further lines of such rows where few inputs leave room. Of more
@@ -21,10 +21,10 @@ def tiled(mask):
     three-dimensional filter lie side by side.
 
     Args:
-        mask: Boolean array.
+        mask: Array of booleans or floats.
 
     Returns:
-        Float32 array, 1 where weights are kept, 0 where they are pruned, NaN
+        Float32 array of its values, of a mask 1 where weights are kept, NaN
         in gaps; and a text that says what a point is or what is left out,
         empty where nothing is.
     """
@@ -81,15 +81,21 @@ def _filters(mask):
     note = f"the first {shown_inputs} x {shown_outputs} of "
     note += f"{inputs} x {outputs} filters"
     everything = (shown_inputs, shown_outputs) == (inputs, outputs)
-    return image[:-2, :-1], "" if everything else note
+    below = 1 if shown_inputs == 1 else 2
+    return image[:-below, :-1], "" if everything else note
 
 
 def _line(mask, per_line):
-    """Filters side by side, a gap below and behind each, two below all."""
+    """Filters side by side, a gap below and behind each.
+
+    Below several inputs there are two, which tell lines apart.
+    """
     height, width, inputs, outputs = mask.shape
     image = np.full(
         (inputs, height + 1, per_line, width + 1), np.nan, "float32"
     )
     image[:, :height, :outputs, :width] = mask.transpose(2, 0, 3, 1)
     image = image.reshape(inputs * (height + 1), per_line * (width + 1))
+    if inputs == 1:
+        return image
     return np.vstack([image, np.full((1, image.shape[1]), np.nan, "float32")])

@@ -16,7 +16,7 @@ from mpt_keras import _environment
 from mpt_keras.engines.engine import Engine, Runner
 from mpt_keras.engines.kernels import kernels_of
 from mpt_keras.engines.report import LayerReport
-from mpt_keras.layers.traversal import masked_kernels_and_layers
+from mpt_keras.layers.traversal import masked_kernels_and_layers, walk
 from mpt_keras.runtime import compiling, processor
 from mpt_keras.runtime.c_source import SCALAR, c_source
 from mpt_keras.runtime.drawn_signs import DrawnSigns, with_drawn_signs
@@ -129,11 +129,12 @@ class CFile(Engine):
         stored = Heading(path).layers
         reports = []
         for kernel in kernels_of(model):
-            part, _, _ = kernel.name.rpartition("/")
+            part, _, attribute = kernel.name.rpartition("/")
+            of_nested = (f"{kernel.path}/{attribute}", kernel.path)
             size, how = next(
                 (
                     stored[name]
-                    for name in (kernel.name, part)
+                    for name in (kernel.name, part, *of_nested)
                     if name in stored
                 ),
                 (0, ""),
@@ -169,8 +170,11 @@ class CFile(Engine):
 
 def _draws(model):
     """Layer -> what its kernel was drawn from, of a masked model."""
-    kernels = masked_kernels_and_layers(model).items()
-    draws = {name: layer.draw(kernel) for name, (_, layer, kernel) in kernels}
+    paths = {id(layer): path for path, layer in walk(model)}
+    draws = {}
+    for name, (_, layer, kernel) in masked_kernels_and_layers(model).items():
+        # Programs call the layers of nested models by their paths.
+        draws[name] = draws[paths[id(layer)]] = layer.draw(kernel)
     return {name: draw for name, draw in draws.items() if draw is not None}
 
 

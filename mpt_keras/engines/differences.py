@@ -10,7 +10,7 @@ import numpy as np
 class Differences:
     """Outputs of an engine beside those of Keras.
 
-    For outputs `y` of the engine and `r` of Keras:
+    For outputs `y` of the engine and `r` of Keras::
 
         absolute = max |y - r|
         relative = max |y - r| / max |r|

@@ -51,7 +51,7 @@ def export(
     itself and compared with the frozen Keras model, on eight random inputs and
     on those given. Only then does it take its place; an earlier export stays
     until then, and stays if anything fails. For outputs `y` of the engine and
-    `r` of Keras it is accepted where
+    `r` of Keras it is accepted where::
 
         max |y - r| <= tolerance * max |r|
 
@@ -59,16 +59,17 @@ def export(
     follows. Inputs in which that can be (`|x| <= 1e-5 max |x|` in front of a
     sign) are left out if they differ, and counted; at most half of them.
 
-    | `format` | `path` | extra | options |
-    |---|---|---|---|
-    | `"saved_model"` | folder | `tensorflow` | |
-    | `"litert"` | `.tflite` | `litert` | `weights="int8"`, `activations`, \
-`batch_size` |
-    | `"onnx"` | `.onnx` | `onnx` | |
-    | `"openvino"` | folder | `openvino` | |
-    | `"larq"` | `.tflite` | its own environment | `target="arm"` |
-    | `"hls4ml"` | `.keras` | `hls4ml` | `precision`, `simulate=True` |
-    | `"c"` | `.c` | a C compiler | `vectors`, `signs="seed"`, `function` |
+    Formats, what `path` is, the extra that is needed, and options::
+
+        "saved_model"  folder   tensorflow
+        "litert"       .tflite  litert               weights="int8",
+                                                     activations, batch_size
+        "onnx"         .onnx    onnx
+        "openvino"     folder   openvino
+        "larq"         .tflite  its own environment  target="arm"
+        "hls4ml"       .keras   hls4ml               precision, simulate=True
+        "c"            .c       a C compiler         vectors, signs="seed",
+                                                     function
 
     `litert` with `weights="int8"` holds a ticket's kernels exactly and is
     nearly four times smaller; LiteRT then also rounds activations to 8 bits
@@ -83,7 +84,8 @@ def export(
     of the forms of a layer the smallest. With `signs="seed"` as well signs are
     drawn from the seed at the first call, where a layer counts bits: that
     takes half of the flash, and twice as much RAM. `function="predict"` names
-    the function, so that two files go together.
+    the function, so that two files go together. It compiles to WebAssembly as
+    well (docs/browser.md).
 
     Args:
         model: A built model, masked (it is frozen first) or ordinary.

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from mpt_keras.layers.ordinary import largest_by_channel, ordinary_kernels
-from mpt_keras.layers.traversal import named_layers
+from mpt_keras.layers.traversal import named_layers, walk
 
 # A few roundings of float32: a gain times the scale of a batch norm, a 127th of
 # it times 127.
@@ -22,12 +22,14 @@ class Kernel:
     Attributes:
         name: As `ordinary_kernels` names it.
         layer: Name of its layer.
+        path: That name, behind those of the models that hold the layer.
         kind: Class of its layer.
         values: float32 array, in Keras' order of dimensions.
     """
 
     name: str
     layer: str
+    path: str
     kind: str
     values: np.ndarray
 
@@ -53,11 +55,13 @@ def kernels_of(model: keras.Model) -> tuple[Kernel, ...]:
     [(4, 2)]
     """
     layers = named_layers(model, keras.layers.Layer)
+    paths = {id(layer): path for path, layer in walk(model)}
     found = []
     for name, variable in ordinary_kernels(model, trainable=False).items():
         layer = layers.get(name) or layers[name.rpartition("/")[0]]
         values = keras.ops.convert_to_numpy(variable).astype("float32")
-        found.append(Kernel(name, layer.name, type(layer).__name__, values))
+        path, kind = paths[id(layer)], type(layer).__name__
+        found.append(Kernel(name, layer.name, path, kind, values))
     return tuple(found)
 
 

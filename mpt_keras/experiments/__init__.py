@@ -1,5 +1,7 @@
 """Experiments: runs of every method, from a notebook or the command line.
 
+In Python::
+
     from mpt_keras.experiments import Search
 
     search = Search(dataset="cifar10", model="conv4", sparsity=0.8)

@@ -1,5 +1,8 @@
 """Accuracies over the weights pruned, the weights kept or the bytes of tickets.
 
+Over bytes, a line joins the Pareto front: what no other network here beats,
+being both smaller and more accurate.
+
 Figures of matplotlib, which is imported where something is drawn.
 """
 
@@ -9,10 +12,12 @@ import math
 from collections.abc import Callable
 
 from mpt_keras import figures
+from mpt_keras.experiments import pareto
 from mpt_keras.experiments.plot_style import (
     add_legend,
-    finish,
+    has_few,
     height,
+    name_ends,
     seeds,
     styles,
 )
@@ -33,6 +38,7 @@ class _Axis:
         written: How a place is written.
         is_falling: Whether large values are on the left.
         is_logarithmic: Whether it is.
+        is_cost: Whether less is better, so that there is a Pareto front.
     """
 
     label: str
@@ -40,6 +46,7 @@ class _Axis:
     written: Callable
     is_falling: bool = False
     is_logarithmic: bool = True
+    is_cost: bool = False
 
 
 def _of(name):
@@ -56,6 +63,14 @@ def _fraction_kept(group):
     return kept / weights if known else None
 
 
+def _bytes(group):
+    """Of the ticket; a network that is not pruned has four for each weight."""
+    weights = group.mean("weights")
+    if group.sparsity is None and weights:
+        return 4 * weights
+    return group.mean("ticket_bytes")
+
+
 def _count(value, _):
     for unit, size in ((" M", 1e6), (" k", 1e3)):
         if value >= size:
@@ -69,13 +84,14 @@ _PRUNED = _Axis(
 _FRACTION = _Axis("Weights kept", _fraction_kept, figures.percents, True)
 _COUNT = _Axis("Weights kept", _of("weights_kept"), _count)
 _BYTES = _Axis(
-    "Ticket, kB",
-    _of("ticket_bytes"),
+    "Ticket, kB (not pruned: 4 bytes a weight)",
+    _bytes,
     lambda value, _: f"{value / 1000:,.4g}",
+    is_cost=True,
 )
 
 
-def accuracy_plots(comparison):
+def accuracy_plots(comparison, width=8):
     """Name -> function that draws it, of those that have something to show."""
     axes = {
         "accuracy": _PRUNED,
@@ -84,20 +100,31 @@ def accuracy_plots(comparison):
         "ticket_bytes": _BYTES,
     }
     return {
-        name: lambda axis=axis: _draw(comparison, axis)
+        name: lambda axis=axis: _draw(comparison, axis, width)
         for name, axis in axes.items()
-        if any(axis.place(group) is not None for group in comparison.groups)
+        if _has_places(comparison, axis)
     }
 
 
-def _draw(comparison, axis):
+def _has_places(comparison, axis):
+    """Whether something is placed, and not only what is compared with."""
+    return any(
+        axis.place(group) is not None
+        for group in comparison.groups
+        if group.sparsity is not None or not axis.is_cost
+    )
+
+
+@figures.picture
+def _draw(comparison, axis, width):
     """The last test accuracy of all groups over an axis.
 
     Bars and bands reach one standard deviation up and down.
     """
     looks = styles(comparison)
-    figure = figures.new_figure(8, height(looks))
+    figure = figures.new_figure(width, height(looks))
     axes = figure.add_subplot()
+    axes.grid(axis="y")
     axes.set(
         title=f"{comparison.title}\n{seeds(comparison)}",
         xlabel=axis.label,
@@ -108,7 +135,7 @@ def _draw(comparison, axis):
     step = _step(axis, sorted(places), len(looks))
     # The outermost marks are moved by this much.
     axes.margins(x=0.05 + step * len(looks) / 2 / _WIDTH)
-    handles = {}
+    handles, ends = {}, {}
     for number, (label, style) in enumerate(looks.items()):
         own = [
             one for one in comparison.groups if comparison.label(one) == label
@@ -120,9 +147,18 @@ def _draw(comparison, axis):
         for one in own:
             if one not in placed and one.sparsity is None:
                 handles[label] = _draw_level(axes, one, style)
+                placed = [one]
+        if placed:
+            last = min if axis.is_falling else max
+            end = last(placed, key=lambda one: axis.place(one) or 0)
+            ends[label] = end.mean("test_accuracy"), style["color"]
     axes.yaxis.set_major_formatter(figures.percents)
-    finish(axes)
-    add_legend(figure, handles)
+    if axis.is_cost:
+        handles["Pareto front"] = _draw_front(axes, axis, comparison.groups)
+    if has_few(looks) and not axis.is_cost:
+        name_ends(axes, ends)
+    else:
+        add_legend(figure, handles)
     return figure
 
 
@@ -195,6 +231,30 @@ def _draw_points(axes, axis, groups, style, shift):
     for part in drawn.get_children():
         part.set_transform(axes.transData + moved)
     return drawn
+
+
+def _draw_front(axes, axis, groups):
+    """The most accuracy for so many bytes, as steps behind the points."""
+    points = pareto.front(
+        (axis.place(group), group.mean("test_accuracy"))
+        for group in groups
+        if axis.place(group) is not None
+    )
+    # From the lower edge to the right one.
+    (_, right), (low, high) = axes.get_xlim(), axes.get_ylim()
+    axes.set_ylim(low, high)
+    (least, _), (_, most) = points[0], points[-1]
+    points = [(least, low), *points, (right, most)]
+    (line,) = axes.plot(
+        *zip(*points, strict=True),
+        drawstyle="steps-post",
+        color=figures.theme().quiet,
+        linewidth=5,
+        alpha=0.35,
+        solid_capstyle="round",
+        zorder=1,
+    )
+    return line
 
 
 def _draw_level(axes, group, style):

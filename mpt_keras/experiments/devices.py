@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import faulthandler
+import functools
 import json
 import os
 import typing
@@ -207,9 +208,16 @@ def _mirrored(place):
         parallel = keras.distribution.DataParallel()
         keras.distribution.set_distribution(parallel)
         return Devices(replicas=len(keras.distribution.list_devices()))
-    tf = _tensorflow("distribute=mirrored", _ON_JAX)
-    strategy = tf.distribute.MirroredStrategy()
+    strategy = _mirrored_strategy()
     return Devices(strategy, strategy.num_replicas_in_sync)
+
+
+@functools.cache
+def _mirrored_strategy():
+    # One for all runs of a process: each numbers its sums from the same
+    # number on, by which processors then find those of another network.
+    tf = _tensorflow("distribute=mirrored", _ON_JAX)
+    return tf.distribute.MirroredStrategy()
 
 
 def _multiworker(place, folder):

@@ -10,8 +10,9 @@ from mpt_keras.experiments.columns import pruned
 from mpt_keras.experiments.groups import by_seed
 from mpt_keras.experiments.plot_style import (
     add_legend,
-    finish,
+    has_few,
     height,
+    name_ends,
     seeds,
     styles,
 )
@@ -23,6 +24,7 @@ def has_curves(comparison):
     return any(_curve(group) for group in comparison.groups)
 
 
+@figures.picture
 def draw_curves(comparison):
     """The test accuracy after each epoch, a panel for each sparsity.
 
@@ -39,7 +41,7 @@ def draw_curves(comparison):
     figure = figures.new_figure(
         max(3.5 * columns + 2, 7.5), max(2.8 * rows + 1, height(looks))
     )
-    figure.suptitle(f"{comparison.title}\n{seeds(comparison)}")
+    figures.headline(figure, f"{comparison.title}\n{seeds(comparison)}")
     grid = figure.subplots(
         *(rows, columns), sharex=True, sharey=True, squeeze=False
     )
@@ -48,7 +50,7 @@ def draw_curves(comparison):
         axes.set_visible(False)
     for sparsity, axes in zip(panels, grid.flat, strict=False):
         if sparsity is not None:
-            axes.set_title(f"{pruned(sparsity)} pruned", fontsize=10)
+            axes.set_title(f"{pruned(sparsity)} pruned")
         for group in groups:
             if group.sparsity in (None, sparsity):
                 label = comparison.label(group)
@@ -56,13 +58,24 @@ def draw_curves(comparison):
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.yaxis.set_major_formatter(figures.percents)
         axes.tick_params(labelbottom=True)
-        finish(axes)
+        axes.grid(axis="y")
     figure.supxlabel("Epoch", fontsize=10)
     figure.supylabel("Test accuracy", fontsize=10)
     named = {label: handles[label] for label in looks if label in handles}
+    if len(panels) == 1 and has_few(named):
+        name_ends(
+            axes,
+            {
+                label: (line.get_ydata()[-1], line.get_color())
+                for label, line in named.items()
+            },
+        )
+        named = {}
     if any(_stop(group) for group in groups):
-        named["early stopping"] = _large_mark("o", "grey")
-    add_legend(figure, named)
+        quiet = figures.theme().quiet
+        named["early stopping"] = _large_mark("o", quiet)
+    if named:
+        add_legend(figure, named)
     return figure
 
 
@@ -93,7 +106,6 @@ def _draw_curve(axes, group, style):
         means,
         markersize=4,
         markevery=max(len(curve) // 8, 1),
-        linewidth=1.2,
         **style,
     )
     if len(group.seeds) > 1:

@@ -18,9 +18,13 @@ def print_table(rows):
     for row in others:
         table.add_row(*row)
     # Wider than the terminal rather than with figures cut short.
-    needed = rich.console.Console(width=_UNLIMITED).measure(table).maximum
-    width = max(rich.console.Console().width, needed)
-    rich.console.Console(width=width).print(table)
+    needed = _console(_UNLIMITED).measure(table).maximum
+    _console(max(_console().width, needed)).print(table)
+
+
+def _console(width=None):
+    # A notebook shows it as a terminal does, among what else is printed.
+    return rich.console.Console(width=width, force_jupyter=False)
 
 
 def markdown(rows):

@@ -107,7 +107,8 @@ class MPTConv1D(_MaskedConvolution, keras.layers.Conv1D):
     Args:
         filters, kernel_size, ...: As for `keras.layers.Conv1D`, in the same
             order; `padding="causal"` included. `use_bias` is False by default.
-        sparsity, binarize, input_quantizer, scores_initializer,
+        sparsity, binarize, input_quantizer, scores_initializer: As for
+            `MPTDense`.
         scores_regularizer, seed, frozen_pruned, frozen_kept: As for
             `MPTDense`.
 
@@ -157,7 +158,8 @@ class MPTConv2D(_MaskedConvolution, keras.layers.Conv2D):
     Args:
         filters, kernel_size, ...: As for `keras.layers.Conv2D`, in the same
             order. `use_bias` is False by default.
-        sparsity, binarize, input_quantizer, scores_initializer,
+        sparsity, binarize, input_quantizer, scores_initializer: As for
+            `MPTDense`.
         scores_regularizer, seed, frozen_pruned, frozen_kept: As for
             `MPTDense`.
 
@@ -193,7 +195,8 @@ class MPTConv3D(_MaskedConvolution, keras.layers.Conv3D):
     Args:
         filters, kernel_size, ...: As for `keras.layers.Conv3D`, in the same
             order. `use_bias` is False by default.
-        sparsity, binarize, input_quantizer, scores_initializer,
+        sparsity, binarize, input_quantizer, scores_initializer: As for
+            `MPTDense`.
         scores_regularizer, seed, frozen_pruned, frozen_kept: As for
             `MPTDense`.
 
@@ -227,7 +230,8 @@ class MPTDepthwiseConv1D(_MaskedDepthwise, keras.layers.DepthwiseConv1D):
     Args:
         kernel_size, ...: As for `keras.layers.DepthwiseConv1D`, in the same
             order. `use_bias` is False by default.
-        sparsity, binarize, input_quantizer, scores_initializer,
+        sparsity, binarize, input_quantizer, scores_initializer: As for
+            `MPTDense`.
         scores_regularizer, seed, frozen_pruned, frozen_kept: As for
             `MPTDense`.
 
@@ -260,7 +264,8 @@ class MPTDepthwiseConv2D(_MaskedDepthwise, keras.layers.DepthwiseConv2D):
     Args:
         kernel_size, ...: As for `keras.layers.DepthwiseConv2D`, in the same
             order. `use_bias` is False by default.
-        sparsity, binarize, input_quantizer, scores_initializer,
+        sparsity, binarize, input_quantizer, scores_initializer: As for
+            `MPTDense`.
         scores_regularizer, seed, frozen_pruned, frozen_kept: As for
             `MPTDense`.
 
@@ -289,14 +294,15 @@ class MPTSeparableConv1D(_MaskedSeparable, keras.layers.SeparableConv1D):
 
     Computes what `keras.layers.SeparableConv1D` computes with two effective
     kernels, depthwise and pointwise. Each is selected by itself, so
-    `.kernel`, `.scores`, `.sparsity`, `.mask()`, `.gain()` and
-    `.effective_kernel()` are pairs `(depthwise, pointwise)`; see `MPTDense`
+    `kernel`, `scores`, `sparsity`, `mask()`, `gain()` and
+    `effective_kernel()` are pairs `(depthwise, pointwise)`; see `MPTDense`
     for the formulas.
 
     Args:
         filters, kernel_size, ...: As for `keras.layers.SeparableConv1D`, in
             the same order. `use_bias` is False by default.
-        sparsity, binarize, input_quantizer, scores_initializer,
+        sparsity, binarize, input_quantizer, scores_initializer: As for
+            `MPTDense`.
         scores_regularizer, seed, frozen_pruned, frozen_kept: As for
             `MPTDense`.
 
@@ -328,14 +334,15 @@ class MPTSeparableConv2D(_MaskedSeparable, keras.layers.SeparableConv2D):
 
     Computes what `keras.layers.SeparableConv2D` computes with two effective
     kernels, depthwise and pointwise. Each is selected by itself, so
-    `.kernel`, `.scores`, `.sparsity`, `.mask()`, `.gain()` and
-    `.effective_kernel()` are pairs `(depthwise, pointwise)`; see `MPTDense`
+    `kernel`, `scores`, `sparsity`, `mask()`, `gain()` and
+    `effective_kernel()` are pairs `(depthwise, pointwise)`; see `MPTDense`
     for the formulas.
 
     Args:
         filters, kernel_size, ...: As for `keras.layers.SeparableConv2D`, in
             the same order. `use_bias` is False by default.
-        sparsity, binarize, input_quantizer, scores_initializer,
+        sparsity, binarize, input_quantizer, scores_initializer: As for
+            `MPTDense`.
         scores_regularizer, seed, frozen_pruned, frozen_kept: As for
             `MPTDense`.
 
@@ -371,7 +378,8 @@ class MPTConv1DTranspose(_MaskedTransposed, keras.layers.Conv1DTranspose):
     Args:
         filters, kernel_size, ...: As for `keras.layers.Conv1DTranspose`, in
             the same order. `use_bias` is False by default.
-        sparsity, binarize, input_quantizer, scores_initializer,
+        sparsity, binarize, input_quantizer, scores_initializer: As for
+            `MPTDense`.
         scores_regularizer, seed, frozen_pruned, frozen_kept: As for
             `MPTDense`.
 
@@ -405,7 +413,8 @@ class MPTConv2DTranspose(_MaskedTransposed, keras.layers.Conv2DTranspose):
     Args:
         filters, kernel_size, ...: As for `keras.layers.Conv2DTranspose`, in
             the same order. `use_bias` is False by default.
-        sparsity, binarize, input_quantizer, scores_initializer,
+        sparsity, binarize, input_quantizer, scores_initializer: As for
+            `MPTDense`.
         scores_regularizer, seed, frozen_pruned, frozen_kept: As for
             `MPTDense`.
 
@@ -439,7 +448,8 @@ class MPTConv3DTranspose(_MaskedTransposed, keras.layers.Conv3DTranspose):
     Args:
         filters, kernel_size, ...: As for `keras.layers.Conv3DTranspose`, in
             the same order. `use_bias` is False by default.
-        sparsity, binarize, input_quantizer, scores_initializer,
+        sparsity, binarize, input_quantizer, scores_initializer: As for
+            `MPTDense`.
         scores_regularizer, seed, frozen_pruned, frozen_kept: As for
             `MPTDense`.
 

@@ -31,7 +31,8 @@ class MPTEmbedding(MaskedLayer, keras.layers.Embedding):
             `layer.embeddings` once the layer is built.
         embeddings_initializer: Initializer of the frozen table. By default
             `mpt_keras.initializers.KaimingNormal` with this layer's seed.
-        sparsity, binarize, scores_initializer, scores_regularizer, seed,
+        sparsity, binarize, scores_initializer: As for `MPTDense`.
+        scores_regularizer, seed: As for `MPTDense`.
         frozen_pruned, frozen_kept: As for `MPTDense`.
         input_quantizer: None, because indices cannot be quantized.
 

@@ -357,7 +357,7 @@ class MaskedLayer:
 
     @property
     def masked_kernels(self):
-        """Tuple of the layer's `MaskedKernel`s, one for most layers."""
+        """Tuple of the layer's kernels with their scores, one for most."""
         return self._built_kernels()
 
     def _built_kernels(self):

@@ -1,0 +1,67 @@
+"""How accurate tickets are, beside their bytes, epochs and weights."""
+
+from gallery_style import DATA, RESULTS, WIDTH, resized, say
+
+from mpt_keras import figures
+from mpt_keras.experiments import lines, plots
+from mpt_keras.experiments.groups import comparisons
+from mpt_keras.experiments.plot_style import style_of
+
+
+def pareto():
+    """Accuracy against bytes of all methods, on scikit-learn's digits."""
+    (found,) = comparisons(lines.read(DATA / "digits.jsonl"))
+    figure = plots.pictures(found, WIDTH)["ticket_bytes"]()
+    return resized(
+        figure,
+        5.6,
+        "Tickets of random weights are as accurate, in a tenth of the bytes",
+    )
+
+
+def mnist():
+    """Accuracy against bytes of some methods, on MNIST."""
+    (found,) = comparisons(lines.read(RESULTS / "methods.jsonl"))
+    figure = plots.pictures(found, WIDTH)["ticket_bytes"]()
+    return resized(figure, 5.2, "Weights that follow from a seed take no bytes")
+
+
+def winning():
+    """Winning tickets of an ordinary network, beside their controls."""
+    (found,) = comparisons(lines.read(RESULTS / "winning.jsonl"))
+    figure = plots.pictures(found, WIDTH)["weights_kept"]()
+    return resized(
+        figure,
+        4.2,
+        "Winning tickets beat the whole network; their controls fall behind",
+    )
+
+
+@figures.picture
+def learning_curves():
+    """Test accuracy of Conv-4, dense and as tickets, epoch by epoch."""
+    found = lines.read(DATA / "learning_curves.jsonl")
+    figure = figures.new_figure(WIDTH, 4.0)
+    say(
+        figure,
+        "Half of a random network comes close to the trained one",
+    )
+    axes = figure.add_subplot()
+    ends = []
+    for number, line in enumerate(found):
+        curve = [
+            (epoch, value)
+            for epoch, value in enumerate(line["test_accuracy_per_epoch"], 1)
+            if value is not None
+        ]
+        looks = style_of(line["method"])
+        pruned = line["sparsity"]
+        looks["marker"] = figures.MARKERS[number]
+        axes.plot(*zip(*curve, strict=True), **looks)
+        label = f"{100 * pruned:.0f} % pruned" if pruned else "dense"
+        ends.append((label, *curve[-1], looks["color"]))
+    axes.set(xlabel="Epoch", ylabel="Test accuracy")
+    axes.yaxis.set_major_formatter(figures.percents)
+    axes.grid(axis="y")
+    figures.label_ends(axes, ends)
+    return figure

@@ -26,7 +26,12 @@ from mpt_keras import files, pretrained
 from mpt_keras.experiments import Place, RunError, Search
 from mpt_keras.experiments.classifying import right
 from mpt_keras.experiments.following import in_force_of
-from mpt_keras.ticket import load_ticket, packaged, read_ticket
+from mpt_keras.ticket import (
+    load_ticket,
+    packaged,
+    read_ticket,
+    save_ticket,
+)
 
 FLAGS = flags.FLAGS
 
@@ -68,6 +73,7 @@ def _row(name, card, network, dense=(), **settings):
     """`dense`: what the dense network is trained with that is not usual."""
     search = Search(**settings)
     shared = ("dataset", "model", "width", "epochs", "seed", "validation")
+    shared += ("mixed_precision",)
     dense = Search(
         method="dense",
         **{key: getattr(search, key) for key in shared},
@@ -83,7 +89,8 @@ _SMALL = {"batch_size": 128, "score_decay": 0.0}
 _TWO = {"model": "small_networks:two_convolutions", **_SMALL}
 _ADAM = {"optimizer": "adam", "learning_rate": 1e-3, **_SMALL}
 _CIFAR10 = {"dataset": "cifar10", "validation": 0.0}
-_CONV4 = {"model": "conv4", "epochs": 40, **_CIFAR10}
+_CONV4 = {"model": "conv4", "epochs": 40, "mixed_precision": "bfloat16"}
+_CONV4 |= _CIFAR10
 _CONV6 = {"model": "conv6", "epochs": 10, **_CIFAR10}
 
 ROWS = (
@@ -265,11 +272,15 @@ def packed(row):
     run, dense = finished_run(row.search), finished_run(row.dense)
     if run is None or dense is None:
         return None
-    data = (run / "network.ticket").read_bytes()
-    path = packaged.FOLDER / f"{row.name}.ticket"
-    files.write_whole(path, data)
-    kernels = read_ticket(path).kernels.values()
     settings = row.search.followed().settings
+    path = packaged.FOLDER / f"{row.name}.ticket"
+    if settings.mixed_precision == "none":
+        files.write_whole(path, (run / "network.ticket").read_bytes())
+    else:
+        model = keras.models.load_model(run / "last.keras", compile=False)
+        save_ticket(in_float32(model), path)
+    data = path.read_bytes()
+    kernels = read_ticket(path).kernels.values()
     of_data, pixels, classes = _DATA[row.search.dataset]
     found, count = right(load_ticket(path), settings.dataset, place(settings))
     dense_model = keras.models.load_model(dense / "last.keras", compile=False)
@@ -295,6 +306,19 @@ def packed(row):
         dense_command=command(row.dense, f"{row.name}_dense"),
         sha256=hashlib.sha256(data).hexdigest(),
     )
+
+
+def in_float32(model):
+    """The same weights, all of them float32, without mixed precision.
+
+    `mpt_keras.runtime` computes nothing else.
+    """
+    text = json.dumps(keras.saving.serialize_keras_object(model))
+    for name in ("mixed_bfloat16", "mixed_float16"):
+        text = text.replace(f'"{name}"', '"float32"')
+    same = keras.saving.deserialize_keras_object(json.loads(text))
+    same.set_weights(model.get_weights())
+    return same
 
 
 def write_tables(tickets):

@@ -632,7 +632,7 @@ def _bench(options):
 
 
 def _say(text):
-    from mpt_keras.summaries import print_text
+    from mpt_keras.text_tables import print_text
 
     print_text(str(text))
 

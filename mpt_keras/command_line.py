@@ -677,10 +677,11 @@ def _predictions(path, sources, arrays):
     from mpt_keras.engines.inputs import model_inputs, predict
     from mpt_keras.ticket.packaged import as_path
 
-    path = as_path(path)
+    engine = _engine_of(path)
+    if engine is None:
+        path = as_path(path)
     if not path.exists():
         raise FileNotFoundError(f"There is no file '{path}'.")
-    engine = _engine_of(path)
     if engine is not None:
         engine.require()
         return engine.load(path, sources)(arrays)

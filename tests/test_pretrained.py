@@ -427,6 +427,38 @@ def test_the_program_changes_nothing_without_runs(copy, tmp_path):
     assert (copy / table).read_text() == (here / table).read_text()
 
 
+def test_the_program_packs_nothing_of_damaged_runs(copy, tmp_path):
+    pytest.importorskip("absl")
+    import programs
+
+    from mpt_keras.experiments import Search
+    from mpt_keras.experiments.following import in_force_of
+
+    docs, runs = tmp_path / "docs", tmp_path / "runs"
+    docs.mkdir()
+    for name in ("pretrained.md", "pretrained_tickets.py"):
+        shutil.copy(ROOT / "docs" / name, docs)
+    program = docs / "pretrained_tickets.py"
+    words = (f"--runs={runs}", f"--only={NAME}")
+    shared = {"dataset": "digits", "model": "conv2", "width": 0.25}
+    for name, method in (("found", "biprop"), ("dense", "dense")):
+        (runs / name).mkdir(parents=True)
+        search = Search(method=method, epochs=60, **shared)
+        settings = in_force_of(search.followed().settings)
+        text = json.dumps({"settings": settings}, default=str)
+        (runs / name / "run.json").write_text(text)
+        (runs / name / "result.json").write_text("{}")
+    data = (copy / f"{NAME}.ticket").read_bytes()
+    (runs / "found" / "network.ticket").write_bytes(data[:-1])
+    assert "Cannot read the ticket" in programs.fail(program, *words)
+    assert (copy / f"{NAME}.ticket").read_bytes() == data
+    (runs / "found" / "run.json").write_text('{"settings"')
+    printed = programs.succeed(program, *words)
+    assert "left out, run.json" in printed
+    assert f"{NAME}: no finished runs" in printed
+    assert "Received: none" in programs.fail(program, "--only=none")
+
+
 def test_the_wheel_has_the_files(tmp_path):
     builders = pytest.importorskip("hatchling.builders.wheel")
     (wheel,) = builders.WheelBuilder(str(ROOT)).build(

@@ -414,7 +414,14 @@ def _expected_accuracy(options):
     if not options.accuracy and not any(place):
         return None
     name = str(options.file)
-    path, ticket = as_path(name), find(name)
+    path = as_path(name)
+    try:
+        ticket = find(name)
+    except ValueError as error:
+        raise ValueError(
+            "`--accuracy` and the places of its images are for tickets that "
+            f"come with the package. {error}"
+        ) from error
     if path != ticket.path:
         raise ValueError(
             f"There is a file '{name}' here, which comes first. `--accuracy` "

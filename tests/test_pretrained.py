@@ -244,6 +244,9 @@ def test_a_folder_of_the_name_gives_way(elsewhere, capsys):
     pathlib.Path(NAME).mkdir()  # as a run or an export is called
     assert mpt.runtime.load(NAME).output_shape == (10,)
     assert "23,568 in kernels" in prints(capsys, "summary", NAME)
+    (pathlib.Path(NAME) / "saved_model.pb").touch()
+    printed = prints(capsys, "verify", NAME)
+    assert printed.startswith(f"{NAME}: whole")
     pathlib.Path("other").mkdir()
     with pytest.raises(OSError, match="other"):
         mpt.runtime.load("other")
@@ -399,6 +402,8 @@ def test_verify_checks_the_accuracy(elsewhere, capsys, monkeypatch):
     assert "which comes first" in found
     found = fails(capsys, "verify", f"{NAME}.ticket", "--accuracy")
     assert "Did you mean" in found
+    found = fails(capsys, "verify", "mine.keras", "--accuracy")
+    assert "are for tickets that come with the package" in found
 
 
 # --- What is written of them ----------------------------------------------

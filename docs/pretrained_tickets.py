@@ -227,8 +227,12 @@ def finished_run(search):
     wanted = json.loads(json.dumps(in_force_of(search.followed().settings)))
     for root in FLAGS.runs:
         for result in sorted(pathlib.Path(root).glob("*/result.json")):
-            description = json.loads((result.parent / "run.json").read_text())
-            settings = description["settings"]
+            try:
+                run = json.loads((result.parent / "run.json").read_text())
+                settings = dict(run["settings"])
+            except (OSError, ValueError, TypeError, KeyError) as error:
+                print(f"{result.parent}: left out, run.json: {error}")
+                continue
             if wanted == {key: settings.get(key) for key in wanted}:
                 return result.parent
     return None
@@ -268,16 +272,15 @@ def run(search, name):
 
 
 def packed(row):
-    """Copies a ticket into the package and measures it; None without runs."""
+    """A ticket as it was measured, and its file's bytes; None without runs."""
     run, dense = finished_run(row.search), finished_run(row.dense)
     if run is None or dense is None:
         return None
     settings = row.search.followed().settings
-    path = packaged.FOLDER / f"{row.name}.ticket"
-    if settings.mixed_precision == "none":
-        files.write_whole(path, (run / "network.ticket").read_bytes())
-    else:
+    path = run / "network.ticket"
+    if settings.mixed_precision != "none":
         model = keras.models.load_model(run / "last.keras", compile=False)
+        path = run / "float32.ticket"
         save_ticket(in_float32(model), path)
     data = path.read_bytes()
     kernels = read_ticket(path).kernels.values()
@@ -285,7 +288,7 @@ def packed(row):
     found, count = right(load_ticket(path), settings.dataset, place(settings))
     dense_model = keras.models.load_model(dense / "last.keras", compile=False)
     dense_found, _ = right(dense_model, settings.dataset, place(settings))
-    return packaged.PretrainedTicket(
+    ticket = packaged.PretrainedTicket(
         name=row.name,
         card=row.card,
         network=row.network,
@@ -306,6 +309,7 @@ def packed(row):
         dense_command=command(row.dense, f"{row.name}_dense"),
         sha256=hashlib.sha256(data).hexdigest(),
     )
+    return ticket, data
 
 
 def in_float32(model):
@@ -340,6 +344,12 @@ def with_table(text):
 
 def main(_):
     rows = {row.name: row for row in ROWS}
+    unknown = set(FLAGS.only or ()) - rows.keys()
+    if unknown:
+        raise RunError(
+            f"Expected --only=NAME,... of {', '.join(rows)}. Received: "
+            f"{', '.join(sorted(unknown))}"
+        )
     chosen = [rows[name] for name in FLAGS.only or rows]
     if FLAGS.train:
         failed = [name for row in chosen for name in train(row)]
@@ -349,18 +359,22 @@ def main(_):
     known = {}
     if (packaged.FOLDER / packaged.TABLE).exists():
         known = {ticket.name: ticket for ticket in packaged.tickets()}
+    data = {}
     for row in chosen:
-        ticket = packed(row)
-        if ticket is None:
+        found = packed(row)
+        if found is None:
             print(f"{row.name}: no finished runs of it and its dense network")
             continue
-        print(ticket)
-        known[row.name] = ticket
+        known[row.name], data[row.name] = found
+        print(known[row.name])
+    # Not before all are measured: the table must be that of the files.
+    for name in data:
+        files.write_whole(known[name].path, data[name])
     write_tables([known[row.name] for row in ROWS if row.name in known])
 
 
 if __name__ == "__main__":
     try:
         app.run(main)
-    except RunError as error:
+    except (RunError, ValueError, OSError) as error:
         sys.exit(f"pretrained_tickets.py: {error}")

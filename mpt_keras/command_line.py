@@ -414,7 +414,14 @@ def _expected_accuracy(options):
     if not options.accuracy and not any(place):
         return None
     name = str(options.file)
-    path, ticket = as_path(name), find(name)
+    path = as_path(name)
+    try:
+        ticket = find(name)
+    except ValueError as error:
+        raise ValueError(
+            "`--accuracy` and the places of its images are for tickets that "
+            f"come with the package. {error}"
+        ) from error
     if path != ticket.path:
         raise ValueError(
             f"There is a file '{name}' here, which comes first. `--accuracy` "
@@ -632,7 +639,7 @@ def _bench(options):
 
 
 def _say(text):
-    from mpt_keras.summaries import print_text
+    from mpt_keras.text_tables import print_text
 
     print_text(str(text))
 
@@ -677,10 +684,11 @@ def _predictions(path, sources, arrays):
     from mpt_keras.engines.inputs import model_inputs, predict
     from mpt_keras.ticket.packaged import as_path
 
-    path = as_path(path)
+    engine = _engine_of(path)
+    if engine is None:
+        path = as_path(path)
     if not path.exists():
         raise FileNotFoundError(f"There is no file '{path}'.")
-    engine = _engine_of(path)
     if engine is not None:
         engine.require()
         return engine.load(path, sources)(arrays)

@@ -4,7 +4,6 @@ import collections
 import dataclasses
 import math
 import os
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -205,29 +204,12 @@ class Summary:
         return self.text()
 
 
-def print_text(text: str) -> None:
-    """Prints, with other characters for those that the stream cannot encode.
-
-    Example:
-
-    >>> print_text("-1, 0, +1")
-    -1, 0, +1
-    """
-    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
-    try:
-        text.encode(encoding)
-    except UnicodeEncodeError:
-        plain = text.replace("\N{BOX DRAWINGS LIGHT HORIZONTAL}", "-")
-        text = plain.encode(encoding, "backslashreplace").decode(encoding)
-    print(text)
-
-
 def summary(
     model: keras.Model | str | os.PathLike[str],
     *,
     base: Any = None,
     line_length: int | None = None,
-    print_fn: Callable[[str], Any] | None = print_text,
+    print_fn: Callable[[str], Any] | None = text_tables.print_text,
 ) -> Summary:
     """Says and prints what a ticket weighs, and what it computes.
 

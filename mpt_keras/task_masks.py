@@ -27,6 +27,7 @@ from mpt_keras.ticket.loading import (
     scores_that_select,
     see_selected,
 )
+from mpt_keras.ticket.packaged import as_path
 from mpt_keras.ticket.reading import MAX_WEIGHTS, Ticket, parse_ticket
 from mpt_keras.ticket.saving import ticket_bytes
 from mpt_keras.ticket.slots import other_weights, slots_of
@@ -324,8 +325,9 @@ class TaskMasks:
             start: Name of another task, with whose scores and other weights
                 it begins; by default it begins as the first task did.
             ticket: A ticket of this network, or its file, to begin with: one
-                of `save`, or one that is whole by itself. Its random kernels
-                must be those of the model.
+                of `save`, or one that is whole by itself, or the name of one
+                that comes with the package. Its random kernels must be those
+                of the model.
 
         Raises:
             ValueError: If the name is taken (in upper or lower case), or none
@@ -608,7 +610,11 @@ class TaskMasks:
                 "file, or what `read_ticket` returns. Received: "
                 f"{type(ticket).__name__}"
             )
-        with _of_file(pathlib.Path(os.fsdecode(ticket))) as path:
+        try:
+            path = as_path(ticket)
+        except FileNotFoundError as error:
+            raise TicketError(str(error)) from error
+        with _of_file(path):
             data = path.read_bytes()
             base = Contents(data).base and self._network()
             return parse_ticket(data, base or None)

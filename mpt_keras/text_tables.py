@@ -1,6 +1,7 @@
 """Tables as text, of the reports that users print."""
 
 import io
+import sys
 
 _AS_WIDE_AS_IT_IS = 10_000
 
@@ -48,3 +49,20 @@ def as_text(parts, line_length=None):
         console.print(part)
     lines = file.getvalue().splitlines()
     return "\n".join(line.rstrip() for line in lines).strip("\n")
+
+
+def print_text(text: str) -> None:
+    """Prints, with other characters for those that the stream cannot encode.
+
+    Example:
+
+    >>> print_text("-1, 0, +1")
+    -1, 0, +1
+    """
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        plain = text.replace("\N{BOX DRAWINGS LIGHT HORIZONTAL}", "-")
+        text = plain.encode(encoding, "backslashreplace").decode(encoding)
+    print(text)

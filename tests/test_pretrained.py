@@ -194,6 +194,8 @@ def test_without_keras():
         "assert 'numpy' not in sys.modules\n"
         f"mpt.runtime.load({NAME!r})\n"
         f"mpt.ticket.read_ticket({NAME!r})\n"
+        "from mpt_keras.command_line import main\n"
+        "main(['pretrained'])\n"
         "assert 'keras' not in sys.modules\n"
     )
     done = subprocess.run(
@@ -202,7 +204,7 @@ def test_without_keras():
         capture_output=True,
         text=True,
     )
-    assert done.stdout.strip("\n") == str(TICKETS)
+    assert done.stdout == f"{TICKETS}\n" * 2
 
 
 @pytest.mark.parametrize("kind", [str, pathlib.Path, str.encode])
@@ -236,10 +238,28 @@ def test_a_file_of_the_name_comes_first(elsewhere):
         mpt.runtime.load(NAME).input_shape
         == mpt.load_ticket(other.path).input_shape[1:]
     )
-    pathlib.Path(NAME).unlink()
-    pathlib.Path(NAME).mkdir()
-    with pytest.raises(OSError, match=NAME):
-        mpt.runtime.load(NAME)
+
+
+def test_a_folder_of_the_name_gives_way(elsewhere, capsys):
+    pathlib.Path(NAME).mkdir()  # as a run or an export is called
+    assert mpt.runtime.load(NAME).output_shape == (10,)
+    assert "23,568 in kernels" in prints(capsys, "summary", NAME)
+    (pathlib.Path(NAME) / "saved_model.pb").touch()
+    printed = prints(capsys, "verify", NAME)
+    assert printed.startswith(f"{NAME}: whole")
+    pathlib.Path("other").mkdir()
+    with pytest.raises(OSError, match="other"):
+        mpt.runtime.load("other")
+
+
+def test_a_name_stands_for_the_ticket_of_a_task(elsewhere):
+    tasks = mpt.TaskMasks(mpt.pretrained.load(NAME))
+    tasks.add("digits", ticket=NAME)
+    assert tasks.current == "digits"
+    with pytest.raises(mpt.TicketError, match="Its weight"):
+        tasks.add("other", ticket="digits_mpt_1_1")
+    with pytest.raises(mpt.TicketError, match="Did you mean"):
+        tasks.add("other", ticket="digits_mpt_1_33")
 
 
 @pytest.mark.parametrize(
@@ -255,8 +275,20 @@ def test_an_unknown_name_is_one_line(read, elsewhere):
     assert str(error.value).endswith("`mpt-keras pretrained`, lists them.")
     with pytest.raises(FileNotFoundError, match="folder/digits_mpt_1_32"):
         read(f"folder/{NAME}")
-    with pytest.raises(FileNotFoundError, match=r"1_32\.ticket"):
+    with pytest.raises(FileNotFoundError, match=f"mean '{NAME}'"):
         read(f"{NAME}.ticket")
+    with pytest.raises(FileNotFoundError, match=r"mine\.ticket'") as error:
+        read("mine.ticket")
+    assert "package" not in str(error.value)
+
+
+@pytest.mark.parametrize("part", ["mnist", "conv-1", "Digits"])
+def test_a_part_of_a_name_suggests_what_has_it(part):
+    with pytest.raises(ValueError, match="Did you mean") as error:
+        mpt.pretrained.find(part)
+    written = part.lower().replace("-", "_")
+    names = [ticket.name for ticket in TICKETS if written in ticket.name][:3]
+    assert " or ".join(map(repr, names)) in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -279,7 +311,7 @@ def test_load_takes_names_alone(name):
     with pytest.raises(ValueError, match="argument `name`") as error:
         mpt.pretrained.load(name)
     assert f"name={name!r}." in str(error.value)
-    suggests = isinstance(name, str) and NAME in name
+    suggests = isinstance(name, (str, pathlib.Path)) and NAME in str(name)
     assert (f"Did you mean '{NAME}'" in str(error.value)) == suggests
 
 
@@ -302,12 +334,11 @@ def test_a_damaged_file_is_one_line(copy, capsys):
         mpt.pretrained.load(NAME)
 
 
-@pytest.mark.parametrize("text", ["", "[{}]", "{}", "[1]", "\x00"])
+@pytest.mark.parametrize(
+    "text", ["", "[{}]", "{}", "[1]", "\x00", "[" * 100_000], ids=len
+)
 def test_a_damaged_table_is_one_line(text, copy, capsys):
     (copy / "table.json").write_text(text)
-    if text == "{}":
-        assert mpt.pretrained.list() == []
-        return
     with pytest.raises(mpt.TicketError, match="table of the packaged tickets"):
         mpt.pretrained.list()
     assert "Install mpt_keras again" in fails(capsys, "pretrained")
@@ -371,6 +402,8 @@ def test_verify_checks_the_accuracy(elsewhere, capsys, monkeypatch):
     assert "which comes first" in found
     found = fails(capsys, "verify", f"{NAME}.ticket", "--accuracy")
     assert "Did you mean" in found
+    found = fails(capsys, "verify", "mine.keras", "--accuracy")
+    assert "are for tickets that come with the package" in found
 
 
 # --- What is written of them ----------------------------------------------
@@ -397,6 +430,38 @@ def test_the_program_changes_nothing_without_runs(copy, tmp_path):
     table = packaged.TABLE
     here = pathlib.Path(packaged.__file__).parents[1] / "pretrained_tickets"
     assert (copy / table).read_text() == (here / table).read_text()
+
+
+def test_the_program_packs_nothing_of_damaged_runs(copy, tmp_path):
+    pytest.importorskip("absl")
+    import programs
+
+    from mpt_keras.experiments import Search
+    from mpt_keras.experiments.following import in_force_of
+
+    docs, runs = tmp_path / "docs", tmp_path / "runs"
+    docs.mkdir()
+    for name in ("pretrained.md", "pretrained_tickets.py"):
+        shutil.copy(ROOT / "docs" / name, docs)
+    program = docs / "pretrained_tickets.py"
+    words = (f"--runs={runs}", f"--only={NAME}")
+    shared = {"dataset": "digits", "model": "conv2", "width": 0.25}
+    for name, method in (("found", "biprop"), ("dense", "dense")):
+        (runs / name).mkdir(parents=True)
+        search = Search(method=method, epochs=60, **shared)
+        settings = in_force_of(search.followed().settings)
+        text = json.dumps({"settings": settings}, default=str)
+        (runs / name / "run.json").write_text(text)
+        (runs / name / "result.json").write_text("{}")
+    data = (copy / f"{NAME}.ticket").read_bytes()
+    (runs / "found" / "network.ticket").write_bytes(data[:-1])
+    assert "Cannot read the ticket" in programs.fail(program, *words)
+    assert (copy / f"{NAME}.ticket").read_bytes() == data
+    (runs / "found" / "run.json").write_text('{"settings"')
+    printed = programs.succeed(program, *words)
+    assert "left out, run.json" in printed
+    assert f"{NAME}: no finished runs" in printed
+    assert "Received: none" in programs.fail(program, "--only=none")
 
 
 def test_the_wheel_has_the_files(tmp_path):

@@ -135,14 +135,18 @@ def tickets() -> tuple[PretrainedTicket, ...]:
     path = FOLDER / TABLE
     try:
         rows = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(rows, list):
+            raise TypeError("it is no list")
         return tuple(
             PretrainedTicket(**row | {"classes": tuple(row["classes"])})
             for row in rows
         )
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (
+        *(OSError, ValueError, TypeError, KeyError, RecursionError),
+    ) as error:
         raise TicketError(
-            f"The table of the packaged tickets, '{path}', is damaged: {error} "
-            f"{_AGAIN}"
+            f"The table of the packaged tickets, '{path}', is damaged: "
+            f"{error}. {_AGAIN}"
         ) from error
 
 
@@ -167,7 +171,7 @@ def find(name: str) -> PretrainedTicket:
     ...     mpt_keras.pretrained.find("digits-mpt-1-32")
     ... except ValueError as error:
     ...     print(error)
-    Invalid value ... Did you mean 'digits_mpt_1_32' or ...
+    Invalid value ... Did you mean 'digits_mpt_1_32'? ...
     """
     known = {ticket.name: ticket for ticket in tickets()}
     if isinstance(name, str) and name in known:
@@ -187,40 +191,48 @@ def find(name: str) -> PretrainedTicket:
 def as_path(path: str | bytes | os.PathLike) -> pathlib.Path:
     """The path of a file, or that of the packaged ticket of this name.
 
-    Whatever there is at the path comes first, so that no name hides a file.
+    A file at the path comes first, so that no name hides it. A folder, which
+    is no ticket, gives way: runs and exports are called as their ticket is.
 
     Raises:
         FileNotFoundError: If there is nothing, and no such ticket; for paths
-            with a folder or a suffix, whoever opens them says so.
+            with a folder or another suffix, whoever opens them says so.
         TicketError: If the packaged ticket is damaged.
     """
     path = pathlib.Path(os.fsdecode(path))
     name = path.name
-    if name != str(path) or path.suffix or _is_there(path):
+    if name != str(path) or path.suffix not in ("", _SUFFIX):
+        return path
+    is_there, is_folder = _what_is_at(path)
+    if is_there and not is_folder:
         return path
     known = {ticket.name: ticket for ticket in tickets()}
-    if name not in known:
-        raise FileNotFoundError(
-            f"There is no file '{name}', and no ticket of that name comes with "
-            f"the package.{_suggestions(name, known)} {_LISTED}"
-        )
-    known[name].check()
-    return known[name].path
+    if name in known:
+        known[name].check()
+        return known[name].path
+    if is_folder or (path.suffix and path.stem not in known):
+        return path
+    raise FileNotFoundError(
+        f"There is no file {name!r}, and no ticket of that name comes with "
+        f"the package.{_suggestions(name, known)} {_LISTED}"
+    )
 
 
-def _is_there(path):
+def _what_is_at(path):
+    """Whether there is something, and whether that is a folder."""
     try:
-        return path.exists()
+        return path.exists(), path.is_dir()
     except (OSError, ValueError):  # no path can be so long, or hold a 0
-        return False
+        return False, False
 
 
 def _suggestions(name, known):
     """What somebody may have meant, as a sentence."""
-    if not isinstance(name, str):
+    if not isinstance(name, (str, os.PathLike)):
         return ""
     written = pathlib.PurePath(name).stem.lower().replace("-", "_")
-    like = difflib.get_close_matches(written, known)
+    like = [one for one in known if len(written) > 2 and written in one]
+    like = like[:3] or difflib.get_close_matches(written, known)
     if not like:
         return ""
     return f" Did you mean {' or '.join(map(repr, like))}?"

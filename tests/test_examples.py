@@ -469,7 +469,7 @@ def test_serving_imports_no_keras():
 def test_examples_are_files_of_their_own():
     assert {path.stem for path in EXAMPLES.glob("*.py")} == {
         *("quickstart", "serve_savedmodel", "microcontroller", "tasks"),
-        *("vision_transformer", "pretrained_masks"),
+        *("vision_transformer", "pretrained_masks", "small_networks"),
         *("cifar10_biprop", "imagenet_biprop", "lottery_ticket", "kd_ticket"),
     }
     # The first code that a user reads needs nothing but the library.

@@ -119,20 +119,24 @@ def test_the_command_searches_with_these_settings(ticket, monkeypatch):
 
 
 @named([ticket for ticket in TICKETS if "small_networks:" in ticket.command])
-def test_an_example_builds_the_network(ticket, monkeypatch):
-    networks = pytest.importorskip("mpt_keras.experiments.networks")
-    monkeypatch.syspath_prepend(str(ROOT / "examples"))
+def test_an_example_builds_the_network(ticket):
+    pytest.importorskip("absl")
+    import programs
+
+    from mpt_keras.experiments import networks
+
     words = dict(
         word.removeprefix("--").split("=")
         for word in ticket.command.split()
         if "=" in word
     )
-    model = networks.builder(words["model"])(
-        width=float(words["width"]),
-        sparsity=float(words["sparsity"]),
-        binary_activations=ticket.binary_activations,
-        seed=0,
-    )
+    with programs.modules_of(ROOT / "examples"):
+        model = networks.builder(words["model"])(
+            width=float(words["width"]),
+            sparsity=float(words["sparsity"]),
+            binary_activations=ticket.binary_activations,
+            seed=0,
+        )
     stored = mpt.ticket.read_ticket(ticket.path).kernels.values()
     kernels = [layer.kernel for layer in mpt.masked_layers(model)]
     for kernel, one in zip(kernels, stored, strict=True):

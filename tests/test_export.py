@@ -252,9 +252,9 @@ def test_ternary_kernels_may_have_a_gain_per_channel(kind, shape):
     size = [6 if place == 0 else n for place, n in enumerate(shape)]
     gains = generator.uniform(1, 2, shape).astype("float32")
     values = generator.choice([-1, 0, 1], size) * gains
-    assert kernels.Kernel("a", "a", kind, values).is_ternary
+    assert kernels.Kernel("a", "a", "a", kind, values).is_ternary
     values[0] *= 1.5
-    assert not kernels.Kernel("a", "a", kind, values).is_ternary
+    assert not kernels.Kernel("a", "a", "a", kind, values).is_ternary
 
 
 def test_a_factor_and_a_larger_file_are_named_so():

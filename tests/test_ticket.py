@@ -10,6 +10,7 @@ from keras import layers
 import mpt_keras as mpt
 from mpt_keras import ticket
 from mpt_keras.layers.traversal import masked_kernels
+from mpt_keras.ticket import networks
 
 
 def perturbed(model, rng, amount=0.3):
@@ -399,6 +400,25 @@ def test_the_config_is_of_json(tmp_path):
     config = ticket.read_ticket(tmp_path / "a.ticket").config
     assert "compile_config" not in json.dumps(config)
     assert not mpt.load_ticket(tmp_path / "a.ticket").compiled
+
+
+def test_settings_of_a_later_keras_that_set_nothing(rng):
+    model = convolutions()
+    config = json.loads(json.dumps(keras.saving.serialize_keras_object(model)))
+    of_layers = [layer["config"] for layer in config["config"]["layers"][1:]]
+    for one in of_layers:  # which none of them knows all of
+        one |= {"quantization_config": None, "renorm": False}
+        one |= {"renorm_clipping": None, "renorm_momentum": 0.99}
+        one |= {"sliding_window": None, "use_gate": False}
+    again = networks.network(config)
+    again.set_weights(model.get_weights())
+    x = rng.random((2, 8, 8, 3), "float32")
+    np.testing.assert_array_equal(
+        again.predict_on_batch(x), model.predict_on_batch(x)
+    )
+    of_layers[-1]["use_gate"] = True
+    with pytest.raises((TypeError, ValueError), match="use_gate"):
+        networks.network(config)
 
 
 def test_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch):

@@ -1,6 +1,5 @@
 """From the configuration in a ticket to a network, by allowed names only."""
 
-import copy
 import itertools
 
 import keras
@@ -10,6 +9,17 @@ from mpt_keras.ticket.allowed import check_config
 from mpt_keras.ticket.deferred import without_values
 from mpt_keras.ticket.errors import TicketError
 from mpt_keras.ticket.slots import other_weights, slots_of
+
+# Settings of layers since 3.12, the first that is supported, as they are where
+# nothing is set.
+_ADDED_BY_KERAS = {
+    "quantization_config": None,
+    "renorm": False,
+    "renorm_clipping": None,
+    "renorm_momentum": 0.99,
+    "sliding_window": None,
+    "use_gate": False,
+}
 
 
 def network(config, custom_objects=None):
@@ -26,13 +36,33 @@ def network(config, custom_objects=None):
     """
     check_config(config, custom_objects)
     model = keras.saving.deserialize_keras_object(
-        copy.deepcopy(config),  # which Keras empties
+        _for_any_keras(config),
         custom_objects=custom_objects,
         safe_mode=True,
     )
     if not isinstance(model, keras.Model):
         raise TicketError("Its configuration is not of a Keras model.")
     return model
+
+
+def _for_any_keras(config):
+    """A copy (Keras empties what it is given) that earlier Keras takes, too.
+
+    Keras refuses settings that it does not know, also where they set nothing.
+    """
+    if isinstance(config, list):
+        return [_for_any_keras(value) for value in config]
+    if not isinstance(config, dict):
+        return config
+    copy = {key: _for_any_keras(value) for key, value in config.items()}
+    package = str(config.get("module")).partition(".")[0]
+    if package in ("keras", "mpt_keras") and isinstance(
+        copy.get("config"), dict
+    ):
+        for key, value in _ADDED_BY_KERAS.items():
+            if key in copy["config"] and copy["config"][key] == value:
+                del copy["config"][key]
+    return copy
 
 
 def made_again(config, model):

@@ -10,8 +10,7 @@ from mpt_keras.experiments.plot_style import style_of
 
 def pareto():
     """Accuracy against bytes of all methods, on scikit-learn's digits."""
-    (found,) = comparisons(lines.read(DATA / "digits.jsonl"))
-    figure = plots.pictures(found, WIDTH)["ticket_bytes"]()
+    figure = _accuracy_against("ticket_bytes", DATA / "digits.jsonl")
     return resized(
         figure,
         5.6,
@@ -21,20 +20,24 @@ def pareto():
 
 def mnist():
     """Accuracy against bytes of some methods, on MNIST."""
-    (found,) = comparisons(lines.read(RESULTS / "methods.jsonl"))
-    figure = plots.pictures(found, WIDTH)["ticket_bytes"]()
+    figure = _accuracy_against("ticket_bytes", RESULTS / "methods.jsonl")
     return resized(figure, 5.2, "Weights that follow from a seed take no bytes")
 
 
 def winning():
     """Winning tickets of an ordinary network, beside their controls."""
-    (found,) = comparisons(lines.read(RESULTS / "winning.jsonl"))
-    figure = plots.pictures(found, WIDTH)["weights_kept"]()
+    figure = _accuracy_against("weights_kept", RESULTS / "winning.jsonl")
     return resized(
         figure,
         4.2,
         "Winning tickets beat the whole network; their controls fall behind",
     )
+
+
+def _accuracy_against(name, path):
+    """A picture of a report, of the only comparison in a file of lines."""
+    (found,) = comparisons(lines.read(path))
+    return plots.pictures(found, WIDTH)[name]()
 
 
 @figures.picture

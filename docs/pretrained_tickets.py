@@ -89,9 +89,9 @@ _SMALL = {"batch_size": 128, "score_decay": 0.0}
 _TWO = {"model": "small_networks:two_convolutions", **_SMALL}
 _ADAM = {"optimizer": "adam", "learning_rate": 1e-3, **_SMALL}
 _CIFAR10 = {"dataset": "cifar10", "validation": 0.0}
-_CONV4 = {"model": "conv4", "epochs": 40, "mixed_precision": "bfloat16"}
-_CONV4 |= _CIFAR10
-_CONV6 = {"model": "conv6", "epochs": 10, **_CIFAR10}
+_CIFAR10 |= {"mixed_precision": "bfloat16"}
+_CONV4 = {"model": "conv4", "epochs": 40, **_CIFAR10}
+_CONV6 = {"model": "conv6", "epochs": 6, **_CIFAR10}
 
 ROWS = (
     _row(
@@ -175,20 +175,20 @@ ROWS = (
         model="resnet20",
         trained_batch_norm=True,
         sparsity=0.5,
-        epochs=15,
+        epochs=6,
         **_CIFAR10,
     ),
     _row(
         "cifar10_vgg_small_1_1",
         "Small color photos, binary weights and activations, trained batch "
         "norms.",
-        "VGG-Small, width 0.375",
+        "VGG-Small, width 0.25",
         model="vgg_small",
-        width=0.375,
+        width=0.25,
         trained_batch_norm=True,
         binary_activations=True,
         sparsity=0.5,
-        epochs=12,
+        epochs=8,
         **_CIFAR10,
     ),
 )

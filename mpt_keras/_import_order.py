@@ -25,7 +25,7 @@ _WITHOUT_KERAS = {
     *("ticket.reading", "ticket.records", "ticket.start"),
 }
 # Packages whose modules import Keras themselves, where they need it.
-_PREFIXES = ("runtime.", "experiments")
+_PREFIXES = ("commands", "runtime.", "experiments")
 _WITH_CLASSES = (
     *("layers", "quantizers", "losses", "conversion", "lottery"),
     "engines.hls4ml",

@@ -153,6 +153,10 @@ ROWS = (
     ("experiments.sweeping",),
     ("experiments.commands",),
     ("experiments",),
+    ("commands.reading", "commands.streams", "commands.values"),
+    ("commands.bench", "commands.export", "commands.pretrained"),
+    ("commands.summary", "commands.verify"),
+    ("commands",),
     ("command_line",),
     ("mpt_keras",),
 )

@@ -10,6 +10,7 @@ from backend import needs_tensorflow
 import mpt_keras as mpt
 from mpt_keras import command_line, engines, runtime, summaries
 from mpt_keras.command_line import main
+from mpt_keras.commands import bench, export, summary
 
 
 def network(seed=0):
@@ -95,10 +96,10 @@ def test_help_of_experiments_imports_no_backend():
 def test_formats_are_the_engines():
     from mpt_keras.engines.benchmarking import VARIANTS
 
-    assert set(command_line.FORMATS) == set(engines.ENGINES)
-    names = [name.replace("-", " ") for name in command_line.VARIANTS]
+    assert set(export.FORMATS) == set(engines.ENGINES)
+    names = [name.replace("-", " ") for name in bench.VARIANTS]
     assert set(names) == set(VARIANTS)
-    assert command_line._NARROWEST == summaries._NARROWEST
+    assert summary._NARROWEST == summaries._NARROWEST
 
 
 @pytest.mark.parametrize("name", ["masked.keras", "network.ticket"])

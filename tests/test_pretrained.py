@@ -17,6 +17,7 @@ from conftest import ROOT
 
 import mpt_keras as mpt
 from mpt_keras import command_line
+from mpt_keras.commands import verify
 from mpt_keras.ticket import packaged
 
 TICKETS = mpt.pretrained.list()
@@ -388,7 +389,7 @@ def test_verify_checks_the_accuracy(elsewhere, capsys, monkeypatch):
     digits()
     ticket = mpt.pretrained.find(NAME)
     # What comes before it is tested above.
-    monkeypatch.setattr(command_line, "_verify_model", lambda *_: None)
+    monkeypatch.setattr(verify, "_verify_model", lambda *_: None)
     found = prints(capsys, "verify", NAME, "--accuracy")
     assert (
         f"of 360 test images are right, {ticket.accuracy:.2%}; the table says "

@@ -42,8 +42,8 @@ from .layers import MPTMultiHeadAttention as MPTMultiHeadAttention
 from .layers import MPTSeparableConv1D as MPTSeparableConv1D
 from .layers import MPTSeparableConv2D as MPTSeparableConv2D
 from .layers import masked_layers as masked_layers
+from .many_tasks.task_masks import TaskMasks as TaskMasks
 from .summaries import summary as summary
-from .task_masks import TaskMasks as TaskMasks
 from .ticket import TicketError as TicketError
 from .ticket import load_ticket as load_ticket
 from .ticket import save_ticket as save_ticket

@@ -3,195 +3,42 @@
 import contextlib
 import dataclasses
 import difflib
-import json
 import os
 import pathlib
-import re
 import weakref
-import zlib
 from collections.abc import Iterator, Mapping
 
 import keras
 import numpy as np
-from keras import ops
 
 from mpt_keras import files, optimizer_state
 from mpt_keras.layers.traversal import masked_layers, walk
+from mpt_keras.many_tasks.folder import (
+    INDEX,
+    NETWORK,
+    START,
+    check_name,
+    named_in_errors,
+    read_index,
+    ticket_path,
+)
+from mpt_keras.many_tasks.held import (
+    Bits,
+    Scores,
+    Task,
+    are_the_same,
+    as_array,
+    checksum,
+)
+from mpt_keras.many_tasks.summary import TasksSummary, TaskSummary
 from mpt_keras.sparsity import pruned_count
 from mpt_keras.ticket.container import Contents
 from mpt_keras.ticket.errors import TicketError
-from mpt_keras.ticket.loading import (
-    check_weights,
-    kernel_pairs,
-    load_ticket,
-    scores_that_select,
-    see_selected,
-)
+from mpt_keras.ticket.loading import check_weights, kernel_pairs, load_ticket
 from mpt_keras.ticket.packaged import as_path
 from mpt_keras.ticket.reading import MAX_WEIGHTS, Ticket, parse_ticket
 from mpt_keras.ticket.saving import ticket_bytes
 from mpt_keras.ticket.slots import other_weights, slots_of
-
-_NETWORK, _START, _INDEX = "network.ticket", "start.ticket", "tasks.json"
-# A name is that of a file, on every system.
-_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_. -]{0,98}[A-Za-z0-9_-])?")
-# So that sums of scores are finite.
-_LARGEST_SCORE = 2.0**100
-_NO_FILES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d) *(\..*)?", re.IGNORECASE)
-
-
-@dataclasses.dataclass(frozen=True)
-class TaskSummary:
-    """What one task takes beside the network that all share.
-
-    Attributes:
-        name: Of the task.
-        weights: Number of weights of the masked kernels.
-        kept: Those that the task keeps.
-        ticket_bytes: Size of its file, which `TaskMasks.save` writes.
-        mask_bytes: Of all masks in it.
-        memory_bytes: What `TaskMasks` holds of it, in the main memory.
-        is_packed: Whether that is its masks, and not its scores.
-    """
-
-    name: str
-    weights: int
-    kept: int
-    ticket_bytes: int
-    mask_bytes: int
-    memory_bytes: int
-    is_packed: bool
-
-    @property
-    def sparsity(self) -> float:
-        """Fraction of the weights that is pruned."""
-        return 1.0 - self.kept / self.weights
-
-    @property
-    def bits_per_weight(self) -> float:
-        """Of the masks in the file, pruned weights counted as well."""
-        return 8 * self.mask_bytes / self.weights
-
-
-@dataclasses.dataclass(frozen=True)
-class TasksSummary:
-    """What `TaskMasks.summary` returns; `print` shows it as a table.
-
-    Attributes:
-        network_bytes: Size of the files that all tasks share.
-        rows: A `TaskSummary` for every task.
-    """
-
-    network_bytes: int
-    rows: tuple[TaskSummary, ...]
-
-    @property
-    def total_bytes(self) -> int:
-        """Of all files: the network once, and every task."""
-        return self.network_bytes + sum(row.ticket_bytes for row in self.rows)
-
-    def table(self) -> list[tuple[str, ...]]:
-        """Returns rows of text, the first the names of the columns."""
-        names = ("task", "pruned", "kept", "ticket", "masks", "bits/w")
-        return [(*names, "memory", "holds")] + [
-            (
-                row.name,
-                f"{row.sparsity:.1%}",
-                f"{row.kept:,}",
-                f"{row.ticket_bytes:,}",
-                f"{row.mask_bytes:,}",
-                f"{row.bits_per_weight:.3f}",
-                f"{row.memory_bytes:,}",
-                "masks" if row.is_packed else "scores",
-            )
-            for row in self.rows
-        ]
-
-    def __str__(self):
-        rows = self.table()
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines = [
-            f"{name:<{widths[0]}}  "
-            + "  ".join(
-                cell.rjust(width)
-                for cell, width in zip(cells, widths[1:], strict=True)
-            )
-            for name, *cells in rows
-        ]
-        lines.append(
-            f"bytes: {self.network_bytes:,} the network, {self.total_bytes:,} "
-            f"with {len(self.rows)} tasks"
-        )
-        return "\n".join(lines)
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class _Scores:
-    """Of one kernel of a task, what training continues with."""
-
-    scores: np.ndarray
-    pruned: int
-
-    @property
-    def nbytes(self):
-        return self.scores.nbytes
-
-    @property
-    def kept(self):
-        return self.scores.size - self.pruned
-
-    def put(self, masked, start):
-        masked.scores.assign(self.scores)
-        masked.pruned.assign(self.pruned)
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class _Bits:
-    """Of one kernel of a task, what predictions need."""
-
-    bits: np.ndarray
-    shape: tuple[int, ...]
-
-    @classmethod
-    def of(cls, mask):
-        return cls(np.packbits(mask), mask.shape)
-
-    @property
-    def nbytes(self):
-        return self.bits.nbytes
-
-    @property
-    def kept(self):
-        return int(np.count_nonzero(self.mask))
-
-    @property
-    def mask(self):
-        size = int(np.prod(self.shape))
-        return np.unpackbits(self.bits, count=size).reshape(self.shape) > 0
-
-    def put(self, masked, start):
-        mask = self.mask
-        first = start.scores.astype("float32")
-        first = first.clip(-_LARGEST_SCORE, _LARGEST_SCORE)
-        scores = scores_that_select(first, mask, masked.free())
-        masked.scores.assign(scores)
-        masked.pruned.assign(mask.size - np.count_nonzero(mask))
-        see_selected(masked, mask)
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class _Task:
-    """All that a task has of its own."""
-
-    sparsities: list[float | tuple[float, ...]]  # of the layers
-    kernels: list[_Scores | _Bits]
-    others: list[np.ndarray]
-    optimizer: weakref.ref | None = None
-    optimizer_state: list[np.ndarray] | None = None
-
-    @property
-    def is_packed(self):
-        return all(isinstance(kernel, _Bits) for kernel in self.kernels)
 
 
 class TaskMasks:
@@ -276,7 +123,7 @@ class TaskMasks:
         self._frozen, self._others = _divided(model, self._masked)
         self._shared = self._what_is_shared()
         self._start = self._read()
-        self._tasks: dict[str, _Task] = {}
+        self._tasks: dict[str, Task] = {}
         self._current = None
         # Of the scores that a packed task was loaded with.
         self._loaded_scores = None
@@ -345,7 +192,7 @@ class TaskMasks:
         >>> tasks.current
         'second'
         """
-        _check_name(name)
+        check_name(name)
         taken = {known.casefold(): known for known in self._tasks}
         if name.casefold() in taken:
             raise ValueError(
@@ -442,8 +289,8 @@ class TaskMasks:
         self._write(task)
         for masked in self._masked:
             masked.check_scores()
-        kernels = [_Bits.of(masked.arrays()[1]) for masked in self._masked]
-        return _Task(task.sparsities, kernels, task.others)
+        kernels = [Bits.of(masked.arrays()[1]) for masked in self._masked]
+        return Task(task.sparsities, kernels, task.others)
 
     def summary(self) -> TasksSummary:
         """Returns what the tasks take, in files and in memory.
@@ -515,7 +362,7 @@ class TaskMasks:
         """
         folder = pathlib.Path(folder)
         network, start, tickets = self._encoded()
-        there = folder / _NETWORK
+        there = folder / NETWORK
         if there.exists() and there.read_bytes() != network:
             raise ValueError(
                 f"'{folder}' holds another network than model "
@@ -525,11 +372,11 @@ class TaskMasks:
         (folder / "tasks").mkdir(parents=True, exist_ok=True)
         if not there.exists():
             files.write_whole(there, network)
-        files.write_whole(folder / _START, start)
+        files.write_whole(folder / START, start)
         for name, data in tickets.items():
-            files.write_whole(_file(folder, name), data)
+            files.write_whole(ticket_path(folder, name), data)
         index = {"version": 1, "tasks": self.names, "current": self.current}
-        files.write_json(folder / _INDEX, index)
+        files.write_json(folder / INDEX, index)
 
     @classmethod
     def load(
@@ -553,16 +400,19 @@ class TaskMasks:
             OSError: If a file cannot be read.
         """
         folder = pathlib.Path(folder)
-        names, current = _read_index(folder / _INDEX)
-        with _of_file(folder / _NETWORK) as path:
+        names, current = read_index(folder / INDEX)
+        with named_in_errors(folder / NETWORK) as path:
             network = path.read_bytes()
             ticket = parse_ticket(network, max_weights=max_weights)
         model = load_ticket(path, None, custom_objects, max_weights)
         tasks = cls(model)
         tasks._network_bytes, tasks._network_ticket = network, ticket
         found = {}
-        for path in (folder / _START, *(_file(folder, name) for name in names)):
-            with _of_file(path):
+        for path in (
+            folder / START,
+            *(ticket_path(folder, name) for name in names),
+        ):
+            with named_in_errors(path):
                 stored = parse_ticket(path.read_bytes(), ticket, max_weights)
                 found[path] = tasks._task_of(stored)
         start, *others = found.values()
@@ -614,7 +464,7 @@ class TaskMasks:
             path = as_path(ticket)
         except FileNotFoundError as error:
             raise TicketError(str(error)) from error
-        with _of_file(path):
+        with named_in_errors(path):
             data = path.read_bytes()
             base = Contents(data).base and self._network()
             return parse_ticket(data, base or None)
@@ -636,7 +486,7 @@ class TaskMasks:
             if slot.masked is None:
                 values[id(slot.kernel)] = stored.effective
                 continue
-            kernel = _array(slot.kernel)
+            kernel = as_array(slot.kernel)
             if not _keeps_weights_of(stored, kernel):
                 raise TicketError(
                     f"Its kernel '{stored.name}' is not that of layer "
@@ -648,9 +498,9 @@ class TaskMasks:
             _sparsity([masks[id(one)] for one in layer.masked_kernels], asked)
             for layer, asked in zip(self._layers, self._asked, strict=True)
         ]
-        kernels = [_Bits.of(masks[id(masked)]) for masked in self._masked]
+        kernels = [Bits.of(masks[id(masked)]) for masked in self._masked]
         others = [values[id(variable)] for variable in self._others]
-        return self._sharing(_Task(sparsities, kernels, others))
+        return self._sharing(Task(sparsities, kernels, others))
 
     # --- The model's variables -------------------------------------------
 
@@ -694,18 +544,18 @@ class TaskMasks:
 
     def _read(self):
         kernels = [
-            _Scores(_array(masked.scores), int(_array(masked.pruned)))
+            Scores(as_array(masked.scores), int(as_array(masked.pruned)))
             for masked in self._masked
         ]
         sparsities = [layer.sparsity for layer in self._layers]
-        others = list(map(_array, self._others))
-        return self._sharing(_Task(sparsities, kernels, others))
+        others = list(map(as_array, self._others))
+        return self._sharing(Task(sparsities, kernels, others))
 
     def _sharing(self, task):
         """The same task, without copies of what is as at the start."""
         start = getattr(self, "_start", task).others
         others = [
-            first if _are_the_same(other, first) else other
+            first if are_the_same(other, first) else other
             for other, first in zip(task.others, start, strict=True)
         ]
         return dataclasses.replace(task, others=others)
@@ -731,13 +581,13 @@ class TaskMasks:
 
     def _what_is_shared(self):
         """Pairs of a name and what may not change; names may be alike."""
-        checksums = [(v.path, _checksum([v])) for v in self._frozen]
+        checksums = [(v.path, checksum([v])) for v in self._frozen]
         return checksums + [
             (f"{one.layer_name}.binarize", one.binarize) for one in self._masked
         ]
 
     def _scores_checksum(self):
-        return _checksum(
+        return checksum(
             variable
             for masked in self._masked
             for variable in (masked.scores, masked.pruned)
@@ -808,69 +658,3 @@ def _keeps_weights_of(stored, kernel):
         return np.array_equal(stored.ternary, signs)
     kept = stored.kernel[stored.mask]
     return np.array_equal(kept, kernel[stored.mask])
-
-
-def _check_name(name):
-    is_name = isinstance(name, str) and _NAME.fullmatch(name)
-    if not is_name or _NO_FILES.fullmatch(name):
-        raise ValueError(
-            "Invalid value for argument `name`. Expected at most 100 letters, "
-            "digits, '_', '-', '.' and spaces, the first and the last no '.' "
-            "or space, as a file is called so on every system. Received: "
-            f"name={name!r}"
-        )
-
-
-def _file(folder, name):
-    return folder / "tasks" / f"{name}.ticket"
-
-
-@contextlib.contextmanager
-def _of_file(path):
-    """Says in errors which file is meant."""
-    try:
-        yield path
-    except FileNotFoundError as error:
-        raise TicketError(f"There is no file '{path}'.") from error
-    except TicketError as error:
-        raise TicketError(f"Cannot read the ticket '{path}'. {error}") from None
-
-
-def _read_index(path):
-    """Names of the tasks, and of the current one or None."""
-    with _of_file(path):
-        data = path.read_bytes()
-    try:
-        index = json.loads(data)
-        names, current = index["tasks"], index["current"]
-        for name in names:
-            _check_name(name)
-        known = {None, *names}
-        is_whole = index["version"] == 1 and isinstance(names, list)
-        is_whole = is_whole and len(known) == len(names) + 1
-        is_whole = is_whole and current in known
-    except (ValueError, KeyError, TypeError, RecursionError):
-        is_whole = False
-    if not is_whole:
-        raise TicketError(
-            f"'{path}' is no list of tasks that TaskMasks.save wrote."
-        )
-    return names, current
-
-
-def _array(variable):
-    array = np.asarray(ops.convert_to_numpy(variable))
-    # bfloat16 is not NumPy's.
-    return array if array.dtype.kind in "biuf" else array.astype("float32")
-
-
-def _are_the_same(array, other):
-    is_alike = array.shape == other.shape and array.dtype == other.dtype
-    return is_alike and array.tobytes() == other.tobytes()
-
-
-def _checksum(variables):
-    checksum = 0
-    for variable in variables:
-        checksum = zlib.crc32(_array(variable).tobytes(), checksum)
-    return checksum

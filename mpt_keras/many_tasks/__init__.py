@@ -1,0 +1,1 @@
+"""Many tasks over one random network: a mask for each of them."""

@@ -15,7 +15,7 @@ from mpt_keras import _environment
 _PACKAGE = __name__.partition(".")[0]
 _WITHOUT_KERAS = {
     *("command_line", "compiled", "config", "drawing", "figures", "files"),
-    *("frozen_part", "pretrained"),
+    *("figure_words", "frozen_part", "pretrained"),
     *("runtime", "schedules", "seeds", "sparsity", "sparsity_rules"),
     *("sums", "text_tables", "ticket"),
     *("ticket.compiled_masks", "ticket.container", "ticket.errors"),

@@ -18,7 +18,7 @@ ROWS = (
     ("_environment", "compiled", "config", "schedules", "seeds", "sparsity"),
     ("sparsity_rules",),
     ("drawing", "figures", "files", "sums", "text_tables"),
-    ("frozen_part",),
+    ("figure_words", "frozen_part"),
     ("_import_order",),
     ("compilation", "larq", "losses", "optimizer_state"),
     ("threshold", "value_checks"),

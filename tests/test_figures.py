@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mpt_keras import figures
+from mpt_keras import figure_words, figures
 
 matplotlib = pytest.importorskip("matplotlib")
 pytest.importorskip("matplotlib.colors")
@@ -99,7 +99,7 @@ def test_colours_are_told_apart_by_everybody(theme, sight):
 def test_words_that_belong_to_marks_can_be_read(theme, monkeypatch):
     monkeypatch.setattr(figures, "theme", lambda: theme)
     for colour in theme.colours:
-        ink = figures.ink(colour)
+        ink = figure_words.ink(colour)
         assert contrast(ink, theme.background) >= 4.5
         marks, words, between = map(
             matplotlib.colors.to_rgb, (colour, theme.text, ink)
@@ -115,7 +115,7 @@ def test_words_that_belong_to_marks_can_be_read(theme, monkeypatch):
     st.floats(0, 100),
 )
 def test_names_do_not_lie_over_each_other(places, apart):
-    found = figures.spread(places, apart)
+    found = figure_words.spread(places, apart)
     assert len(found) == len(places)
     gaps = np.diff(found)
     assert (gaps >= apart - 1e-6).all()
@@ -130,7 +130,7 @@ def test_names_do_not_lie_over_each_other(places, apart):
 def test_no_other_places_are_nearer(least):
     optimize = pytest.importorskip("scipy.optimize")
     places = np.array([0, 1, 1.5, 10, 11, 20])
-    found = figures.spread(places, 4, least)
+    found = figure_words.spread(places, 4, least)
     best = optimize.minimize(
         lambda x: np.sum((x - places) ** 2),
         4.0 * np.arange(6),
@@ -154,7 +154,7 @@ def a_figure():
 def test_ends_are_named_where_they_are():
     axes = a_figure().axes[0]
     ends = [("b", 1, 0.51, "#000000"), ("a", 1, 0.5, "#ff0000")]
-    figures.label_ends(axes, ends)
+    figure_words.label_ends(axes, ends)
     assert [text.get_text() for text in axes.texts] == ["a", "b"]
     axes.figure.draw_without_rendering()
     lower, upper = (text.get_window_extent() for text in axes.texts)

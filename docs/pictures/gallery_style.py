@@ -6,7 +6,7 @@ import textwrap
 
 import numpy as np
 
-from mpt_keras import figures
+from mpt_keras import figure_words, figures
 
 HERE = pathlib.Path(__file__).parent
 DATA = HERE / "data"
@@ -34,7 +34,7 @@ def say(figure, sentence):
         for width in range(12, _CHARACTERS + 1)
         if len(textwrap.wrap(sentence, width)) <= lines
     )
-    figures.headline(figure, textwrap.fill(sentence, width))
+    figure_words.headline(figure, textwrap.fill(sentence, width))
 
 
 @figures.picture

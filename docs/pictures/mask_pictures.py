@@ -3,7 +3,7 @@
 import numpy as np
 from gallery_style import WIDTH, read, resized, say
 
-from mpt_keras import figures
+from mpt_keras import figure_words, figures
 from mpt_keras.analysis import draw_churn, draw_inputs, draw_kernels
 
 
@@ -77,7 +77,7 @@ def bits():
             textcoords="offset points",
             ha="center",
             fontsize=9,
-            color=figures.ink(colour),
+            color=figure_words.ink(colour),
         )
     axes.set(xlabel="Epoch", ylabel="Bits per weight", ylim=(0, None))
     axes.grid(axis="y")

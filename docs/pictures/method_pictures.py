@@ -2,7 +2,7 @@
 
 from gallery_style import DATA, RESULTS, WIDTH, resized, say
 
-from mpt_keras import figures
+from mpt_keras import figure_words, figures
 from mpt_keras.experiments import lines, plots
 from mpt_keras.experiments.groups import comparisons
 from mpt_keras.experiments.plot_style import style_of
@@ -64,7 +64,7 @@ def learning_curves():
         label = f"{100 * pruned:.0f} % pruned" if pruned else "dense"
         ends.append((label, *curve[-1], looks["color"]))
     axes.set(xlabel="Epoch", ylabel="Test accuracy")
-    axes.yaxis.set_major_formatter(figures.percents)
+    axes.yaxis.set_major_formatter(figure_words.percents)
     axes.grid(axis="y")
-    figures.label_ends(axes, ends)
+    figure_words.label_ends(axes, ends)
     return figure

@@ -3,7 +3,7 @@
 import numpy as np
 from gallery_style import WIDTH, read, say
 
-from mpt_keras import figures
+from mpt_keras import figure_words, figures
 from mpt_keras.experiments.plot_style import style_of
 
 
@@ -100,8 +100,8 @@ def scaling():
             ends.append((name, places[-1], times[-1], looks["color"]))
         axes.set(ylabel="ms, one image", ylim=(0, None))
         axes.grid(axis="y")
-        figures.label_ends(axes, ends)
-    panels[0].xaxis.set_major_formatter(figures.percents)
+        figure_words.label_ends(axes, ends)
+    panels[0].xaxis.set_major_formatter(figure_words.percents)
     panels[0].set(xlabel="Weights pruned")
     panels[1].set(xlabel="Width, 75 % pruned")
     panels[0].plot(

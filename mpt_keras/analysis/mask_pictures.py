@@ -8,12 +8,10 @@ import numpy as np
 
 from mpt_keras.analysis.masks import check_masks
 from mpt_keras.analysis.tiles import tiled
+from mpt_keras.figure_words import headline, percents, short
 from mpt_keras.figures import (
-    headline,
     new_figure,
-    percents,
     picture,
-    short,
     theme,
 )
 

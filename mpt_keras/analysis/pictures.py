@@ -10,13 +10,11 @@ import numpy as np
 
 from mpt_keras.analysis.masks import check_masks
 from mpt_keras.analysis.pairs import PairwiseComparison
+from mpt_keras.figure_words import label_ends, percents, short
 from mpt_keras.figures import (
     MARKERS,
-    label_ends,
     new_figure,
-    percents,
     picture,
-    short,
     theme,
 )
 

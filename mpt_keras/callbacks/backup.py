@@ -41,9 +41,12 @@ class AtomicBackup(BatchCountingCallback):
     `fit` with the same callback continues after the last whole epoch: the
     epoch that was interrupted is repeated from its beginning. Masks are then
     those of a run without interruption if the data are, so start them at
-    `completed_epochs`. Unlike Keras' own, the backup stays after training, so
-    that what follows it can be interrupted as well. The same script run again
-    therefore trains nothing, with a warning, until `remove` is called.
+    `completed_epochs` (and shuffle by the number of the epoch: of a
+    `keras.utils.PyDataset` that draws a new order in `on_epoch_end`, batches
+    of the next epoch may have been made before). Unlike Keras' own, the backup
+    stays after training, so that what follows it can be interrupted as well.
+    The same script run again therefore trains nothing, with a warning, until
+    `remove` is called.
 
     Put it last among the callbacks, so that a completed epoch is one whose
     other files are written.

@@ -11,7 +11,7 @@ import itertools
 import math
 from collections.abc import Callable
 
-from mpt_keras import figures
+from mpt_keras import figure_words, figures
 from mpt_keras.experiments import pareto
 from mpt_keras.experiments.plot_style import (
     add_legend,
@@ -79,9 +79,9 @@ def _count(value, _):
 
 
 _PRUNED = _Axis(
-    "Weights pruned", _sparsity, figures.percents, is_logarithmic=False
+    "Weights pruned", _sparsity, figure_words.percents, is_logarithmic=False
 )
-_FRACTION = _Axis("Weights kept", _fraction_kept, figures.percents, True)
+_FRACTION = _Axis("Weights kept", _fraction_kept, figure_words.percents, True)
 _COUNT = _Axis("Weights kept", _of("weights_kept"), _count)
 _BYTES = _Axis(
     "Ticket, kB (not pruned: 4 bytes a weight)",
@@ -152,7 +152,7 @@ def _draw(comparison, axis, width):
             last = min if axis.is_falling else max
             end = last(placed, key=lambda one: axis.place(one) or 0)
             ends[label] = end.mean("test_accuracy"), style["color"]
-    axes.yaxis.set_major_formatter(figures.percents)
+    axes.yaxis.set_major_formatter(figure_words.percents)
     if axis.is_cost:
         handles["Pareto front"] = _draw_front(axes, axis, comparison.groups)
     if has_few(looks) and not axis.is_cost:

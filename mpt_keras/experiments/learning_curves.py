@@ -5,7 +5,7 @@ Figures of matplotlib, which is imported where something is drawn.
 
 import math
 
-from mpt_keras import figures
+from mpt_keras import figure_words, figures
 from mpt_keras.experiments.columns import pruned
 from mpt_keras.experiments.groups import by_seed
 from mpt_keras.experiments.plot_style import (
@@ -41,7 +41,7 @@ def draw_curves(comparison):
     figure = figures.new_figure(
         max(3.5 * columns + 2, 7.5), max(2.8 * rows + 1, height(looks))
     )
-    figures.headline(figure, f"{comparison.title}\n{seeds(comparison)}")
+    figure_words.headline(figure, f"{comparison.title}\n{seeds(comparison)}")
     grid = figure.subplots(
         *(rows, columns), sharex=True, sharey=True, squeeze=False
     )
@@ -56,7 +56,7 @@ def draw_curves(comparison):
                 label = comparison.label(group)
                 handles[label] = _draw_curve(axes, group, looks[label])
         axes.xaxis.get_major_locator().set_params(integer=True)
-        axes.yaxis.set_major_formatter(figures.percents)
+        axes.yaxis.set_major_formatter(figure_words.percents)
         axes.tick_params(labelbottom=True)
         axes.grid(axis="y")
     figure.supxlabel("Epoch", fontsize=10)

@@ -2,7 +2,7 @@
 
 import itertools
 
-from mpt_keras import figures
+from mpt_keras import figure_words, figures
 
 # A family has a colour, the same in all pictures; its members have marks of
 # their own.
@@ -107,10 +107,10 @@ def name_ends(axes, ends):
         ends: Label -> height and colour.
     """
     right = axes.get_xlim()[1]
-    figures.label_ends(
+    figure_words.label_ends(
         axes,
         [
-            (figures.short(label, 36), right, *end)
+            (figure_words.short(label, 36), right, *end)
             for label, end in ends.items()
         ],
     )
@@ -121,7 +121,7 @@ def add_legend(figure, handles):
     is_narrow = figure.get_size_inches()[0] < _NARROW
     figure.legend(
         handles.values(),
-        [figures.short(label, 36) for label in handles],
+        [figure_words.short(label, 36) for label in handles],
         loc="outside lower left" if is_narrow else "outside right upper",
         ncols=2 if is_narrow else 1,
     )

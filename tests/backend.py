@@ -31,6 +31,8 @@ not_on_torch = pytest.mark.skipif(
     NAME == "torch", reason="needs another backend than PyTorch"
 )
 
+KERAS_VERSION = tuple(map(int, keras.__version__.split(".")[:2]))
+
 # Name -> what makes a pure function of tensors run in that form.
 FORMS = {"eager": lambda function: function}
 if NAME == "tensorflow":

@@ -764,6 +764,12 @@ def test_lora_and_quantize_point_to_freeze():
         layer.quantize("int8")
 
 
+def test_kernels_without_weights_are_refused():
+    layer = mpt.MPTDense(3, name="empty")
+    with pytest.raises(ValueError, match=r"'empty' has no weights.*\(0, 3\)"):
+        layer(np.zeros((2, 0), "float32"))
+
+
 def test_policies_that_would_round_the_kernel_are_refused():
     with pytest.raises(ValueError, match="Received: dtype='int8_from_float32'"):
         mpt.MPTDense(3, dtype="int8_from_float32")

@@ -176,6 +176,12 @@ class MaskedLayer:
         is_kernel = name.endswith("kernel")
         prefix = name.removesuffix("kernel") if is_kernel else f"{name}_"
         size = math.prod(kernel.shape)
+        if not size:
+            raise ValueError(
+                f"'{name}' of layer '{self.name}' has no weights to choose "
+                "among. Expected an input of at least one feature. Received: "
+                f"a kernel of shape {tuple(kernel.shape)}"
+            )
         part = frozen_part.frozen_part(
             self._frozen_fractions[number], size, self.seed, number
         )

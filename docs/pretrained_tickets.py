@@ -175,7 +175,7 @@ ROWS = (
         model="resnet20",
         trained_batch_norm=True,
         sparsity=0.5,
-        epochs=6,
+        epochs=5,
         **_CIFAR10,
     ),
     _row(

@@ -32,6 +32,10 @@ not_on_torch = pytest.mark.skipif(
 )
 
 KERAS_VERSION = tuple(map(int, keras.__version__.split(".")[:2]))
+needs_litert = pytest.mark.skipif(
+    NAME != "tensorflow" or KERAS_VERSION < (3, 13),
+    reason="needs the TensorFlow backend, and Keras 3.13",
+)
 
 # Name -> what makes a pure function of tensors run in that form.
 FORMS = {"eager": lambda function: function}

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import programs
 import pytest
-from backend import needs_tensorflow
+from backend import needs_litert, needs_tensorflow
 from conftest import ROOT
 
 import mpt_keras as mpt
@@ -38,19 +38,21 @@ import mpt_keras as mpt
             ["ticket_files.py", "--network=conv4"],
             {"what", "ms", "held, in kernels"},
         ),
-        (
+        pytest.param(
             [
                 *("runtime.py", "--width=0.1"),
                 "--networks=conv2:1/32:80,conv2:magnitude:90",
             ],
             {"network", "what", "bytes", "difference", "this / runtime"},
+            marks=needs_litert,
         ),
-        (
+        pytest.param(
             [
                 *("runtime_start.py", "--width=0.1", "--beside=litert"),
                 "--networks=conv2:1/32:80",
             ],
             {"what", "first answer s", "load s", "answered MB", "packed MB"},
+            marks=needs_litert,
         ),
         (
             ["memory.py", "--batch_size=2"],

@@ -6,7 +6,7 @@ import sys
 import keras
 import numpy as np
 import pytest
-from backend import as_numpy, needs_tensorflow, tf
+from backend import as_numpy, needs_litert, needs_tensorflow, tf
 from test_layers import (
     CASES,
     ONE_OF_EACH,
@@ -564,7 +564,7 @@ def test_masked_models_are_served_too(tmp_path, ticket):
     np.testing.assert_allclose(served.serve(x), expected, rtol=1e-5, atol=1e-5)
 
 
-@needs_tensorflow
+@needs_litert
 @pytest.mark.filterwarnings("ignore:.*tf.lite.Interpreter is deprecated")
 def test_litert_files_of_tickets_predict_the_same(rng, tmp_path):
     model = keras.Sequential([keras.Input((6,)), mpt.MPTDense(4)])

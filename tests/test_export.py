@@ -60,27 +60,30 @@ NAMES = {
 FORMATS = list(NAMES)
 
 
-def require(format):
+def missing(format):
+    """What the format needs and is not here, in words; empty if nothing."""
     if backend.NAME not in ENGINES[format].backends:
-        pytest.skip(f"{format} is not written on {backend.NAME}")
-    for package in PACKAGES[format]:
-        if importlib.util.find_spec(package) is None:
-            pytest.skip(f"needs the package {package}")
+        return "another backend"
+    if format == "litert" and backend.KERAS_VERSION < (3, 13):
+        return "Keras 3.13"
+    return ", ".join(
+        package
+        for package in PACKAGES[format]
+        if importlib.util.find_spec(package) is None
+    )
+
+
+def require(format):
+    if missing(format):
+        pytest.skip(f"{format} needs {missing(format)}")
 
 
 def of(format):
     """A test's parameter that is left out where the engine is missing."""
-    missing = [
-        package
-        for package in PACKAGES[format]
-        if importlib.util.find_spec(package) is None
-    ]
-    is_written = backend.NAME in ENGINES[format].backends
     return pytest.param(
         format,
         marks=pytest.mark.skipif(
-            bool(missing) or not is_written,
-            reason=f"needs {missing or 'another backend'}",
+            bool(missing(format)), reason=f"needs {missing(format)}"
         ),
     )
 
@@ -968,11 +971,19 @@ def test_hls4ml_leaves_saved_networks(ticket, tmp_path):
 def test_a_missing_engine_names_the_command(
     format, ticket, tmp_path, monkeypatch
 ):
-    if backend.NAME not in ENGINES[format].backends:
-        pytest.skip("not written on this backend")
+    if missing(format) in ("another backend", "Keras 3.13"):
+        pytest.skip(f"{format} needs {missing(format)}")
     monkeypatch.setitem(sys.modules, PACKAGES[format][0], None)
     with pytest.raises(ImportError, match="pip install"):
         export(ticket, tmp_path / NAMES[format], format=format)
+
+
+def test_a_missing_version_of_keras_is_named(ticket, tmp_path, monkeypatch):
+    if backend.NAME not in ENGINES["litert"].backends:
+        pytest.skip("not written on this backend")
+    monkeypatch.setattr(keras, "__version__", "3.12.4")
+    with pytest.raises(ImportError, match=r"LiteRT files from version 3\.13"):
+        export(ticket, tmp_path / "a.tflite", format="litert")
 
 
 def test_another_backend_is_named(ticket, tmp_path, monkeypatch):

@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from backend import as_numpy, needs_tensorflow
+from backend import as_numpy, needs_litert
 from keras import layers
 from test_layers import CASES, inputs_for, masked_layer
 
@@ -119,7 +119,7 @@ def test_the_runtime_says_what_it_cannot_run(tmp_path):
     assert not (tmp_path / "my.c").exists()
 
 
-@needs_tensorflow
+@needs_litert
 def test_frozen_embeddings_are_exported(rng, tmp_path):
     report = mpt.export(network(), tmp_path / "my.tflite", format="litert")
     assert report.differences.same_class == 1.0

@@ -3,6 +3,8 @@
 import importlib
 import types
 
+import keras
+
 
 def load(module: str, package: str, extra: str) -> types.ModuleType:
     """Imports an engine's module, or says how to install it.
@@ -29,3 +31,23 @@ def load(module: str, package: str, extra: str) -> types.ModuleType:
             f"This format needs the package `{package}`, which is not "
             f'installed. Install it: pip install "mpt_keras[{extra}]"'
         ) from None
+
+
+def check_keras(first: tuple[int, int], what: str) -> None:
+    """Raises `ImportError` if Keras is older than the version that does it.
+
+    Args:
+        first: Major and minor number of the first version.
+        what: What it does, for the error.
+
+    Example:
+
+    >>> check_keras((3, 13), "LiteRT files")
+    """
+    found = tuple(int(part) for part in keras.__version__.split(".")[:2])
+    if found < first:
+        raise ImportError(
+            f"Keras writes {what} from version {first[0]}.{first[1]} on, which "
+            "needs Python 3.11 or later. Received: keras "
+            f"{keras.__version__}. Update it: pip install -U keras"
+        )

@@ -38,6 +38,7 @@ PICTURES = {
 }
 # Pictures that other pages show, where only one background is known.
 PAGES = {
+    "learning_curves": method_pictures.learning_curves,
     "lottery_ticket": method_pictures.winning,
     "ticket_accuracy": method_pictures.mnist,
     "ticket_size": mask_pictures.bits,

@@ -43,23 +43,19 @@ def _accuracy_against(name, path):
 @figures.picture
 def learning_curves():
     """Test accuracy of Conv-4, dense and as tickets, epoch by epoch."""
-    found = lines.read(DATA / "learning_curves.jsonl")
+    found = lines.read(RESULTS / "long.jsonl")
     figure = figures.new_figure(WIDTH, 4.0)
     say(
         figure,
-        "Half of a random network comes close to the trained one",
+        "Half of a random network meets the trained one",
     )
     axes = figure.add_subplot()
     ends = []
     for number, line in enumerate(found):
-        curve = [
-            (epoch, value)
-            for epoch, value in enumerate(line["test_accuracy_per_epoch"], 1)
-            if value is not None
-        ]
+        curve = [*enumerate(line["test_accuracy_per_epoch"], 1)]
         looks = style_of(line["method"])
         pruned = line["sparsity"]
-        looks["marker"] = figures.MARKERS[number]
+        looks |= {"marker": figures.MARKERS[number], "markevery": 5}
         axes.plot(*zip(*curve, strict=True), **looks)
         label = f"{100 * pruned:.0f} % pruned" if pruned else "dense"
         ends.append((label, *curve[-1], looks["color"]))

@@ -91,7 +91,7 @@ _ADAM = {"optimizer": "adam", "learning_rate": 1e-3, **_SMALL}
 _CIFAR10 = {"dataset": "cifar10", "validation": 0.0}
 _CIFAR10 |= {"mixed_precision": "bfloat16"}
 _CONV4 = {"model": "conv4", "epochs": 40, **_CIFAR10}
-_CONV6 = {"model": "conv6", "epochs": 5, **_CIFAR10}
+_CONV6 = {"model": "conv6", "epochs": 20, **_CIFAR10}
 
 ROWS = (
     _row(
@@ -175,7 +175,7 @@ ROWS = (
         model="resnet20",
         trained_batch_norm=True,
         sparsity=0.5,
-        epochs=4,
+        epochs=15,
         **_CIFAR10,
     ),
     _row(
@@ -188,7 +188,7 @@ ROWS = (
         trained_batch_norm=True,
         binary_activations=True,
         sparsity=0.5,
-        epochs=6,
+        epochs=12,
         **_CIFAR10,
     ),
 )

@@ -532,7 +532,10 @@ def test_einsum_is_dense_to_the_bit(equation, shape, output, binarize, rng):
         outputs.append(y)
         gradients.append(gradient)
     np.testing.assert_array_equal(*kernels)
-    np.testing.assert_array_equal(*outputs)
+    if NAME == "torch":  # multiplies them by different routines
+        np.testing.assert_allclose(*outputs, rtol=1e-5, atol=1e-6)
+    else:
+        np.testing.assert_array_equal(*outputs)
     if len(shape) == 2 and NAME != "torch":
         np.testing.assert_array_equal(*gradients)
     else:  # it is summed in another order

@@ -88,8 +88,11 @@ _MNIST = {"dataset": "mnist", "validation": 0.0, "epochs": 20}
 _SMALL = {"batch_size": 128, "score_decay": 0.0}
 _TWO = {"model": "small_networks:two_convolutions", **_SMALL}
 _ADAM = {"optimizer": "adam", "learning_rate": 1e-3, **_SMALL}
-_CIFAR10 = {"dataset": "cifar10", "validation": 0.0}
-_CIFAR10 |= {"mixed_precision": "bfloat16"}
+_CIFAR10 = {
+    "dataset": "cifar10",
+    "validation": 0.0,
+    "mixed_precision": "bfloat16",
+}
 _CONV4 = {"model": "conv4", "epochs": 40, **_CIFAR10}
 _CONV6 = {"model": "conv6", "epochs": 20, **_CIFAR10}
 

@@ -3,7 +3,7 @@
 import ast
 import pathlib
 
-from mpt_keras.commands.reading import arrays_for, read, say
+from mpt_keras.commands.reading import arrays_of, read, say
 from mpt_keras.commands.values import inputs_argument, tolerance
 
 HELP = "Freeze, write for an engine, read there, compare, report."
@@ -42,6 +42,7 @@ def add_arguments(parser):
 
 def run(options):
     from mpt_keras.engines import export
+    from mpt_keras.engines.inputs import model_inputs
     from mpt_keras.ticket.packaged import as_path
 
     output = pathlib.Path(options.output)
@@ -57,7 +58,7 @@ def run(options):
         options.output,
         format=options.format,
         fold_batch_norm=options.fold_batch_norm,
-        inputs=arrays_for(model, options.inputs),
+        inputs=arrays_of(options.inputs, model_inputs(model)),
         tolerance=options.tolerance,
         **dict(map(_option, options.option)),
     )

@@ -13,15 +13,8 @@ def read(path, base=None):
     return read_model(path, base)
 
 
-def arrays_for(model, path):
-    """The arrays of a file, in the order of a model's inputs, or None."""
-    from mpt_keras.engines.inputs import model_inputs
-
-    return arrays_of(path, model_inputs(model))
-
-
 def arrays_of(path, sources):
-    """The same, with the model's inputs."""
+    """The arrays of a file, in the order of a model's inputs, or None."""
     if path is None:
         return None
     import numpy as np

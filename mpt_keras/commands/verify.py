@@ -3,7 +3,6 @@
 import pathlib
 
 from mpt_keras.commands.reading import (
-    arrays_for,
     arrays_of,
     engine_of,
     predictions,
@@ -132,7 +131,7 @@ def _verify_model(file, other, options):
     if file.suffix != ".keras":
         say(f"{file}: whole, and its kernels are those that were saved")
     sources = model_inputs(model)
-    arrays = arrays_for(model, options.inputs)
+    arrays = arrays_of(options.inputs, sources)
     if arrays is None:
         arrays = random_arrays(sources, _INPUTS, options.seed)
     inputs = _described(arrays, options)

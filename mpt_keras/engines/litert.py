@@ -89,7 +89,7 @@ class LiteRT(Engine):
         return dataclasses.replace(self, activations="float32")
 
     def require(self):
-        requirements.check_keras((3, 13), "LiteRT files")
+        requirements.check_keras_version((3, 13), "LiteRT files")
         requirements.load("ai_edge_litert", "ai-edge-litert", "litert")
         if self.weights == "int8":
             requirements.load(

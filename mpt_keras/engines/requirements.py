@@ -33,7 +33,7 @@ def load(module: str, package: str, extra: str) -> types.ModuleType:
         ) from None
 
 
-def check_keras(first: tuple[int, int], what: str) -> None:
+def check_keras_version(first: tuple[int, int], what: str) -> None:
     """Raises `ImportError` if Keras is older than the version that does it.
 
     Args:
@@ -42,7 +42,7 @@ def check_keras(first: tuple[int, int], what: str) -> None:
 
     Example:
 
-    >>> check_keras((3, 13), "LiteRT files")
+    >>> check_keras_version((3, 13), "LiteRT files")
     """
     found = tuple(int(part) for part in keras.__version__.split(".")[:2])
     if found < first:

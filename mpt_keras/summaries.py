@@ -11,7 +11,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from mpt_keras import text_tables
+from mpt_keras import model_checks, text_tables
 from mpt_keras.layers.ordinary import largest_by_channel
 from mpt_keras.layers.traversal import walk
 from mpt_keras.macs import kernel_attributes, kernel_uses
@@ -263,16 +263,8 @@ def summary(
     if isinstance(model, (str, os.PathLike)):
         path = as_path(model)
         model = read_model(path, base)
-    if not isinstance(model, keras.Model):
-        raise ValueError(
-            "Invalid value for argument `model`. Expected a Keras model or a "
-            f"file. Received: model={model!r}"
-        )
-    if not model.built:
-        raise ValueError(
-            f"Model '{model.name}' is not built, so its weights do not exist "
-            "yet. Call it on a batch, or start it with keras.Input."
-        )
+    model_checks.check_is_model(model, "a Keras model or a file")
+    model_checks.check_is_built(model)
     found = _summary(model, path)
     if print_fn is not None:
         print_fn(found.text(line_length))

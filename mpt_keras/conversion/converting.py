@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from mpt_keras import quantizers, seeds, sparsity_rules
+from mpt_keras import model_checks, quantizers, seeds, sparsity_rules
 from mpt_keras.callbacks.global_sparsity import prune_globally
 from mpt_keras.conversion.choosing_layers import Layers, choose
 from mpt_keras.conversion.comparison import difference
@@ -181,11 +181,7 @@ def _check_regularizer(regularizer):
 
 
 def _check_model(model):
-    if not isinstance(model, keras.Model):
-        raise ValueError(
-            "Invalid value for argument `model`. Expected a Keras model. "
-            f"Received: model={model!r}"
-        )
+    model_checks.check_is_model(model)
     if not isinstance(model, GRAPHS):
         raise ValueError(
             f"Model '{model.name}' is subclassed ({type(model).__name__}): its "
@@ -195,11 +191,7 @@ def _check_model(model):
             "custom layers (`register_conversion` says how these convert); or "
             "write masked layers (MPTDense, ...) in its code."
         )
-    if not model.built:
-        raise ValueError(
-            f"Model '{model.name}' is not built, so its weights do not exist "
-            "yet. Start it with keras.Input, or call it on a batch."
-        )
+    model_checks.check_is_built(model)
     for layer in model._flatten_layers():
         if isinstance(layer, GRAPHS):
             for cls in type(layer).__mro__:

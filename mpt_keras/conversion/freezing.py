@@ -4,6 +4,7 @@ import random
 
 import keras
 
+from mpt_keras import model_checks
 from mpt_keras.conversion.comparison import check_predicts_the_same, refusal
 from mpt_keras.conversion.plain_layers import masked_and_keras_class
 from mpt_keras.conversion.rebuilding import GRAPHS, Rebuilder
@@ -81,8 +82,7 @@ def freeze(model: keras.Model, compile: bool = False) -> keras.Model:
     >>> frozen = mpt_keras.freeze(model)
     >>> frozen.export("saved_model", verbose=False)  # serves without mpt_keras
     """
-    if not isinstance(model, keras.Model):
-        raise ValueError(f"Expected a Keras model. Received: {model!r}")
+    model_checks.check_is_model(model)
     if not masked_layers(model):
         raise ValueError(
             f"Model '{model.name}' holds no masked layer, so there is no "
@@ -100,12 +100,7 @@ def freeze(model: keras.Model, compile: bool = False) -> keras.Model:
             _check_not_overridden(layer, methods, before=masked_class)
         elif isinstance(layer, GRAPHS) and masked_layers(layer):
             _check_not_overridden(layer, _OF_A_MODEL, before=keras.Model)
-    if not model.built:
-        raise ValueError(
-            f"Model '{model.name}' is not built, so its weights do not exist "
-            "yet. Call it on a batch, or start it with keras.Input, before "
-            "freezing it."
-        )
+    model_checks.check_is_built(model)
     rebuilder, drawn = Rebuilder(), random.getstate()
     try:
         frozen = rebuilder.layer(model)

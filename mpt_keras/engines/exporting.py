@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from mpt_keras import model_checks
 from mpt_keras.conversion import fold_batch_norms, freeze
 from mpt_keras.engines.c_file import CFile
 from mpt_keras.engines.comparison import Comparison, refusing
@@ -119,14 +120,8 @@ def export(
     _check_backend(engine)
     _check_tolerance(tolerance)
     _check_seed(seed)
-    if not isinstance(model, keras.Model):
-        raise ValueError(f"Expected a Keras model. Received: {model!r}")
-    if not model.built:
-        raise ValueError(
-            f"Model '{model.name}' is not built, so its weights do not exist "
-            "yet. Call it on a batch, or start it with keras.Input, before "
-            "exporting it."
-        )
+    model_checks.check_is_model(model)
+    model_checks.check_is_built(model)
     engine.require()
     frozen = freeze(model) if masked_layers(model) else model
     stored = frozen

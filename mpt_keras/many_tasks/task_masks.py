@@ -1,6 +1,5 @@
 """Many tasks over one random network: a mask for each of them."""
 
-import contextlib
 import dataclasses
 import difflib
 import os
@@ -9,10 +8,8 @@ import weakref
 from collections.abc import Iterator, Mapping
 
 import keras
-import numpy as np
 
-from mpt_keras import files, optimizer_state
-from mpt_keras.layers.traversal import masked_layers, walk
+from mpt_keras import files, model_checks, optimizer_state
 from mpt_keras.many_tasks.folder import (
     INDEX,
     NETWORK,
@@ -22,23 +19,15 @@ from mpt_keras.many_tasks.folder import (
     read_index,
     ticket_path,
 )
-from mpt_keras.many_tasks.held import (
-    Bits,
-    Scores,
-    Task,
-    are_the_same,
-    as_array,
-    checksum,
-)
+from mpt_keras.many_tasks.held import Task
 from mpt_keras.many_tasks.summary import TasksSummary, TaskSummary
-from mpt_keras.sparsity import pruned_count
+from mpt_keras.many_tasks.variables import TaskVariables
 from mpt_keras.ticket.container import Contents
 from mpt_keras.ticket.errors import TicketError
-from mpt_keras.ticket.loading import check_weights, kernel_pairs, load_ticket
+from mpt_keras.ticket.loading import load_ticket
 from mpt_keras.ticket.packaged import as_path
 from mpt_keras.ticket.reading import MAX_WEIGHTS, Ticket, parse_ticket
 from mpt_keras.ticket.saving import ticket_bytes
-from mpt_keras.ticket.slots import other_weights, slots_of
 
 
 class TaskMasks:
@@ -98,31 +87,10 @@ class TaskMasks:
     """
 
     def __init__(self, model: keras.Model):
-        if not isinstance(model, keras.Model):
-            raise ValueError(
-                "Invalid value for argument `model`. Expected a Keras model. "
-                f"Received: model={model!r}"
-            )
-        if not model.built:
-            raise ValueError(
-                f"Model '{model.name}' is not built, so its weights do not "
-                "exist yet. Call it on a batch, or start it with keras.Input."
-            )
-        self._masked = [
-            slot.masked for slot in slots_of(model).values() if slot.masked
-        ]
-        if not self._masked:
-            raise ValueError(
-                f"Model '{model.name}' holds no masked layer, so there is "
-                "nothing of which each task could have its own. Expected "
-                "layers such as mpt_keras.MPTDense."
-            )
+        model_checks.check_is_model(model)
+        model_checks.check_is_built(model)
+        self._variables = TaskVariables(model)
         self.model = model
-        self._layers = masked_layers(model)
-        self._asked = [layer._sparsities for layer in self._layers]
-        self._frozen, self._others = _divided(model, self._masked)
-        self._shared = self._what_is_shared()
-        self._start = self._read()
         self._tasks: dict[str, Task] = {}
         self._current = None
         # Of the scores that a packed task was loaded with.
@@ -205,14 +173,14 @@ class TaskMasks:
                 "Expected `start` or `ticket`, from which the task begins. "
                 f"Received both: start={start!r}, ticket={ticket!r}"
             )
-        begin = self._start
+        begin = self._variables.start
         if start is not None:
             self._check_known(start, "start")
             begin = self._tasks[start]
             if start == self._current:
                 begin = self._now()
         if ticket is not None:
-            begin = self._task_of(self._read_ticket(ticket))
+            begin = self._variables.task_of(self._read_ticket(ticket))
         begin = dataclasses.replace(begin, optimizer=None, optimizer_state=None)
         self._go(name, begin)
 
@@ -275,22 +243,15 @@ class TaskMasks:
         names = self.names if name is None else (name,)
         if self._current in names:
             self._tasks[self._current] = self._now()
-        with self._as_it_was():
+        with self._variables.as_they_were():
             packed = {
-                name: self._packed(self._tasks[name])
+                name: self._variables.packed(self._tasks[name])
                 for name in names
                 if not self._tasks[name].is_packed
             }
         self._tasks |= packed
         if self._current in packed:
-            self._loaded_scores = self._scores_checksum()
-
-    def _packed(self, task):
-        self._write(task)
-        for masked in self._masked:
-            masked.check_scores()
-        kernels = [Bits.of(masked.arrays()[1]) for masked in self._masked]
-        return Task(task.sparsities, kernels, task.others)
+            self._loaded_scores = self._variables.scores_checksum()
 
     def summary(self) -> TasksSummary:
         """Returns what the tasks take, in files and in memory.
@@ -315,17 +276,11 @@ class TaskMasks:
 
     def _row(self, name, data):
         task = self._tasks[name]
-        own = [
-            other
-            for other, first in zip(
-                task.others, self._start.others, strict=True
-            )
-            if other is not first
-        ]
+        own = self._variables.own(task)
         held = [*task.kernels, *own, *(task.optimizer_state or [])]
         return TaskSummary(
             name=name,
-            weights=sum(masked.size for masked in self._masked),
+            weights=self._variables.weights,
             kept=sum(kernel.kept for kernel in task.kernels),
             ticket_bytes=len(data),
             mask_bytes=sum(
@@ -406,6 +361,7 @@ class TaskMasks:
             ticket = parse_ticket(network, max_weights=max_weights)
         model = load_ticket(path, None, custom_objects, max_weights)
         tasks = cls(model)
+        variables = tasks._variables
         tasks._network_bytes, tasks._network_ticket = network, ticket
         found = {}
         for path in (
@@ -414,12 +370,12 @@ class TaskMasks:
         ):
             with named_in_errors(path):
                 stored = parse_ticket(path.read_bytes(), ticket, max_weights)
-                found[path] = tasks._task_of(stored)
+                found[path] = variables.task_of(stored)
         start, *others = found.values()
-        tasks._write(start)
-        tasks._start = tasks._read()
+        variables.write(start)
+        variables.start = variables.read()
         tasks._tasks = {
-            name: tasks._sharing(task)
+            name: variables.sharing(task)
             for name, task in zip(names, others, strict=True)
         }
         if current is not None:
@@ -428,24 +384,24 @@ class TaskMasks:
 
     def _encoded(self):
         """Bytes of the network, of the start, and of every task by name."""
-        self._check_frozen()
+        self._variables.check_shared()
         network = self._network()
         if self._current is not None:
             self._tasks[self._current] = self._now()
-        with self._as_it_was():
-            self._write(self._start)
+        with self._variables.as_they_were():
+            self._variables.write(self._variables.start)
             start = ticket_bytes(self.model, network)
             tickets = {}
             for name, task in self._tasks.items():
-                self._write(task)
+                self._variables.write(task)
                 tickets[name] = ticket_bytes(self.model, network)
         return self._network_bytes, start, tickets
 
     def _network(self):
         """The ticket that those of the tasks are saved against."""
         if self._network_ticket is None:
-            with self._as_it_was():
-                self._write(self._start)
+            with self._variables.as_they_were():
+                self._variables.write(self._variables.start)
                 data = ticket_bytes(self.model, every_weight=True)
             self._network_bytes = data
             self._network_ticket = parse_ticket(data)
@@ -469,44 +425,11 @@ class TaskMasks:
             base = Contents(data).base and self._network()
             return parse_ticket(data, base or None)
 
-    def _task_of(self, ticket):
-        """The task of a ticket, after its kernels were compared with ours."""
-        slots = list(slots_of(self.model).values())
-        pairs = kernel_pairs(ticket, slots)
-        weights = other_weights(self.model, [slot for slot, _ in pairs])
-        check_weights(ticket, weights)
-        values = {
-            id(variable): array
-            for variable, array in zip(
-                weights.values(), ticket.weights.values(), strict=True
-            )
-        }
-        masks = {}
-        for slot, stored in pairs:
-            if slot.masked is None:
-                values[id(slot.kernel)] = stored.effective
-                continue
-            kernel = as_array(slot.kernel)
-            if not _keeps_weights_of(stored, kernel):
-                raise TicketError(
-                    f"Its kernel '{stored.name}' is not that of layer "
-                    f"'{slot.layer.name}': it is the ticket of another random "
-                    "network. Expected one of the same seeds."
-                )
-            masks[id(slot.masked)] = stored.mask
-        sparsities = [
-            _sparsity([masks[id(one)] for one in layer.masked_kernels], asked)
-            for layer, asked in zip(self._layers, self._asked, strict=True)
-        ]
-        kernels = [Bits.of(masks[id(masked)]) for masked in self._masked]
-        others = [values[id(variable)] for variable in self._others]
-        return self._sharing(Task(sparsities, kernels, others))
-
-    # --- The model's variables -------------------------------------------
+    # --- From task to task -------------------------------------------
 
     def _go(self, name, task):
         """Makes a task the current one, after what may fail."""
-        self._check_frozen()
+        self._variables.check_shared()
         optimizer = getattr(self.model, "optimizer", None)
         state = None
         if optimizer is not None and optimizer.built:
@@ -520,19 +443,22 @@ class TaskMasks:
         if self._current is not None:
             self._tasks[self._current] = self._now()
         self._tasks[name] = task
-        self._write(task)
+        self._variables.write(task)
         if state is not None:
             optimizer_state.set_state(optimizer, state)
         self._current = name
         self._loaded_scores = (
-            self._scores_checksum() if task.is_packed else None
+            self._variables.scores_checksum() if task.is_packed else None
         )
 
     def _now(self):
         """The current task as the model holds it."""
-        task = self._read()
+        task = self._variables.read()
         stored = self._tasks[self._current]
-        if stored.is_packed and self._loaded_scores == self._scores_checksum():
+        if (
+            stored.is_packed
+            and self._loaded_scores == self._variables.scores_checksum()
+        ):
             return dataclasses.replace(task, kernels=stored.kernels)
         optimizer = getattr(self.model, "optimizer", None)
         state = optimizer_state.state_of(optimizer)
@@ -541,71 +467,6 @@ class TaskMasks:
         return dataclasses.replace(
             task, optimizer=weakref.ref(optimizer), optimizer_state=state
         )
-
-    def _read(self):
-        kernels = [
-            Scores(as_array(masked.scores), int(as_array(masked.pruned)))
-            for masked in self._masked
-        ]
-        sparsities = [layer.sparsity for layer in self._layers]
-        others = list(map(as_array, self._others))
-        return self._sharing(Task(sparsities, kernels, others))
-
-    def _sharing(self, task):
-        """The same task, without copies of what is as at the start."""
-        start = getattr(self, "_start", task).others
-        others = [
-            first if are_the_same(other, first) else other
-            for other, first in zip(task.others, start, strict=True)
-        ]
-        return dataclasses.replace(task, others=others)
-
-    def _write(self, task):
-        for layer, sparsity in zip(self._layers, task.sparsities, strict=True):
-            layer.sparsity = sparsity  # as it was asked for
-        for masked, kernel, start in zip(
-            self._masked, task.kernels, self._start.kernels, strict=True
-        ):
-            kernel.put(masked, start)
-        for variable, value in zip(self._others, task.others, strict=True):
-            variable.assign(value)
-
-    @contextlib.contextmanager
-    def _as_it_was(self):
-        """A scope in which the model may hold other tasks."""
-        held = self._read()
-        try:
-            yield
-        finally:
-            self._write(held)
-
-    def _what_is_shared(self):
-        """Pairs of a name and what may not change; names may be alike."""
-        checksums = [(v.path, checksum([v])) for v in self._frozen]
-        return checksums + [
-            (f"{one.layer_name}.binarize", one.binarize) for one in self._masked
-        ]
-
-    def _scores_checksum(self):
-        return checksum(
-            variable
-            for masked in self._masked
-            for variable in (masked.scores, masked.pruned)
-        )
-
-    def _check_frozen(self):
-        """Raises `ValueError` if what all tasks share has changed."""
-        for now, before in zip(
-            self._what_is_shared(), self._shared, strict=True
-        ):
-            if now != before:
-                raise ValueError(
-                    f"'{now[0]}' of model '{self.model.name}' has changed "
-                    "since TaskMasks was made of the model, and with it what "
-                    "every task predicts. Expected frozen kernels, `binarize` "
-                    "and layers such as Normalization as they were: without "
-                    "WeightRecycling, and adapted before."
-                )
 
     def _check_known(self, name, argument="name"):
         if name in self._tasks:
@@ -619,42 +480,3 @@ class TaskMasks:
             f"{'' if names else ' was added yet'}. Received: "
             f"{argument}={name!r}.{hint}"
         )
-
-
-def _divided(model, masked):
-    """What all tasks share, and what each has beside its scores."""
-    frozen = [one.kernel for one in masked]
-    frozen += [one.frozen for one in masked if one.frozen is not None]
-    for _, layer in walk(model):
-        if hasattr(layer, "finalize_state"):  # compiled in as constants
-            frozen += layer.weights
-    left_out = {id(variable) for variable in frozen}
-    for one in masked:
-        left_out |= {id(one.scores), id(one.pruned)}
-    return frozen, [v for v in model.weights if id(v) not in left_out]
-
-
-def _sparsity(masks, asked):
-    """What masks prune, as a layer has it: what was asked for, if it is that.
-
-    Args:
-        masks: A Boolean array for each kernel.
-        asked: A number for each kernel.
-    """
-    pruned = [mask.size - np.count_nonzero(mask) for mask in masks]
-    found = tuple(
-        number
-        if pruned_count(number, mask.size) == count
-        else count / mask.size
-        for mask, count, number in zip(masks, pruned, asked, strict=True)
-    )
-    return found[0] if len(found) == 1 else found
-
-
-def _keeps_weights_of(stored, kernel):
-    """Whether a ticket's kernel computes with the weights of this one."""
-    if stored.binarize and stored.draw is None:
-        signs = np.where(stored.mask, np.sign(kernel), 0)
-        return np.array_equal(stored.ternary, signs)
-    kept = stored.kernel[stored.mask]
-    return np.array_equal(kept, kernel[stored.mask])

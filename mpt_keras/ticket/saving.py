@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from mpt_keras import files, sums
+from mpt_keras import files, model_checks, sums
 from mpt_keras.ticket.container import Contents, as_json, pack
 from mpt_keras.ticket.errors import TicketError
 from mpt_keras.ticket.kernels import (
@@ -109,13 +109,8 @@ def ticket_bytes(
             stored as it is, with the weights that are pruned: the base of
             tickets that keep others of them.
     """
-    if not isinstance(model, keras.Model):
-        raise ValueError(f"Expected a Keras model. Received: {model!r}")
-    if not model.built:
-        raise ValueError(
-            f"Model '{model.name}' is not built, so its weights do not exist "
-            "yet. Call it on a batch, or start it with keras.Input."
-        )
+    model_checks.check_is_model(model)
+    model_checks.check_is_built(model)
     if values_dtype not in _VALUES_DTYPES:
         raise ValueError(
             "Invalid value for argument `values_dtype`. Expected 'float32' or "

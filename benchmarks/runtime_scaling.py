@@ -49,7 +49,7 @@ def prepared(network, percent, width):
     model = networks.ticket(f"{network}:{percent}", width)
     frozen = mpt.freeze(model) if mpt.masked_layers(model) else model
     kept = sum(
-        np.count_nonzero(array)
+        int(np.count_nonzero(array))
         for array in frozen.get_weights()
         if array.ndim > 1
     )

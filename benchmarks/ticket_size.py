@@ -80,7 +80,7 @@ def start_of(layer, number, masked):
 
 def bound(mask):
     """n * H(kept / n) / 8, bytes."""
-    share = np.count_nonzero(mask) / mask.size
+    share = int(np.count_nonzero(mask)) / mask.size
     if share in (0, 1):
         return 0.0
     entropy = share * math.log2(share) + (1 - share) * math.log2(1 - share)
@@ -93,7 +93,7 @@ def sizes(masks, before):
     rows = []
     for place, (name, (mask, start)) in enumerate(masks.items()):
         packed = np.packbits(mask).tobytes()
-        kept = np.count_nonzero(mask)
+        kept = int(np.count_nonzero(mask))
         data, encode = timed(lambda m=mask, s=start: encode_mask(m, s()))
         back, decode = timed(
             lambda m=mask, s=start, d=data, k=kept: decode_mask(

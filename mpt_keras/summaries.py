@@ -377,7 +377,7 @@ def _kept_and_gains(slot, kind, name):
     if slot.masked is not None:
         return int(slot.masked.kept()), int(slot.masked.binarize)
     kernel = np.abs(np.asarray(ops.convert_to_numpy(slot.kernel), "float32"))
-    kept = np.count_nonzero(kernel)
+    kept = int(np.count_nonzero(kernel))
     # Behind a folded batch norm each channel has a magnitude of its own.
     of_channels = largest_by_channel(kernel, kind, name)
     for gains in (of_channels.max(), of_channels):

@@ -146,7 +146,7 @@ def _mask(data):
     if known & 8:
         free = rng.random(shape) < 0.5
         free[0, 0] = True
-        size = np.count_nonzero(free)
+        size = int(np.count_nonzero(free))
     kept = share * size // 255
     mask = decode_mask(data[4:], shape, kept, start, base, free)
     assert mask.shape == shape

@@ -109,7 +109,7 @@ def test_masks(both, shape, known, scale, offsets, seed, damage):
     rng = np.random.default_rng(seed)
     start, base = known_of_a_mask(known, shape, rng)
     mask = a_mask(start, base, shape, rng)
-    kept = np.count_nonzero(mask)
+    kept = int(np.count_nonzero(mask))
     rows, _ = mask_codec._matrix(shape)
     chosen = Settings(
         scale,
@@ -171,7 +171,7 @@ def test_large_masks_and_what_an_encoder_chooses(both, shape):
     moved += start.quantiles
     mask = moved > np.quantile(moved, 0.75)
     data = encode_mask(mask, start)
-    kept = np.count_nonzero(mask)
+    kept = int(np.count_nonzero(mask))
     found, _ = pair = both(decode_mask, data, shape, kept, start)
     assert_same_bits(pair)
     np.testing.assert_array_equal(found, mask)

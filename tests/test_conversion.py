@@ -600,6 +600,8 @@ def test_formats_that_cannot_select_are_refused(
     with pytest.raises(ValueError, match=f"file of format='{format}' cannot"):
         model.export(str(tmp_path / name), format=format, verbose=False)
     assert not list(tmp_path.iterdir())
+    if format == "openvino" and sys.version_info >= (3, 13):
+        pytest.skip("there OpenVINO 2026.4 fails without mpt.export")
     ticket = mpt.freeze(model)
     ticket.export(str(tmp_path / name), format=format, verbose=False)
     assert (tmp_path / name).exists()

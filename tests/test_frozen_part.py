@@ -156,8 +156,8 @@ def test_masks_are_those_of_a_sort(pruned, kept, share, levels, seed):
     positions = np.zeros((12, 5), "int8")
     if masked.frozen is not None:
         positions = frozen(layer)
-    fewest = np.count_nonzero(positions < 0)
-    most = min(60 - np.count_nonzero(positions > 0), 59)
+    fewest = int(np.count_nonzero(positions < 0))
+    most = min(60 - int(np.count_nonzero(positions > 0)), 59)
     number = fewest + round(share * (most - fewest))
     layer.sparsity = number / 60
     expected = mask_by_sorting(scores, positions, 60 - number)
@@ -447,8 +447,8 @@ def test_recycling_leaves_frozen_weights(source, rng):
         np.testing.assert_array_equal(
             now[positions != 0], kernel[positions != 0]
         )
-        changed = np.count_nonzero(now != kernel)
-        free = np.count_nonzero(positions == 0)
+        changed = int(np.count_nonzero(now != kernel))
+        free = int(np.count_nonzero(positions == 0))
         if source == "random":
             assert 0.1 < changed / free < 0.4
         else:

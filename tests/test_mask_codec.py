@@ -99,7 +99,7 @@ def test_the_model_is_what_the_document_says(shape, known):
     base = base if known in ("base", "all") else None
     start = Start(start.quantiles, start.kernel if known != "scores" else None)
     start = start if known in ("scores", "start", "all") else None
-    kept = np.count_nonzero(mask)
+    kept = int(np.count_nonzero(mask))
     rows, _ = mask_codec._matrix(shape)
     for offsets in [(), (1,), (rows - 1, 1, 1, 2)]:
         if not all(0 < offset < rows for offset in offsets):
@@ -125,7 +125,7 @@ def test_frozen_weights_are_what_the_document_says(shape, known):
     start = start if known in ("scores", "start", "all") else None
     free = np.random.default_rng(2).random(shape) < 0.6
     mask.flat[np.flatnonzero(free)[:2]] = True, False
-    kept = np.count_nonzero(mask & free)
+    kept = int(np.count_nonzero(mask & free))
     arrays = [start and start.quantiles, start and start.kernel, base, free]
     flat = [None if a is None else a.ravel().tolist() for a in arrays]
     expected = [
@@ -185,7 +185,7 @@ def test_masks_of_free_weights_come_back(shape, share, free_share, known, seed):
     free = rng.random(shape) < free_share
     free.flat[rng.integers(free.size)] = True
     data = encode_mask(mask, start, base, free)
-    kept = np.count_nonzero(mask & free)
+    kept = int(np.count_nonzero(mask & free))
     np.testing.assert_array_equal(
         decode_mask(data, shape, kept, start, base, free), mask & free
     )
@@ -246,7 +246,7 @@ def test_masks_come_back(shape, known):
 def test_any_mask_comes_back_below_the_bound(rows, columns, share, noise, seed):
     start = a_start((rows, columns), seed)
     mask = searched(start, share, seed, noise)
-    kept = np.count_nonzero(mask)
+    kept = int(np.count_nonzero(mask))
     data = encode_mask(mask, start)
     assert len(data) <= 1.01 * bound(kept, mask.size) + 64
     assert np.array_equal(decode_mask(data, mask.shape, kept, start), mask)
@@ -257,7 +257,9 @@ def test_a_random_mask_costs_its_entropy(share):
     shape = (500, 400)
     mask = np.random.default_rng(0).random(shape) < share
     data = encode_mask(mask, a_start(shape, 1))
-    assert len(data) <= 1.01 * bound(np.count_nonzero(mask), mask.size) + 64
+    assert (
+        len(data) <= 1.01 * bound(int(np.count_nonzero(mask)), mask.size) + 64
+    )
 
 
 def test_what_is_known_makes_masks_shorter():
@@ -369,7 +371,7 @@ def check_refused_or_right(data, shape, kept, start):
     except ValueError:
         return False
     assert mask.shape == shape
-    assert np.count_nonzero(mask) == kept
+    assert int(np.count_nonzero(mask)) == kept
     return True
 
 
@@ -385,7 +387,7 @@ def test_any_bytes_are_refused_or_a_mask(data, kept):
 def test_truncated_and_flipped_records():
     start = a_start((40, 30), 0)
     mask = searched(start, 0.5, 1)
-    kept = np.count_nonzero(mask)
+    kept = int(np.count_nonzero(mask))
     data = encode_mask(mask, start)
     assert data[0] == 2
     for end in range(len(data)):

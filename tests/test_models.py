@@ -154,7 +154,7 @@ def test_help_shows_the_options():
     options = inspect.signature(mpt.models.conv6).parameters
     assert list(options)[:3] == ["sparsity", "binarize", "binary_activations"]
     assert "stages" not in options
-    assert "        sparsity: Number in" in mpt.models.conv_net.__doc__
+    assert "    sparsity: Number in" in inspect.getdoc(mpt.models.conv_net)
     imagenet = inspect.signature(mpt.models.imagenet_resnet50).parameters
     assert imagenet["classes"].default == 1000
 

@@ -370,6 +370,7 @@ def test_grouped_convolutions():
 
 @backend.needs_tensorflow
 def test_larqs_quantizers():
+    pytest.importorskip("larq")  # not for Python 3.13
     larq = mpt.larq.quantizers
     for quantizer in (larq.ApproxSign, larq.SteSign, larq.SwishSign):
         plan = checked(_MAP, quantizer())

@@ -60,7 +60,7 @@ class MaskChurn(MaskedModelCallback):
     def on_epoch_end(self, epoch, logs=None):
         masks = self._masks()
         changed = {
-            name: np.count_nonzero(mask != self._before[name])
+            name: int(np.count_nonzero(mask != self._before[name]))
             for name, mask in masks.items()
         }
         self._before = masks

@@ -150,7 +150,7 @@ def _select_globally(layers, keep):
     pruned = int((1 - keep) * ascending.size)
     threshold = ascending[pruned - 1] if pruned else -1.0
     for layer, own in zip(layers, scores, strict=True):
-        below = np.count_nonzero(own <= threshold)
+        below = int(np.count_nonzero(own <= threshold))
         if below == own.size:
             raise CheckpointError(
                 f"one threshold over all layers leaves no weight in "

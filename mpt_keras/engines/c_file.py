@@ -200,7 +200,9 @@ def heading(
         for field in call.fields.values()
         if isinstance(field, DrawnSigns)
     )
-    pruned = sum(np.count_nonzero(kernel.values == 0) for kernel in kernels)
+    pruned = sum(
+        int(np.count_nonzero(kernel.values == 0)) for kernel in kernels
+    )
     lines = [
         f"{_line(plan.name)} as C99, by mpt_keras {_environment.version()}.",
         "",

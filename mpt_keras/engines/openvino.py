@@ -1,7 +1,11 @@
 """OpenVINO's intermediate representation."""
 
+import contextlib
 import dataclasses
+import importlib.metadata
 import re
+import sys
+from unittest import mock
 
 import keras
 
@@ -35,12 +39,13 @@ class OpenVINO(Engine):
             plain = keras.Model(plain.inputs, plain.outputs, name=plain.name)
         path.mkdir()
         whole = path / "whole.xml"
-        plain.export(
-            str(whole),
-            format="openvino",
-            verbose=False,
-            input_signature=signature(plain, batch_size=None),
-        )
+        with _finding_tensorflow():
+            plain.export(
+                str(whole),
+                format="openvino",
+                verbose=False,
+                input_signature=signature(plain, batch_size=None),
+            )
         openvino = requirements.load("openvino", "openvino", "openvino")
         graph = openvino.Core().read_model(str(whole))
         # It also makes outputs of what only gradients use.
@@ -101,3 +106,22 @@ class OpenVINO(Engine):
         if sign_names(model):
             note += ", which turns signs of binary activations"
         return (note,)
+
+
+@contextlib.contextmanager
+def _finding_tensorflow():
+    """A scope in which OpenVINO finds TensorFlow's version on Python 3.13.
+
+    OpenVINO 2026.4 deletes a name by `exec` that another `exec` has bound in
+    a function, which from Python 3.13 on (PEP 667) is a NameError.
+    """
+    if sys.version_info < (3, 13):
+        yield
+        return
+
+    def environment(framework):
+        return {"tensorflow": importlib.metadata.version("tensorflow")}
+
+    module = "openvino.frontend.tensorflow.utils"
+    with mock.patch(f"{module}.get_environment_setup", environment):
+        yield

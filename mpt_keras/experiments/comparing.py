@@ -103,7 +103,10 @@ class Found:
         return {
             "source": str(self.source),
             "layers": {
-                name: {"weights": mask.size, "kept": np.count_nonzero(mask)}
+                name: {
+                    "weights": mask.size,
+                    "kept": int(np.count_nonzero(mask)),
+                }
                 for name, mask in self.masks.items()
             },
             **({"mask_churn": self.churn} if self.churn else {}),

@@ -158,7 +158,7 @@ class MaskedKernel:
         free = slice(None) if self.frozen is None else self.free()
         dealt[free] = _scores_that_select(dealt[free], mask[free])
         self.scores.assign(dealt.astype(scores.dtype))
-        self.pruned.assign(mask.size - np.count_nonzero(mask))
+        self.pruned.assign(mask.size - int(np.count_nonzero(mask)))
 
     def checked_mask(self, mask):
         """Returns a mask as an array; raises `ValueError` unless it fits."""
@@ -179,7 +179,9 @@ class MaskedKernel:
             )
         if self.frozen is not None:
             frozen = np.asarray(ops.convert_to_numpy(self.frozen))
-            contrary = np.count_nonzero(np.where(mask, frozen < 0, frozen > 0))
+            contrary = int(
+                np.count_nonzero(np.where(mask, frozen < 0, frozen > 0))
+            )
             if contrary:
                 raise ValueError(
                     "Invalid value for argument `mask`. Expected False at the "

@@ -64,7 +64,7 @@ class Bits:
         first = first.clip(-_LARGEST_SCORE, _LARGEST_SCORE)
         scores = scores_that_select(first, mask, masked.free())
         masked.scores.assign(scores)
-        masked.pruned.assign(mask.size - np.count_nonzero(mask))
+        masked.pruned.assign(mask.size - int(np.count_nonzero(mask)))
         see_selected(masked, mask)
 
 

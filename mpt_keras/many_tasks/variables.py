@@ -188,7 +188,7 @@ def _sparsity(masks, asked):
         masks: A Boolean array for each kernel.
         asked: A number for each kernel.
     """
-    pruned = [mask.size - np.count_nonzero(mask) for mask in masks]
+    pruned = [mask.size - int(np.count_nonzero(mask)) for mask in masks]
     found = tuple(
         number
         if pruned_count(number, mask.size) == count

@@ -227,7 +227,7 @@ def _decoded(encoded, shape, kept, start, base, positions):
     if positions is None:
         return decode_mask(encoded, shape, kept, start, base)
     always = positions > 0
-    kept -= np.count_nonzero(always)
+    kept -= int(np.count_nonzero(always))
     return always | decode_mask(
         encoded, shape, kept, start, base, positions == 0
     )

@@ -218,7 +218,7 @@ def scores_that_select(scores, mask, free=None):
         scores[~free] = 0.0
         return scores
     magnitudes = np.abs(scores)
-    pruned = mask.size - np.count_nonzero(mask)
+    pruned = mask.size - int(np.count_nonzero(mask))
     if not 0 < pruned < mask.size:
         return scores
     parted = np.partition(magnitudes, (pruned - 1, pruned), axis=None)

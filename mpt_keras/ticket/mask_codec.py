@@ -65,7 +65,7 @@ def encode_mask(mask, start=None, base=None, free=None) -> bytes:
         )
     _check_known(mask.shape, start, base, free)
     coded = mask.ravel() if free is None else mask[free]
-    kept = np.count_nonzero(coded)
+    kept = int(np.count_nonzero(coded))
     if kept in (0, coded.size):
         return bytes([_CONSTANT])
     plain = 5 + math.ceil(_entropy(kept, coded.size) / 32) * 4
@@ -122,7 +122,7 @@ def decode_mask(data, shape, kept, start=None, base=None, free=None):
         mask = _placed(_decode_plain(data, size, kept), shape, free)
     else:
         mask = _decode_modelled(data, shape, kept, start, base, free)
-    found = np.count_nonzero(mask)
+    found = int(np.count_nonzero(mask))
     if found != kept:
         raise ValueError(
             f"Expected a mask that keeps {kept} of {size} weights. Received: "

@@ -21,7 +21,7 @@ def choose_settings(mask, kept, start, base, free=None):
         start, base, free: As for `MaskModel`.
     """
     rows, columns = mask.shape
-    size = mask.size if free is None else np.count_nonzero(free)
+    size = mask.size if free is None else int(np.count_nonzero(free))
     step = max(1, mask.size // _LOOKED_AT)
 
     def part(array):

@@ -88,7 +88,7 @@ class Plane:
         self, shape, column_class, kept, settings, start, base, free=None
     ):
         rows, columns = shape
-        size = rows * columns if free is None else np.count_nonzero(free)
+        size = rows * columns if free is None else int(np.count_nonzero(free))
 
         def part(array):
             array = array.reshape(rows, columns)

@@ -50,7 +50,7 @@ def nanoseconds(operation: Convolution | Threshold, images: int) -> float:
     gathered = height * width * operation.inputs[0].shape[0]
     is_quick = images > 1 or _is_alike(operation, images)
     of_gathered = 2 if is_quick else 15 * words
-    kept = np.count_nonzero(operation.kernel)
+    kept = int(np.count_nonzero(operation.kernel))
     of_weight = 0.28 if 8 < plane <= 32 else 0.38
     return -(-plane // _BLOCK) * (
         of_weight * kept + of_filter * filters + of_gathered * gathered

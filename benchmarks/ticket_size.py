@@ -80,7 +80,7 @@ def start_of(layer, number, masked):
 
 def bound(mask):
     """n * H(kept / n) / 8, bytes."""
-    share = int(np.count_nonzero(mask)) / mask.size
+    share = np.count_nonzero(mask) / mask.size
     if share in (0, 1):
         return 0.0
     entropy = share * math.log2(share) + (1 - share) * math.log2(1 - share)

@@ -61,7 +61,7 @@ def _lowest(numbers, count):
     highest = np.partition(numbers, count - 1)[count - 1]
     lowest = numbers < highest
     equal = np.flatnonzero(numbers == highest)
-    lowest[equal[: count - int(np.count_nonzero(lowest))]] = True
+    lowest[equal[: count - np.count_nonzero(lowest)]] = True
     return lowest
 
 

@@ -87,7 +87,7 @@ def top_mask_of_array(scores: np.ndarray, kept: int) -> np.ndarray:
     lowest_kept = np.partition(magnitudes, pruned)[pruned]
     mask = magnitudes > lowest_kept
     tied = np.flatnonzero(magnitudes == lowest_kept)
-    mask[tied[int(np.count_nonzero(mask)) - kept :]] = True
+    mask[tied[np.count_nonzero(mask) - kept :]] = True
     return mask.reshape(scores.shape)
 
 

@@ -257,9 +257,7 @@ def test_a_random_mask_costs_its_entropy(share):
     shape = (500, 400)
     mask = np.random.default_rng(0).random(shape) < share
     data = encode_mask(mask, a_start(shape, 1))
-    assert (
-        len(data) <= 1.01 * bound(int(np.count_nonzero(mask)), mask.size) + 64
-    )
+    assert len(data) <= 1.01 * bound(np.count_nonzero(mask), mask.size) + 64
 
 
 def test_what_is_known_makes_masks_shorter():
@@ -371,7 +369,7 @@ def check_refused_or_right(data, shape, kept, start):
     except ValueError:
         return False
     assert mask.shape == shape
-    assert int(np.count_nonzero(mask)) == kept
+    assert np.count_nonzero(mask) == kept
     return True
 
 

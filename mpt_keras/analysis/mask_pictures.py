@@ -218,7 +218,7 @@ def _draw_layer(axes, name, array, colours, limits):
         interpolation="nearest",
         aspect="auto" if long else "equal",
     )
-    kept = int(np.count_nonzero(array))
+    kept = np.count_nonzero(array)
     lines = [
         short(name),
         f"kept {kept:,} of {array.size:,} ({kept / max(array.size, 1):.1%})",

@@ -290,5 +290,5 @@ def _pruned(masks, name):
     else:
         return None
     weights = sum(mask.size for mask in parts)
-    kept = sum(int(np.count_nonzero(mask)) for mask in parts)
+    kept = sum(np.count_nonzero(mask) for mask in parts)
     return 1.0 - kept / max(weights, 1)
